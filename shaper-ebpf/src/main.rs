@@ -1,2 +1,123 @@
+//! The tc classifier that shapes one interface in one direction.
+//!
+//! It sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps of its
+//! own, so it never asks which interface it runs on. What goes wrong passes the packet and is counted.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, unreachable_pub, reason = "the classifier macro writes a public function of its own")]
+#![allow(unsafe_code, reason = "the kernel's packet context and maps are raw pointers; the verifier checks them")]
+
+mod counters;
+mod log;
+mod packet;
+mod policy;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    macros::classifier,
+    programs::TcContext,
+};
+use packet::Orphaned;
+use shaper_common::{MAX_DELAY_NS, Policy};
+
+/// What becomes of a packet.
+enum Outcome {
+    /// It goes on at once.
+    Pass,
+    /// It goes on unshaped, as the policy asks for what cannot be.
+    PassInvalid,
+    /// It waits in the queue until its departure.
+    Delay { departure_ns: u64, orphan_failed: bool },
+    /// It is lost, and its sender is not told.
+    Lose,
+    /// A copy without a socket has taken its place and gone through all this already.
+    Replaced,
+    /// As `Replaced`, but something behind us dropped the copy.
+    Refused,
+}
+
+/// Decides on one packet and carries it out.
+///
+/// A loss is `TC_ACT_STOLEN`: `TC_ACT_SHOT` would tell a local sender, which then retries. Passing is
+/// `TC_ACT_UNSPEC`, so that other classifiers on the hook get their turn (`tcf_classify`, Linux 6.1).
+#[classifier]
+pub fn shape(ctx: TcContext) -> i32 {
+    match outcome(&ctx) {
+        Outcome::Pass => {
+            counters::passed(&ctx);
+            TC_ACT_UNSPEC
+        }
+        Outcome::PassInvalid => {
+            counters::invalid_policy(&ctx);
+            TC_ACT_UNSPEC
+        }
+        Outcome::Delay { departure_ns, orphan_failed } => {
+            packet::depart_at(&ctx, departure_ns);
+            counters::delayed(&ctx, orphan_failed);
+            TC_ACT_UNSPEC
+        }
+        Outcome::Lose => {
+            counters::lost(&ctx);
+            TC_ACT_STOLEN as i32
+        }
+        Outcome::Replaced => TC_ACT_STOLEN as i32,
+        Outcome::Refused => {
+            counters::refused(&ctx);
+            TC_ACT_SHOT as i32
+        }
+    }
+}
+
+#[inline(always)]
+fn outcome(ctx: &TcContext) -> Outcome {
+    let Some(policy) = policy::current() else {
+        return Outcome::Pass;
+    };
+    if policy.is_noop() {
+        return Outcome::Pass;
+    }
+    if policy.expires_at_ns == 0 && policy.delay_ns == 0 {
+        return if loses(policy) { Outcome::Lose } else { Outcome::Pass };
+    }
+    // SAFETY: a helper without arguments.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    if policy.has_expired(now_ns) {
+        return Outcome::Pass;
+    }
+    if policy.delay_ns > MAX_DELAY_NS {
+        return Outcome::PassInvalid;
+    }
+    // Before the loss is drawn: the copy comes through here again, and a packet's fate is drawn once.
+    let mut orphan_failed = false;
+    if policy.orphan != 0 && packet::waits_on_a_socket(ctx) {
+        match packet::orphan(ctx) {
+            Orphaned::Sent => return Outcome::Replaced,
+            Orphaned::Dropped => return Outcome::Refused,
+            Orphaned::Failed => orphan_failed = true,
+        }
+    }
+    if loses(policy) {
+        Outcome::Lose
+    } else if policy.delay_ns == 0 {
+        Outcome::Pass
+    } else {
+        Outcome::Delay { departure_ns: policy.departure_ns(packet::stamp_ns(ctx), now_ns), orphan_failed }
+    }
+}
+
+#[inline(always)]
+fn loses(policy: &Policy) -> bool {
+    // SAFETY: a helper without arguments.
+    policy.loss != 0 && policy.loses(unsafe { bpf_get_prandom_u32() })
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// Of the helpers used here none is reserved to GPL programs, but the kernel's own conversions of the context are.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

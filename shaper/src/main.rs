@@ -1,1 +1,17 @@
-fn main() {}
+//! `shaper`: degrades the network of running containers, live.
+//!
+//! See `ARCHITECTURE.md` for who may know whom.
+
+mod api;
+mod cli;
+mod containers;
+mod daemon;
+mod datapath;
+mod network;
+mod scope;
+mod server;
+mod shaping;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

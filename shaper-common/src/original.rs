@@ -1,0 +1,15 @@
+//! What an interface was before it was shaped.
+
+use super::plain;
+
+/// What to give back to an interface when its shaping is cleared; written once, read by user space only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Original {
+    /// The transmit queue length in packets; the kernel changes a 0 when it grafts a qdisc (`qdisc_create`).
+    pub tx_queue_len: u32,
+    /// Whether a clsact qdisc was there already: 0 or 1.
+    pub clsact: u32,
+}
+
+plain!(Original, u32, u32);

@@ -1,0 +1,102 @@
+//! What is to be done to each packet of one interface in one direction.
+
+use super::plain;
+
+/// The longest delay that the program honours: five minutes.
+pub const MAX_DELAY_NS: u64 = 300_000_000_000;
+
+/// From this delay on a packet is taken from its socket before it waits (see [`Policy::orphan`]): one millisecond.
+///
+/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) let a socket have about a millisecond of its pacing rate
+/// below it; a packet that waits longer keeps its sender from sending.
+pub const ORPHAN_FROM_NS: u64 = 1_000_000;
+
+/// The policy of one interface in one direction; all zero does nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// When the policy ends, in nanoseconds of `CLOCK_MONOTONIC`; 0 is never.
+    pub expires_at_ns: u64,
+    /// How long each packet is delayed, in nanoseconds, at most [`MAX_DELAY_NS`].
+    pub delay_ns: u64,
+    /// Probability of losing a packet: 0 is none, otherwise `(loss + 1) / 2^32`, so that `u32::MAX` is all.
+    pub loss: u32,
+    /// Whether packets are taken from their socket before they wait in the queue: 0 or 1.
+    pub orphan: u32,
+}
+
+plain!(Policy, u64, u64, u32, u32);
+
+impl Policy {
+    /// Whether the deadline has passed at `now_ns`.
+    #[inline(always)]
+    pub const fn has_expired(&self, now_ns: u64) -> bool {
+        self.expires_at_ns != 0 && now_ns >= self.expires_at_ns
+    }
+
+    /// Whether no packet is affected by it, expired or not.
+    #[inline(always)]
+    pub const fn is_noop(&self) -> bool {
+        self.delay_ns == 0 && self.loss == 0
+    }
+
+    /// Whether a packet that drew the uniform number `random` is lost.
+    ///
+    /// The comparison is netem's (`loss_event`, `net/sched/sch_netem.c`, Linux 6.1).
+    #[inline(always)]
+    pub const fn loses(&self, random: u32) -> bool {
+        self.loss != 0 && random <= self.loss
+    }
+
+    /// The earliest departure time of a packet, in nanoseconds of `CLOCK_MONOTONIC`.
+    ///
+    /// `stamp_ns` is the departure time that the packet already has (TCP pacing, `SO_TXTIME`), 0 if none. It is
+    /// respected, unless it lies further ahead than any delay may: such a stamp is of another clock.
+    #[inline(always)]
+    pub const fn departure_ns(&self, stamp_ns: u64, now_ns: u64) -> u64 {
+        let paced = stamp_ns > now_ns && stamp_ns - now_ns <= MAX_DELAY_NS;
+        (if paced { stamp_ns } else { now_ns }) + self.delay_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAYED: Policy = Policy { expires_at_ns: 0, delay_ns: 500, loss: 0, orphan: 0 };
+
+    #[test]
+    fn a_policy_without_a_deadline_never_expires() {
+        assert!(!Policy::default().has_expired(u64::MAX));
+    }
+
+    #[test]
+    fn a_policy_expires_at_its_deadline() {
+        let policy = Policy { expires_at_ns: 10, ..DELAYED };
+        assert!(!policy.has_expired(9));
+        assert!(policy.has_expired(10));
+    }
+
+    #[test]
+    fn no_loss_loses_nothing_and_full_loss_everything() {
+        assert!(!Policy::default().loses(0));
+        let all = Policy { loss: u32::MAX, ..Policy::default() };
+        assert!(all.loses(u32::MAX) && all.loses(0));
+    }
+
+    #[test]
+    fn a_packet_without_a_stamp_departs_the_delay_after_now() {
+        assert_eq!(DELAYED.departure_ns(0, 1_000), 1_500);
+        assert_eq!(DELAYED.departure_ns(900, 1_000), 1_500);
+    }
+
+    #[test]
+    fn a_paced_packet_departs_the_delay_after_its_pace() {
+        assert_eq!(DELAYED.departure_ns(1_200, 1_000), 1_700);
+    }
+
+    #[test]
+    fn a_stamp_of_another_clock_is_ignored() {
+        assert_eq!(DELAYED.departure_ns(1_700_000_000_000_000_000, 1_000), 1_500);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a container is to us: a name for a network namespace.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A container's identity within its runtime: a full Docker id, or the name of a named network namespace.
+///
+/// Never empty, and without `;` (Scope's separator), `/`, white space and control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ContainerId(String);
+
+impl ContainerId {
+    /// Takes `id` if it can be told apart in paths, node ids and terminals.
+    pub(crate) fn new(id: impl Into<String>) -> Option<Self> {
+        let id = id.into();
+        let bad = |c: char| c == ';' || c == '/' || c.is_whitespace() || c.is_control();
+        (!id.is_empty() && !id.contains(bad)).then_some(Self(id))
+    }
+
+    /// The whole id.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first twelve characters, as `docker ps` shows them.
+    pub(crate) fn short(&self) -> &str {
+        self.0.char_indices().nth(12).map_or(&self.0, |(end, _)| &self.0[..end])
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which runtime a container was found through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuntimeName {
+    /// The Docker Engine.
+    Docker,
+    /// Named network namespaces, as `ip netns` makes them.
+    Netns,
+}
+
+impl fmt::Display for RuntimeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Docker => "docker",
+            Self::Netns => "netns",
+        })
+    }
+}
+
+/// Whether a container's processes run; only these three states are shown, as the old plugin did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ContainerState {
+    /// It can be shaped.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// It has no network.
+    Stopped,
+}
+
+impl fmt::Display for ContainerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A network namespace's identity: the device and inode of its nsfs file. Numbers are used again after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct NetnsId {
+    /// Device number of nsfs.
+    pub(crate) dev: u64,
+    /// Inode number, as in `net:[4026531840]`.
+    pub(crate) inode: u64,
+}
+
+/// A network namespace and a file that leads to it.
+///
+/// The path may come to lead to another namespace (a pid is used again), so whoever opens it compares the id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetnsRef {
+    /// Its identity.
+    pub(crate) id: NetnsId,
+    /// `/proc/<pid>/ns/net` or `/run/netns/<name>`.
+    pub(crate) path: PathBuf,
+}
+
+/// A container as its runtime describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Container {
+    /// Its identity.
+    pub(crate) id: ContainerId,
+    /// What people call it.
+    pub(crate) name: String,
+    /// Where it was found.
+    pub(crate) runtime: RuntimeName,
+    /// Whether it runs.
+    pub(crate) state: ContainerState,
+    /// Its network namespace; none while it is stopped.
+    pub(crate) netns: Option<NetnsRef>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_would_break_a_node_id_or_a_path_are_refused() {
+        for bad in ["", "a;b", "a/b", "a b", "a\n"] {
+            assert_eq!(ContainerId::new(bad), None, "{bad:?}");
+        }
+        assert!(ContainerId::new("web-1.prod_x").is_some());
+    }
+
+    #[test]
+    fn a_short_id_has_twelve_characters_at_most() {
+        let id = |s| ContainerId::new(s).expect("a good id");
+        assert_eq!(id("0123456789abcdef").short(), "0123456789ab");
+        assert_eq!(id("web").short(), "web");
+    }
+}

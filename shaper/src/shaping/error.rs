@@ -1,0 +1,33 @@
+//! Why something was not done.
+
+use thiserror::Error;
+
+/// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
+#[derive(Debug, Error)]
+pub(crate) enum ShapingError {
+    /// There is no such container.
+    #[error("no container is called {0:?}, nor has an id that begins so: `shaper list` shows all there are")]
+    NotFound(String),
+    /// A name or a beginning of an id that several share.
+    #[error("{name:?} may be any of {}: write more of the id", candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// What it may be.
+        candidates: Vec<String>,
+    },
+    /// The container is not running.
+    #[error("container {name} is {state}: only a running container can be shaped")]
+    NotRunning {
+        /// The container.
+        name: String,
+        /// Its state.
+        state: super::ContainerState,
+    },
+    /// What was asked cannot be done to this container, for the reason given.
+    #[error("{0}")]
+    Refused(String),
+    /// It was tried and did not work, for the reason given.
+    #[error("{0}")]
+    Failed(String),
+}

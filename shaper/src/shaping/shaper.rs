@@ -1,0 +1,24 @@
+//! What the adapters ask of the daemon.
+
+use std::future::Future;
+
+use super::{ContainerView, Inspection, Request, ShapingError};
+
+/// The daemon, seen from the side of those who talk to people.
+///
+/// `name` is a container's name, its id, or the beginning of an id that no other container shares.
+pub(crate) trait Shaper: Send + Sync + 'static {
+    /// All containers that are running, paused or stopped, by name.
+    fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
+
+    /// Changes a container's shaping and says what it has become.
+    fn set(&self, name: &str, request: Request)
+    -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+
+    /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
+    /// its time; only then does the interface become what it was, and the view lose its last `interfaces`.
+    fn clear(&self, name: &str) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+
+    /// Says where a container's shaping can be seen.
+    fn inspect(&self, name: &str) -> impl Future<Output = Result<Inspection, ShapingError>> + Send;
+}

@@ -1,0 +1,137 @@
+//! What is shown of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Container, Direction, NetnsId, Policy};
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Packets as they are on the wire.
+    pub(crate) packets: u64,
+    /// Bytes with link-layer headers.
+    pub(crate) bytes: u64,
+}
+
+/// What the `fq` queue says of itself; all zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueueCounts {
+    /// Packets that wait now.
+    pub(crate) waiting: u64,
+    /// Packets that it dropped for want of room or beyond its horizon.
+    pub(crate) dropped: u64,
+}
+
+/// One shaped interface in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InterfaceView {
+    /// The container's name for it.
+    pub(crate) interface: String,
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// What is done to it; nothing while the last delayed packets of a cleared shaping leave.
+    pub(crate) policy: Policy,
+    /// How much longer the policy lasts, in milliseconds; none is until it is cleared.
+    pub(crate) remaining_ms: Option<u64>,
+    /// Passed at once.
+    pub(crate) passed: Counts,
+    /// Passed after a delay.
+    pub(crate) delayed: Counts,
+    /// Dropped by the loss that was asked for.
+    pub(crate) lost: Counts,
+    /// Dropped for another reason: by the queue.
+    pub(crate) queue: QueueCounts,
+    /// Passed unshaped, as the map asks for what cannot be.
+    pub(crate) invalid_policy: u64,
+    /// Delayed without leaving their socket first, which slows TCP down.
+    pub(crate) orphan_failed: u64,
+}
+
+/// Sums over a container's shaped interfaces since its shaping began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    /// Passed, at once or after a delay.
+    pub(crate) passed: u64,
+    /// Delayed, and part of `passed`.
+    pub(crate) delayed: u64,
+    /// Dropped, by loss or by the queue.
+    pub(crate) dropped: u64,
+}
+
+/// What happened in the second before `at_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
+    /// Packets passed per second.
+    pub(crate) passed: f64,
+    /// Packets dropped per second.
+    pub(crate) dropped: f64,
+}
+
+/// A container and its shaping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerView {
+    /// The container.
+    pub(crate) container: Container,
+    /// What shapes it; empty when nothing does. Containers of one network namespace have the same.
+    pub(crate) interfaces: Vec<InterfaceView>,
+    /// Rates of up to the last minute, oldest first.
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl ContainerView {
+    /// The policies in force in `direction`, interfaces alike being the rule: the first one's.
+    pub(crate) fn policy(&self, direction: Direction) -> Option<Policy> {
+        self.interfaces
+            .iter()
+            .find(|view| view.direction == direction && view.policy != Policy::default())
+            .map(|view| view.policy)
+    }
+
+    /// Sums over all interfaces and directions.
+    pub(crate) fn totals(&self) -> Totals {
+        self.interfaces.iter().fold(Totals::default(), |sum, view| Totals {
+            passed: sum.passed + view.passed.packets + view.delayed.packets,
+            delayed: sum.delayed + view.delayed.packets,
+            dropped: sum.dropped + view.lost.packets + view.queue.dropped,
+        })
+    }
+}
+
+/// Where to look at a container's shaping with the kernel's own tools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Inspection {
+    /// The container and its shaping.
+    #[serde(flatten)]
+    pub(crate) view: ContainerView,
+    /// Each shaped interface in each direction, in the order of `view.interfaces`.
+    pub(crate) details: Vec<InterfaceInspection>,
+}
+
+/// Where one shaping can be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InterfaceInspection {
+    /// The container's name for the interface.
+    pub(crate) interface: String,
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// The device that carries it, at the container's or the host's end.
+    pub(crate) device: String,
+    /// Its index in its network namespace.
+    pub(crate) ifindex: u32,
+    /// The namespace that the device is in.
+    pub(crate) netns: NetnsId,
+    /// A file that leads there, for `nsenter --net=`.
+    pub(crate) netns_path: PathBuf,
+    /// The directory with the pinned program and maps.
+    pub(crate) pin_path: PathBuf,
+    /// The program's id.
+    pub(crate) program_id: u32,
+    /// The device's root qdisc, as kind and handle.
+    pub(crate) root_qdisc: String,
+    /// Commands that show all this.
+    pub(crate) commands: Vec<String>,
+}
