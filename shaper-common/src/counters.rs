@@ -34,7 +34,7 @@ impl Add for Tally {
     }
 }
 
-/// The outcomes of one CPU; every packet is in exactly one of `passed`, `delayed`, `lost` and `refused`.
+/// The outcomes of one CPU; every packet is in exactly one of `passed`, `delayed` and `lost`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -44,7 +44,8 @@ pub struct Counters {
     pub delayed: Tally,
     /// Dropped by the policy's loss.
     pub lost: Tally,
-    /// Dropped for another reason: the queue, or a classifier behind ours, refused them when they left their socket.
+    /// Dropped for another reason, and part of `delayed`: the queue, or a classifier behind ours, refused them when they
+    /// left their socket. The queue's own counters have all that it dropped.
     pub refused: Tally,
     /// Passed unshaped, and part of `passed`, because the policy in the map is not one that can be carried out.
     pub invalid_policy: u64,

@@ -1,8 +1,38 @@
 //! Wires containers, datapath and adapters together.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::shaping::RuntimeName;
+use anyhow::Context as _;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, mpsc},
+    task::{JoinSet, spawn_blocking},
+};
+
+use crate::{
+    api,
+    containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
+    datapath::{Datapath, LogRing},
+    scope,
+    server::{self, PluginSocket},
+    shaping::{
+        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Request, RuntimeName,
+        Shaper, ShapingError, Totals,
+    },
+};
+
+/// How often counters are read for the rates, and what is over is looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked for while packets still leave a cleared shaping.
+const DRAINING_TICK: Duration = Duration::from_millis(20);
+/// Updates from runtimes that may wait.
+const UPDATES: usize = 64;
 
 /// What `shaper serve` can be told.
 #[derive(Clone, Debug)]
@@ -24,6 +54,230 @@ pub(crate) struct Options {
 /// # Errors
 ///
 /// When the socket cannot be opened. Shaping is left as it is, whatever the reason for the end.
-pub(crate) async fn serve(_options: Options) -> anyhow::Result<()> {
+pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
+    // Before anything is touched: a second daemon ends here.
+    let socket = PluginSocket::bind(&options.plugin_socket)?;
+    let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
+    let daemon = Arc::new(Daemon::new(datapath));
+    daemon.begin().await?;
+    let mut tasks = JoinSet::new();
+    let (sender, updates) = mpsc::channel(UPDATES);
+    watch(&options, sender, &mut tasks);
+    tasks.spawn(Arc::clone(&daemon).follow(updates, options.runtimes.iter().copied().collect()));
+    tasks.spawn(Arc::clone(&daemon).settle());
+    tasks.spawn(Arc::clone(&daemon).sample());
+    let router = scope::router(Arc::clone(&daemon)).merge(api::router(Arc::clone(&daemon)));
+    tracing::info!(socket = %options.plugin_socket.display(), "listening");
+    server::serve(socket, router, stopped()?).await;
+    tasks.shutdown().await;
+    daemon.blocking(Datapath::close).await;
+    tracing::info!("stopped; shaping stays as it is");
     Ok(())
+}
+
+fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {
+    for runtime in &options.runtimes {
+        match runtime {
+            RuntimeName::Docker => tasks.spawn(Docker::new(&options.docker_socket).watch(updates.clone())),
+            RuntimeName::Netns => tasks.spawn(NamedNetns::new(&options.netns_dir).watch(updates.clone())),
+        };
+    }
+}
+
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+struct Daemon {
+    datapath: Arc<Datapath>,
+    registry: Mutex<Registry>,
+    histories: Mutex<BTreeMap<NetnsId, History>>,
+    /// Rung when something may have to be taken away.
+    changed: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Daemon {
+    fn new(datapath: Datapath) -> Self {
+        Self {
+            datapath: Arc::new(datapath),
+            registry: Mutex::default(),
+            histories: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Runs blocking work on the datapath off the asynchronous threads.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Datapath) -> T + Send + 'static) -> T {
+        let datapath = Arc::clone(&self.datapath);
+        match spawn_blocking(move || work(&datapath)).await {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    async fn begin(&self) -> anyhow::Result<()> {
+        // Not the end: the reason may go away, and until then each request is answered with it.
+        if let Err(error) = self.blocking(Datapath::prepare).await {
+            tracing::error!(%error, "nothing can be shaped yet");
+        }
+        self.blocking(Datapath::adopt).await.context("adopt the shaping that is there")
+    }
+
+    /// Takes in what runtimes tell; `awaited` are those that have not told of all their containers yet.
+    async fn follow(self: Arc<Self>, mut updates: mpsc::Receiver<Update>, mut awaited: BTreeSet<RuntimeName>) {
+        while let Some(update) = updates.recv().await {
+            let listed = match &update {
+                Update::All { runtime, .. } => awaited.remove(runtime) && awaited.is_empty(),
+                _ => false,
+            };
+            let affected = lock(&self.registry).apply(update);
+            for netns in affected.netns {
+                self.refresh(netns).await;
+            }
+            if listed {
+                for netns in self.datapath.shaped() {
+                    self.refresh(netns).await;
+                }
+            }
+        }
+    }
+
+    /// Has the shaping of a namespace follow its containers: with the last of them it goes.
+    async fn refresh(&self, netns: NetnsId) {
+        let owner = lock(&self.registry).sharing(netns).next().cloned();
+        let cleared = match owner.and_then(|container| container.netns) {
+            Some(netns) => self.blocking(move |datapath| { datapath.refresh(&netns); Ok(()) }).await,
+            None => self.blocking(move |datapath| datapath.clear(netns)).await,
+        };
+        if let Err(error) = cleared {
+            tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
+        }
+        self.changed.notify_one();
+    }
+
+    /// Takes away what is over, for ever.
+    async fn settle(self: Arc<Self>) {
+        let mut logs = JoinSet::new();
+        loop {
+            if let Some(ring) = self.datapath.take_log_ring() {
+                logs.spawn(forward_log(ring));
+            }
+            let draining = self.blocking(|datapath| datapath.settle(None)).await;
+            let pause = if draining { DRAINING_TICK } else { TICK };
+            // Not while packets drain: each ring would have them looked at again.
+            let _ = tokio::time::timeout(pause, self.changed.notified()).await;
+        }
+    }
+
+    /// Reads counters, for ever.
+    async fn sample(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let totals = self.blocking(totals).await;
+            let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let mut histories = lock(&self.histories);
+            histories.retain(|netns, _| totals.contains_key(netns));
+            for (netns, totals) in totals {
+                histories.entry(netns).or_default().record(u64::try_from(at_ms).unwrap_or(u64::MAX), totals);
+            }
+        }
+    }
+
+    fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
+        lock(&self.registry).resolve(name).cloned()
+    }
+
+    fn view(&self, container: Container) -> ContainerView {
+        let netns = container.netns.as_ref().map(|netns| netns.id);
+        let samples = netns.and_then(|netns| lock(&self.histories).get(&netns).map(History::samples));
+        ContainerView {
+            interfaces: netns.map_or_else(Vec::new, |netns| self.datapath.view(netns)),
+            container,
+            samples: samples.unwrap_or_default(),
+        }
+    }
+}
+
+fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
+    datapath.sample_queues();
+    let shaped = datapath.shaped();
+    shaped.into_iter().map(|netns| (netns, Totals::of(&datapath.view(netns)))).collect()
+}
+
+/// Hands what BPF logs to the daemon's own log.
+async fn forward_log(ring: LogRing) {
+    let mut ring = match AsyncFd::with_interest(ring, Interest::READABLE) {
+        Ok(ring) => ring,
+        Err(error) => return tracing::warn!(%error, "what BPF logs will not be shown"),
+    };
+    while let Ok(mut guard) = ring.readable_mut().await {
+        guard.get_inner_mut().drain();
+        guard.clear_ready();
+    }
+}
+
+/// Where a container can be shaped.
+fn netns_of(container: &Container) -> Result<NetnsRef, ShapingError> {
+    if container.state != ContainerState::Running {
+        return Err(ShapingError::NotRunning { name: container.name.clone(), state: container.state });
+    }
+    container.netns.clone().ok_or_else(|| {
+        ShapingError::Refused(format!(
+            "container {}: its processes cannot be seen from here: run the daemon in the host's pid namespace \
+             (--pid=host)",
+            container.name
+        ))
+    })
+}
+
+impl Shaper for Daemon {
+    async fn list(&self) -> Vec<ContainerView> {
+        let containers: Vec<_> = lock(&self.registry).iter().cloned().collect();
+        containers.into_iter().map(|container| self.view(container)).collect()
+    }
+
+    async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+        let container = self.resolve(name)?;
+        let netns = netns_of(&container)?;
+        let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
+        self.changed.notify_one();
+        set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        tracing::info!(container = container.name, ?request, "set");
+        Ok(self.view(container))
+    }
+
+    async fn clear(&self, name: &str) -> Result<ContainerView, ShapingError> {
+        let container = self.resolve(name)?;
+        if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
+            let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
+            self.changed.notify_one();
+            cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        }
+        tracing::info!(container = container.name, "cleared");
+        Ok(self.view(container))
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {
+        let container = self.resolve(name)?;
+        let details = match container.netns.as_ref().map(|netns| netns.id) {
+            Some(netns) => {
+                self.blocking(move |datapath| { datapath.sample_queues(); datapath.inspect(netns) }).await
+            }
+            None => Vec::new(),
+        };
+        Ok(Inspection { view: self.view(container), details })
+    }
 }

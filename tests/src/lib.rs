@@ -1,1 +1,9 @@
-//! Harness.
+//! The harness that the tests on real kernels and the demo share: namespaces of their own, a daemon in them, traffic.
+//!
+//! Nothing here touches an interface, qdisc or namespace that it did not make.
+
+pub mod daemon;
+pub mod netns;
+pub mod require;
+pub mod traffic;
+pub mod world;

@@ -1,1 +1,337 @@
-//! Stub.
+//! Attaches the BPF program to interfaces, changes its policies, reads its counters and takes it away.
+//!
+//! The kernel holds the truth: what is shaped is what is pinned, and policies are read from their maps each time.
+//! Blocking; knows nothing of container runtimes, Scope or HTTP.
+
+mod adoption;
+mod attachment;
+mod instance;
+mod pins;
+mod program;
+mod survey;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+pub(crate) use program::LogRing;
+
+use self::{
+    instance::{Instance, Key},
+    program::Loader,
+    survey::Target,
+};
+use crate::{
+    network::Netns,
+    shaping::{InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, Request, ShapingError, Directions},
+};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, the clock of deadlines and departures.
+pub(crate) fn monotonic_ns() -> u64 {
+    // clock_gettime(2) fails only for clocks that do not exist.
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking thread held is maps of descriptors, whole at every step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All shaping of this host.
+pub(crate) struct Datapath {
+    pin_dir: PathBuf,
+    /// Where the host's ends of veths are.
+    host: Netns,
+    loader: Mutex<Option<Loader>>,
+    instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
+    /// Held while anything is attached, changed or taken away.
+    changing: Mutex<()>,
+}
+
+impl Datapath {
+    /// A datapath that pins in `pin_dir`, which must be in bpffs by the time something is shaped.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc` is not mounted.
+    pub(crate) fn new(pin_dir: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            pin_dir,
+            host: Netns::own()?,
+            loader: Mutex::default(),
+            instances: RwLock::default(),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Readies the BPF program, which is otherwise done by the first request.
+    ///
+    /// # Errors
+    ///
+    /// What the first request would get: no bpffs, no permission, or a kernel that refuses the program.
+    pub(crate) fn prepare(&self) -> Result<(), ShapingError> {
+        self.with_loader(|_| Ok(()))
+    }
+
+    /// The ring with what the program logs, once, after the program has been made ready.
+    pub(crate) fn take_log_ring(&self) -> Option<LogRing> {
+        lock(&self.loader).as_mut()?.take_log_ring()
+    }
+
+    /// Takes over what an earlier daemon left pinned, and takes away what cannot be taken over.
+    ///
+    /// # Errors
+    ///
+    /// When the pins cannot be read.
+    pub(crate) fn adopt(&self) -> io::Result<()> {
+        let _changing = lock(&self.changing);
+        let adopted = adoption::adopt(&self.pin_dir, &self.host)?;
+        self.instances_mut().extend(adopted.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
+        Ok(())
+    }
+
+    /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be shaped so; nothing has changed then.
+    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
+        let changing = lock(&self.changing);
+        let targets = survey::targets(netns, &self.host, request.directions)?;
+        self.forget_others(netns.id, request.directions, &targets);
+        let now_ns = monotonic_ns();
+        let mut created = Vec::new();
+        let mut changes = Vec::new();
+        for target in targets {
+            match self.ready(&target, request, now_ns, &mut created) {
+                Ok(change) => changes.extend(change),
+                Err(error) => {
+                    self.abandon(&created);
+                    return Err(error.about(&target.to_string()));
+                }
+            }
+        }
+        if let Err(error) = write(&changes) {
+            self.abandon(&created);
+            return Err(error);
+        }
+        self.instances_mut().extend(created.into_iter().map(|instance| (instance.key(), instance)));
+        drop(changing);
+        self.settle(Some(netns.id));
+        Ok(())
+    }
+
+    /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost.
+    pub(crate) fn refresh(&self, netns: &NetnsRef) {
+        for directions in [Directions::Egress, Directions::Ingress] {
+            let shaped = self.of(netns.id).iter().any(|instance| directions.each().contains(&instance.key().direction));
+            let request = Request { directions, ..Request::default() };
+            if let Some(Err(error)) = shaped.then(|| self.set(netns, &request)) {
+                tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
+            }
+        }
+    }
+
+    /// Readies an interface for its next policy, attaching to it if need be; says which policy that is.
+    fn ready(
+        &self,
+        target: &Target,
+        request: &Request,
+        now_ns: u64,
+        created: &mut Vec<Arc<Instance>>,
+    ) -> Result<Option<(Arc<Instance>, Policy)>, ShapingError> {
+        let existing = self.instance(&target.key);
+        let old = self.policy_of(&target.key)?;
+        let new = old.after(request, now_ns);
+        if let Some(instance) = existing {
+            if attachment::hold(&instance, new)? {
+                return Ok(Some((instance, new)));
+            }
+            tracing::warn!(interface = %target, "somebody else took the classifier away: attaching again");
+            self.forget(&instance);
+        }
+        if !new.is_in_force(now_ns) {
+            return Ok(None);
+        }
+        let instance = self.attach(target, new)?;
+        created.push(Arc::clone(&instance));
+        Ok(Some((instance, new)))
+    }
+
+    /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
+    fn policy_of(&self, key: &Key) -> Result<Policy, ShapingError> {
+        let alike: Vec<_> =
+            self.of(key.netns).into_iter().filter(|instance| instance.key().direction == key.direction).collect();
+        let own = alike.iter().find(|instance| instance.key() == *key);
+        own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
+    }
+
+    /// Forgets instances of interfaces that are not among `targets`: they have gone.
+    fn forget_others(&self, netns: NetnsId, directions: Directions, targets: &[Target]) {
+        for instance in self.of(netns) {
+            let key = instance.key();
+            if directions.each().contains(&key.direction) && !targets.iter().any(|target| target.key == key) {
+                tracing::info!(interface = %instance, "it has gone");
+                self.forget(&instance);
+            }
+        }
+    }
+
+    fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {
+        let (mut program, mut instance) = self.with_loader(|loader| {
+            let mut loaded = loader.load()?;
+            let instance = Instance::pin(&mut loaded, target, &self.pin_dir)?;
+            Ok((loaded, instance))
+        })?;
+        let attached = attachment::attach(&mut program, &mut instance, policy);
+        if attached.is_err() {
+            instance.unpin();
+        }
+        attached.map(|()| Arc::new(instance))
+    }
+
+    /// Undoes what a failed request attached; none of it has had a policy, so nothing waits in it.
+    fn abandon(&self, created: &[Arc<Instance>]) {
+        for instance in created {
+            self.forget(instance);
+        }
+    }
+
+    /// Ends all shaping of a network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When a policy cannot be written.
+    pub(crate) fn clear(&self, netns: NetnsId) -> Result<(), ShapingError> {
+        let changing = lock(&self.changing);
+        let changes: Vec<_> =
+            self.of(netns).into_iter().map(|instance| (instance, Policy::default())).collect();
+        write(&changes)?;
+        drop(changing);
+        self.settle(Some(netns));
+        Ok(())
+    }
+
+    /// Takes away what is over: policies that ended, when the last delayed packet has left, and namespaces that went.
+    ///
+    /// Says whether something still waits to be taken away.
+    pub(crate) fn settle(&self, only: Option<NetnsId>) -> bool {
+        let _changing = lock(&self.changing);
+        let mut unsettled = false;
+        for instance in self.all() {
+            if only.is_some_and(|netns| netns != instance.key().netns) {
+                continue;
+            }
+            match attachment::settle(&instance) {
+                Ok(attachment::Settled::Kept) => {}
+                Ok(attachment::Settled::Draining) => unsettled = true,
+                Ok(attachment::Settled::Removed) => {
+                    instance.unpin();
+                    self.instances_mut().remove(&instance.key());
+                }
+                Err(error) => {
+                    tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
+                    unsettled = true;
+                }
+            }
+        }
+        unsettled
+    }
+
+    /// Reads the queues' own counters, for [`Self::view`] to show.
+    pub(crate) fn sample_queues(&self) {
+        for instance in self.all() {
+            attachment::sample_queue(&instance);
+        }
+    }
+
+    /// What is done to a network namespace's interfaces.
+    pub(crate) fn view(&self, netns: NetnsId) -> Vec<InterfaceView> {
+        let now_ns = monotonic_ns();
+        self.of(netns).iter().filter_map(|instance| instance.view(now_ns)).collect()
+    }
+
+    /// Where the shaping of a network namespace can be seen.
+    pub(crate) fn inspect(&self, netns: NetnsId) -> Vec<InterfaceInspection> {
+        self.of(netns).iter().map(|instance| attachment::inspect(instance)).collect()
+    }
+
+    /// The namespaces in which something is shaped.
+    pub(crate) fn shaped(&self) -> Vec<NetnsId> {
+        let mut shaped: Vec<_> = self.all().iter().map(|instance| instance.key().netns).collect();
+        shaped.dedup();
+        shaped
+    }
+
+    /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end.
+    pub(crate) fn close(&self) {
+        if self.all().is_empty() {
+            pins::remove_empty(&self.pin_dir);
+        }
+    }
+
+    fn forget(&self, instance: &Arc<Instance>) {
+        if let Err(error) = attachment::detach(instance) {
+            tracing::warn!(interface = %instance, %error, "cannot undo an attachment");
+        }
+        instance.unpin();
+        self.instances_mut().remove(&instance.key());
+    }
+
+    fn with_loader<T>(
+        &self,
+        work: impl FnOnce(&mut Loader) -> Result<T, ShapingError>,
+    ) -> Result<T, ShapingError> {
+        let mut loader = lock(&self.loader);
+        if loader.is_none() {
+            pins::ready(&self.pin_dir)?;
+            *loader = Some(Loader::new(&self.pin_dir)?);
+        }
+        loader.as_mut().map_or_else(|| unreachable!("it was made above"), work)
+    }
+
+    fn instances_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {
+        self.instances.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Instance>> {
+        self.instances.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn of(&self, netns: NetnsId) -> Vec<Arc<Instance>> {
+        let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        instances.range(Key::first_of(netns)..).take_while(|(key, _)| key.netns == netns).map(|(_, i)| Arc::clone(i)).collect()
+    }
+
+    fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
+        self.instances.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}
+
+/// Writes policies: all, or, when one cannot be written, none.
+fn write(changes: &[(Arc<Instance>, Policy)]) -> Result<(), ShapingError> {
+    let mut written = Vec::new();
+    for (instance, policy) in changes {
+        let old = instance.policy();
+        if let Err(error) = instance.write_policy(*policy) {
+            for (instance, old) in written {
+                let undone: Result<(), ShapingError> = Instance::write_policy(instance, old);
+                if let Err(error) = undone {
+                    tracing::error!(interface = %instance, %error, "cannot put a policy back");
+                }
+            }
+            return Err(error);
+        }
+        if let Ok(old) = old {
+            written.push((instance, old));
+        }
+    }
+    Ok(())
+}
+
+/// The queue's counters where there is a queue.
+type Queue = Option<QueueCounts>;

@@ -1,1 +1,18 @@
-//! Stub.
+//! Talks to the kernel's networking: namespaces, links, qdiscs and filters.
+//!
+//! A [`Socket`] belongs to the namespace that it was opened in; every function that takes one acts there, wherever it
+//! is called. Knows nothing of BPF, containers or policies.
+
+mod filter;
+mod link;
+mod netns;
+mod qdisc;
+mod socket;
+
+pub(crate) use filter::{Filter, delete_filter, egress_filters, has_filters};
+pub(crate) use link::{Link, Peer, links, netns_id_of, set_tx_queue_len};
+pub(crate) use netns::Netns;
+pub(crate) use qdisc::{
+    FqLimits, Qdisc, add_clsact, add_fq, delete_clsact, delete_root, qdiscs,
+};
+pub(crate) use socket::{NetlinkError, Socket};

@@ -31,3 +31,14 @@ pub(crate) enum ShapingError {
     #[error("{0}")]
     Failed(String),
 }
+
+impl ShapingError {
+    /// The same, of `what`.
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self {
+            Self::Refused(why) => Self::Refused(format!("{what}: {why}")),
+            Self::Failed(why) => Self::Failed(format!("{what}: {why}")),
+            other => other,
+        }
+    }
+}

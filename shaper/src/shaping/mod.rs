@@ -5,6 +5,7 @@
 
 mod container;
 mod error;
+mod history;
 mod policy;
 mod request;
 mod shaper;
@@ -12,6 +13,7 @@ mod view;
 
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
 pub(crate) use error::ShapingError;
+pub(crate) use history::History;
 pub(crate) use policy::{Latency, Loss, Policy};
 pub(crate) use request::{Change, Direction, Directions, Lifetime, Request};
 pub(crate) use shaper::Shaper;

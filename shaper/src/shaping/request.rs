@@ -46,6 +46,15 @@ pub(crate) enum Directions {
 }
 
 impl Directions {
+    /// As it is written.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Both => "both",
+        }
+    }
+
     /// One by one.
     pub(crate) const fn each(self) -> &'static [Direction] {
         match self {
@@ -53,6 +62,12 @@ impl Directions {
             Self::Ingress => &[Direction::Ingress],
             Self::Both => &[Direction::Egress, Direction::Ingress],
         }
+    }
+}
+
+impl fmt::Display for Directions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

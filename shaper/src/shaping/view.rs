@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, NetnsId, Policy};
+use super::{Container, Direction, Policy};
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub(crate) struct InterfaceView {
     pub(crate) remaining_ms: Option<u64>,
     /// Passed at once.
     pub(crate) passed: Counts,
-    /// Passed after a delay.
+    /// Stamped with a later departure; the queue may have dropped some.
     pub(crate) delayed: Counts,
     /// Dropped by the loss that was asked for.
     pub(crate) lost: Counts,
@@ -93,8 +93,15 @@ impl ContainerView {
 
     /// Sums over all interfaces and directions.
     pub(crate) fn totals(&self) -> Totals {
-        self.interfaces.iter().fold(Totals::default(), |sum, view| Totals {
-            passed: sum.passed + view.passed.packets + view.delayed.packets,
+        Totals::of(&self.interfaces)
+    }
+}
+
+impl Totals {
+    /// Sums over `interfaces`.
+    pub(crate) fn of(interfaces: &[InterfaceView]) -> Self {
+        interfaces.iter().fold(Self::default(), |sum, view| Self {
+            passed: sum.passed + (view.passed.packets + view.delayed.packets).saturating_sub(view.queue.dropped),
             delayed: sum.delayed + view.delayed.packets,
             dropped: sum.dropped + view.lost.packets + view.queue.dropped,
         })
@@ -122,10 +129,8 @@ pub(crate) struct InterfaceInspection {
     pub(crate) device: String,
     /// Its index in its network namespace.
     pub(crate) ifindex: u32,
-    /// The namespace that the device is in.
-    pub(crate) netns: NetnsId,
-    /// A file that leads there, for `nsenter --net=`.
-    pub(crate) netns_path: PathBuf,
+    /// A file that leads to the namespace that the device is in, for `nsenter --net=`; none if it is the host's.
+    pub(crate) netns_path: Option<PathBuf>,
     /// The directory with the pinned program and maps.
     pub(crate) pin_path: PathBuf,
     /// The program's id.

@@ -1,0 +1,83 @@
+//! Takes over the shaping that an earlier daemon left, after checking that it is what its pins say.
+
+use std::{io, path::Path};
+
+use aya::programs::SchedClassifier;
+use shaper_common::Original;
+
+use super::{
+    attachment,
+    instance::{Instance, Key},
+    pins::{self, PinName},
+    survey::{self, End, Target},
+};
+use crate::{
+    network::{Netns, Socket},
+    shaping::{NetnsRef, Policy, ShapingError},
+};
+
+/// Takes over what is pinned in `pin_dir`; what cannot be taken over is removed, with what it put on its device.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
+    let pinned = pins::walk(pin_dir)?;
+    let inodes: Vec<_> = pinned.iter().map(|(name, _)| name.inode).collect();
+    let found = Netns::find(&inodes);
+    let mut adopted = Vec::new();
+    for (name, directory) in pinned {
+        let netns = found.iter().find(|netns| netns.id.inode == name.inode);
+        match netns.map(|netns| adopt_one(netns, host, name, &directory)) {
+            Some(Ok(Some(instance))) => {
+                tracing::info!(interface = %instance, "adopted");
+                adopted.push(instance);
+                continue;
+            }
+            Some(Err(error)) => tracing::warn!(pins = %directory.display(), %error, "cannot adopt: removing it"),
+            Some(Ok(None)) | None => tracing::info!(pins = %directory.display(), "its interface has gone"),
+        }
+        pins::remove(&directory);
+    }
+    Ok(adopted)
+}
+
+/// Takes over one instance; none when its interface has gone, or does not run its program.
+fn adopt_one(
+    netns: &NetnsRef,
+    host: &Netns,
+    name: PinName,
+    directory: &Path,
+) -> Result<Option<Instance>, ShapingError> {
+    let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
+    let Some(target) = survey::target_at(netns, host, key)? else { return Ok(None) };
+    let adopted = Instance::open(&target, directory.to_owned()).and_then(|instance| {
+        let runs = attachment::hold(&instance, Policy::default())?;
+        Ok((instance, runs))
+    });
+    match adopted {
+        Ok((instance, true)) => Ok(Some(instance)),
+        Ok((instance, false)) => {
+            attachment::detach(&instance)?;
+            Ok(None)
+        }
+        Err(error) => {
+            clean_up(&target, netns, host, directory)?;
+            Err(error)
+        }
+    }
+}
+
+/// Takes off what an instance that cannot be read, one of another version, has on its device.
+fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -> Result<(), ShapingError> {
+    let program = SchedClassifier::from_pin(directory.join(pins::PROGRAM)).and_then(|program| program.info());
+    let program_id = program.ok().map(|info| info.id());
+    // What the device was is not known; but a clsact that holds nothing does nothing.
+    let original = Original { tx_queue_len: target.device.tx_queue_len, clsact: 0 };
+    let take_off = || attachment::take_off(&Socket::open()?, &target.device, program_id, original);
+    let taken = match target.device.end {
+        End::Host => host.enter(take_off),
+        End::Container => survey::open(netns, host)?.enter(take_off),
+    };
+    taken.map_err(survey::cannot_enter)?.map_err(|error| ShapingError::Failed(error.to_string()))
+}

@@ -1,0 +1,402 @@
+//! What an instance has on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
+//!
+//! Whoever calls this has the datapath's lock, so nothing of ours changes in between.
+
+use std::{fmt::Display, mem, time::Duration};
+
+use aya::{
+    Ebpf,
+    programs::{
+        SchedClassifier, TcAttachType,
+        tc::{NlOptions, TcAttachOptions},
+    },
+};
+use nix::libc::{EEXIST, ENODEV, ENOENT, EPERM};
+use shaper_common::{MAX_DELAY_NS, Original};
+
+use super::{
+    instance::Instance,
+    monotonic_ns, program,
+    survey::{Device, End, cannot_enter},
+};
+use crate::{
+    network::{
+        Filter, FqLimits, Netns, NetlinkError, Qdisc, Socket, add_clsact, add_fq, delete_clsact, delete_filter,
+        delete_root, egress_filters, has_filters, qdiscs, set_tx_queue_len,
+    },
+    shaping::{InterfaceInspection, Policy, QueueCounts, ShapingError},
+};
+
+/// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
+/// takes the others along exactly once.
+const PRIORITY: u16 = 1;
+
+/// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
+/// no departure is further ahead than a stamp that is respected and a delay.
+const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_nanos(2 * MAX_DELAY_NS) };
+
+/// What became of an instance that was looked after.
+pub(super) enum Settled {
+    /// It stays.
+    Kept,
+    /// It is over, and packets still wait.
+    Draining,
+    /// Nothing of it is left but the pins.
+    Removed,
+}
+
+/// What sits on a device.
+struct Present {
+    qdiscs: Vec<Qdisc>,
+    filters: Vec<Filter>,
+}
+
+impl Present {
+    fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
+        let mut qdiscs = qdiscs(socket)?;
+        qdiscs.retain(|qdisc| qdisc.ifindex == device.ifindex);
+        Ok(Self { qdiscs, filters: egress_filters(socket, device.ifindex)? })
+    }
+
+    fn clsact(&self) -> Option<&Qdisc> {
+        self.qdiscs.iter().find(|qdisc| qdisc.is_clsact())
+    }
+
+    fn our_queue(&self) -> Option<QueueCounts> {
+        self.qdiscs.iter().find(|qdisc| qdisc.is_our_fq()).map(|qdisc| QueueCounts {
+            waiting: qdisc.waiting.into(),
+            dropped: qdisc.dropped.into(),
+        })
+    }
+
+    fn root(&self) -> Option<&Qdisc> {
+        self.qdiscs.iter().find(|qdisc| qdisc.is_root())
+    }
+
+    fn runs(&self, program_id: u32) -> Option<&Filter> {
+        self.filters.iter().find(|filter| filter.program_id == Some(program_id))
+    }
+
+    /// Whether the device lets a classifier of ours run before all others.
+    fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
+        let name = &device.name;
+        if let Some(other) = self.clsact().filter(|qdisc| qdisc.kind != "clsact") {
+            return Err(ShapingError::Refused(format!(
+                "{name} has a qdisc {} where the clsact hook would be: remove it (`tc qdisc del dev {name} {}`)",
+                other.kind, other.kind
+            )));
+        }
+        let first = self.filters.iter().find(|filter| filter.priority <= PRIORITY);
+        if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
+            return Err(ShapingError::Refused(format!(
+                "{name} has a {} classifier at priority {PRIORITY}, before which ours cannot run: give it another \
+                 priority (`tc filter show dev {name} egress`)",
+                other.kind
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the device's root may be our `fq`: only the kernel's defaults have no handle.
+    fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
+        let foreign = self.root().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
+        foreign.map_or(Ok(()), |root| {
+            Err(ShapingError::Refused(format!(
+                "{0} already has a root qdisc, {1} {2:x}:, and a delay would replace it. Remove it (`tc qdisc del dev \
+                 {0} root`), or ask for loss alone",
+                device.name, root.kind, root.handle.major
+            )))
+        })
+    }
+}
+
+/// Attaches what was loaded and pinned for `instance`; its policy is still to be written.
+///
+/// # Errors
+///
+/// When the device does not admit it, or something is missing; the device is then what it was.
+pub(super) fn attach(
+    loaded: &mut Ebpf,
+    instance: &mut Instance,
+    policy: Policy,
+) -> Result<(), ShapingError> {
+    let device = instance.device().clone();
+    let classifier = program::classifier(loaded)?;
+    on_device(instance)?.enter(|| {
+        let socket = Socket::open().map_err(|error| explain(&error))?;
+        let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
+        present.admits_classifier(&device)?;
+        admits_no_tcx(&device)?;
+        if policy.latency.is_some() {
+            present.admits_queue(&device)?;
+        }
+        let clsact = present.clsact().is_some();
+        instance.write_original(Original { tx_queue_len: device.tx_queue_len, clsact: clsact.into() })?;
+        let attached = put_on(&socket, classifier, instance, policy, clsact);
+        if attached.is_err() {
+            log_failure(&device, take_off(&socket, &device, Some(instance.program_id()), instance.original()));
+        }
+        attached
+    })
+    .map_err(cannot_enter)?
+}
+
+fn put_on(
+    socket: &Socket,
+    classifier: &mut SchedClassifier,
+    instance: &Instance,
+    policy: Policy,
+    clsact: bool,
+) -> Result<(), ShapingError> {
+    let device = instance.device();
+    // The queue first: a stamp without it would be ignored.
+    if policy.latency.is_some() {
+        put_queue(socket, instance)?;
+    }
+    if !clsact {
+        add_clsact(socket, device.ifindex).map_err(|error| explain(&error))?;
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() });
+    let attach = || {
+        let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
+        classifier.take_link(link)
+    };
+    let link = attach()
+        .map_err(|error| ShapingError::Failed(format!("attach to {}: {}", device.name, chain(&error))))?;
+    // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
+    mem::forget(link);
+    let filters = egress_filters(socket, device.ifindex).map_err(|error| explain(&error))?;
+    match filters.first() {
+        Some(first) if first.program_id == Some(instance.program_id()) => Ok(()),
+        _ => Err(ShapingError::Failed(format!("{}: another classifier runs before ours", device.name))),
+    }
+}
+
+fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
+    add_fq(socket, instance.device().ifindex, LIMITS).map_err(|error| match error.errno() {
+        Some(ENOENT) => ShapingError::Refused(
+            "the kernel has no fq queue, which a delay needs: `modprobe sch_fq` (CONFIG_NET_SCH_FQ). Loss works without"
+                .to_owned(),
+        ),
+        Some(EEXIST) => ShapingError::Refused(format!(
+            "a qdisc of {} has the handle that ours needs: `tc qdisc show dev {}`",
+            instance.device().name,
+            instance.device().name
+        )),
+        _ => explain(&error),
+    })?;
+    instance.note_queue(Some(QueueCounts::default()));
+    Ok(())
+}
+
+/// TCX programs (Linux 6.6) run before clsact, and one that does not say "next" keeps ours from ever running.
+fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
+    // Kernels without TCX refuse the question.
+    let Ok((_, programs)) = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress) else { return Ok(()) };
+    programs.first().map_or(Ok(()), |program| {
+        Err(ShapingError::Refused(format!(
+            "{}: the TCX program {} (id {}) runs before any classifier and may keep ours from running: detach it \
+             (`bpftool net show`), or shape the other end",
+            device.name,
+            program.name_as_str().unwrap_or("without a name"),
+            program.id()
+        )))
+    })
+}
+
+/// Readies an attached instance for `policy`; false when its classifier is not there any more.
+///
+/// # Errors
+///
+/// When the device cannot be looked at, or does not admit the queue that a delay needs.
+pub(super) fn hold(instance: &Instance, policy: Policy) -> Result<bool, ShapingError> {
+    let device = instance.device();
+    on_device(instance)?
+        .enter(|| {
+            let socket = Socket::open().map_err(|error| explain(&error))?;
+            let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
+            if present.runs(instance.program_id()).is_none() {
+                return Ok(false);
+            }
+            instance.note_queue(present.our_queue());
+            if policy.latency.is_some() && present.our_queue().is_none() {
+                present.admits_queue(device)?;
+                put_queue(&socket, instance)?;
+            }
+            Ok(true)
+        })
+        .map_err(cannot_enter)?
+}
+
+/// Looks after an instance: takes away its queue when nothing is delayed any more, and all of it when it is over.
+///
+/// # Errors
+///
+/// When the device cannot be looked at; to be tried again.
+pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
+    let Ok(netns) = on_device(instance) else { return Ok(Settled::Removed) };
+    let policy = instance.policy()?;
+    let in_force = policy.is_in_force(monotonic_ns());
+    if in_force && (policy.latency.is_some() || instance.queue().is_none()) {
+        return Ok(Settled::Kept);
+    }
+    let device = instance.device();
+    let settle = || {
+        let socket = Socket::open()?;
+        let queue = Present::read(&socket, device)?.our_queue();
+        instance.note_queue(queue);
+        if queue.is_some_and(|queue| queue.waiting > 0) {
+            return Ok(Settled::Draining);
+        }
+        if in_force {
+            take_queue(&socket, device, instance.original())?;
+            instance.note_queue(None);
+            return Ok(Settled::Kept);
+        }
+        take_off(&socket, device, Some(instance.program_id()), instance.original())?;
+        Ok(Settled::Removed)
+    };
+    netns.enter(settle).map_err(cannot_enter)?.map_err(|error: NetlinkError| explain(&error))
+}
+
+/// Takes an instance off its device at once, with whatever waits in its queue.
+///
+/// # Errors
+///
+/// When the kernel refuses; that the device has gone is no error.
+pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
+    let Ok(netns) = on_device(instance) else { return Ok(()) };
+    let device = instance.device();
+    let detach =
+        || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
+    netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
+}
+
+/// Makes a device in the calling thread's namespace what it was.
+///
+/// # Errors
+///
+/// When the kernel refuses; what is not there needs no taking off.
+pub(super) fn take_off(
+    socket: &Socket,
+    device: &Device,
+    program_id: Option<u32>,
+    original: Original,
+) -> Result<(), NetlinkError> {
+    take_queue(socket, device, original)?;
+    let present = Present::read(socket, device)?;
+    if let Some(filter) = program_id.and_then(|id| present.runs(id)) {
+        delete_filter(socket, device.ifindex, filter)?;
+    }
+    let was_there = original.clsact != 0;
+    if present.clsact().is_some() && !was_there && !has_filters(socket, device.ifindex)? {
+        delete_clsact(socket, device.ifindex)?;
+    }
+    Ok(())
+}
+
+fn take_queue(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
+    if Present::read(socket, device)?.our_queue().is_none() {
+        return Ok(());
+    }
+    delete_root(socket, device.ifindex)?;
+    // Grafting a qdisc gave a device without a queue length the default one (`qdisc_create`).
+    if original.tx_queue_len == 0 {
+        set_tx_queue_len(socket, device.ifindex, 0)?;
+    }
+    Ok(())
+}
+
+/// Reads the queue's own counters, if the instance has a queue.
+pub(super) fn sample_queue(instance: &Instance) {
+    if instance.queue().is_none() {
+        return;
+    }
+    let device = instance.device();
+    let read = || Present::read(&Socket::open()?, device);
+    match on_device(instance).and_then(|netns| netns.enter(read).map_err(cannot_enter)) {
+        Ok(Ok(present)) => instance.note_queue(present.our_queue()),
+        failed => tracing::debug!(interface = %instance, failed = failed.is_err(), "cannot read the queue"),
+    }
+}
+
+/// Where an instance can be seen.
+pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
+    let device = instance.device();
+    let read = || Present::read(&Socket::open()?, device);
+    let present = on_device(instance).and_then(|netns| netns.enter(read).map_err(cannot_enter));
+    let root_qdisc = match present {
+        Ok(Ok(present)) => present.root().map_or_else(
+            || "none".to_owned(),
+            |root| match root.handle.major {
+                0 => root.kind.clone(),
+                major => format!("{} {major:x}:", root.kind),
+            },
+        ),
+        _ => "unknown".to_owned(),
+    };
+    let (netns_path, enter) = match device.end {
+        End::Container => {
+            let path = instance.netns().path;
+            let enter = format!("nsenter --net={} ", path.display());
+            (Some(path), enter)
+        }
+        End::Host => (None, String::new()),
+    };
+    let pins = instance.pins().display();
+    InterfaceInspection {
+        interface: instance.interface().to_owned(),
+        direction: instance.key().direction,
+        device: device.name.clone(),
+        ifindex: device.ifindex,
+        netns_path,
+        pin_path: instance.pins().to_owned(),
+        program_id: instance.program_id(),
+        root_qdisc,
+        commands: vec![
+            format!("bpftool map dump pinned {pins}/{}", shaper_common::POLICY_MAP),
+            format!("bpftool map dump pinned {pins}/{}", shaper_common::COUNTERS_MAP),
+            format!("bpftool prog show id {}", instance.program_id()),
+            format!("{enter}tc -s qdisc show dev {}", device.name),
+            format!("{enter}tc filter show dev {} egress", device.name),
+        ],
+    }
+}
+
+/// The namespace that an instance's device is in, wherever the container's namespace can be found by now.
+fn on_device(instance: &Instance) -> Result<Netns, ShapingError> {
+    let mut netns = instance.netns();
+    if !Netns::is_at(&netns) {
+        let found = Netns::find(&[netns.id.inode]).into_iter().find(|found| found.id == netns.id);
+        netns = found.ok_or_else(|| ShapingError::Failed("the network namespace has gone".to_owned()))?;
+        instance.moved_to(netns.clone());
+    }
+    match instance.device().end {
+        End::Host => Netns::own(),
+        End::Container => Netns::open(&netns),
+    }
+    .map_err(cannot_enter)
+}
+
+fn explain(error: &NetlinkError) -> ShapingError {
+    ShapingError::Failed(match error.errno() {
+        Some(EPERM) => {
+            format!("{error}: no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")
+        }
+        Some(ENODEV) => format!("{error}: the interface has gone"),
+        _ => error.to_string(),
+    })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+fn log_failure(device: &Device, taken: Result<(), impl Display>) {
+    if let Err(error) = taken {
+        tracing::warn!(device = device.name, %error, "cannot undo an attachment");
+    }
+}

@@ -1,0 +1,220 @@
+//! One program with its maps: one interface in one direction.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, MapError, PerCpuArray},
+    programs::SchedClassifier,
+};
+use shaper_common::{COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
+
+use super::{
+    Queue, lock,
+    pins::{self, PinName},
+    program,
+    survey::{Device, Target},
+};
+use crate::shaping::{Counts, Direction, InterfaceView, NetnsId, NetnsRef, Policy, ShapingError};
+
+/// Which interface, and which way: `ifindex` is the container's end even for ingress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) netns: NetnsId,
+    pub(super) ifindex: u32,
+    pub(super) direction: Direction,
+}
+
+impl Key {
+    /// The least key of a namespace.
+    pub(super) const fn first_of(netns: NetnsId) -> Self {
+        Self { netns, ifindex: 0, direction: Direction::Egress }
+    }
+
+    pub(super) const fn pin_name(&self) -> PinName {
+        PinName { inode: self.netns.inode, ifindex: self.ifindex, direction: self.direction }
+    }
+}
+
+/// A shaped interface and direction. Holds descriptors of maps only, nothing that would keep a namespace alive.
+pub(super) struct Instance {
+    key: Key,
+    interface: String,
+    device: Device,
+    netns: Mutex<NetnsRef>,
+    pins: PathBuf,
+    program_id: u32,
+    policy: Mutex<Array<MapData, shaper_common::Policy>>,
+    counters: PerCpuArray<MapData, Counters>,
+    original: Original,
+    queue: Mutex<Queue>,
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) of netns {}", self.interface, self.key.direction, self.key.netns.inode)
+    }
+}
+
+impl Instance {
+    /// Pins what was loaded for `target`; nothing is attached yet.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be pinned.
+    pub(super) fn pin(loaded: &mut Ebpf, target: &Target, pin_dir: &Path) -> Result<Self, ShapingError> {
+        let pins = pins::publish(pin_dir, target.key.pin_name(), |directory| {
+            let failed = |error: &dyn fmt::Display| ShapingError::Failed(format!("pin the program: {error}"));
+            for name in [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP] {
+                if let Some(map) = loaded.map_mut(name) {
+                    map.pin(directory.join(name)).map_err(|error| failed(&error))?;
+                }
+            }
+            program::classifier(loaded)?.pin(directory.join(pins::PROGRAM)).map_err(|error| failed(&error))
+        })?;
+        Self::open(target, pins)
+    }
+
+    /// Opens what is pinned in `pins`.
+    ///
+    /// # Errors
+    ///
+    /// When a pin is missing or of another layout.
+    pub(super) fn open(target: &Target, pins: PathBuf) -> Result<Self, ShapingError> {
+        let failed = |what: &str, error: &dyn fmt::Display| {
+            ShapingError::Failed(format!("open the pinned {what} in {}: {error}", pins.display()))
+        };
+        let program = SchedClassifier::from_pin(pins.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
+        let program_id = program.info().map_err(|e| failed("program", &e))?.id();
+        let map = |name: &str| MapData::from_pin(pins.join(name)).map_err(|e| failed(name, &e));
+        let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;
+        let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
+            .map_err(|e| failed(COUNTERS_MAP, &e))?;
+        let original: Array<_, Original> =
+            Array::try_from(Map::Array(map(ORIGINAL_MAP)?)).map_err(|e| failed(ORIGINAL_MAP, &e))?;
+        let original = original.get(&0, 0).map_err(|e| failed(ORIGINAL_MAP, &e))?;
+        Ok(Self {
+            key: target.key,
+            interface: target.interface.clone(),
+            device: target.device.clone(),
+            netns: Mutex::new(target.netns.clone()),
+            pins,
+            program_id,
+            policy: Mutex::new(policy),
+            counters,
+            original,
+            queue: Mutex::default(),
+        })
+    }
+
+    /// Keeps, in memory and in the pinned map, what the interface was.
+    pub(super) fn write_original(&mut self, original: Original) -> Result<(), ShapingError> {
+        let write = || -> Result<(), MapError> {
+            let mut map: Array<_, Original> =
+                Array::try_from(Map::Array(MapData::from_pin(self.pins.join(ORIGINAL_MAP))?))?;
+            map.set(0, original, 0)
+        };
+        write().map_err(|error| ShapingError::Failed(format!("note what {self} was: {error}")))?;
+        self.original = original;
+        Ok(())
+    }
+
+    pub(super) const fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(super) const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(super) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    pub(super) fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    pub(super) const fn program_id(&self) -> u32 {
+        self.program_id
+    }
+
+    pub(super) const fn original(&self) -> Original {
+        self.original
+    }
+
+    /// Where the container's namespace was last seen.
+    pub(super) fn netns(&self) -> NetnsRef {
+        lock(&self.netns).clone()
+    }
+
+    pub(super) fn moved_to(&self, netns: NetnsRef) {
+        *lock(&self.netns) = netns;
+    }
+
+    pub(super) fn queue(&self) -> Queue {
+        *lock(&self.queue)
+    }
+
+    pub(super) fn note_queue(&self, queue: Queue) {
+        *lock(&self.queue) = queue;
+    }
+
+    /// The policy in the map, over or not.
+    pub(super) fn policy(&self) -> Result<Policy, ShapingError> {
+        lock(&self.policy)
+            .get(&0, 0)
+            .map(|policy| Policy::from_map(&policy))
+            .map_err(|error| ShapingError::Failed(format!("read the policy of {self}: {error}")))
+    }
+
+    pub(super) fn write_policy(&self, policy: Policy) -> Result<(), ShapingError> {
+        lock(&self.policy)
+            .set(0, policy.to_map(), 0)
+            .map_err(|error| ShapingError::Failed(format!("write the policy of {self}: {error}")))
+    }
+
+    fn counters(&self) -> Result<Counters, MapError> {
+        let mut sum = Counters::default();
+        for cpu in self.counters.get(&0, 0)?.iter() {
+            sum += *cpu;
+        }
+        Ok(sum)
+    }
+
+    /// What is shown of it; nothing, with a line in the log, when its maps cannot be read.
+    pub(super) fn view(&self, now_ns: u64) -> Option<InterfaceView> {
+        let (policy, counters) = match (self.policy(), self.counters()) {
+            (Ok(policy), Ok(counters)) => (policy, counters),
+            (policy, counters) => {
+                tracing::warn!(interface = %self, ?policy, ?counters, "cannot read the maps");
+                return None;
+            }
+        };
+        let policy = if policy.is_in_force(now_ns) { policy } else { Policy::default() };
+        let counts = |tally: shaper_common::Tally| Counts { packets: tally.packets, bytes: tally.bytes };
+        Some(InterfaceView {
+            interface: self.interface.clone(),
+            direction: self.key.direction,
+            policy,
+            remaining_ms: policy
+                .remaining(now_ns)
+                .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            passed: counts(counters.passed),
+            delayed: counts(counters.delayed),
+            lost: counts(counters.lost),
+            queue: self.queue().unwrap_or_default(),
+            invalid_policy: counters.invalid_policy,
+            orphan_failed: counters.orphan_failed,
+        })
+    }
+
+    /// Removes the pins.
+    pub(super) fn unpin(&self) {
+        pins::remove(&self.pins);
+    }
+}

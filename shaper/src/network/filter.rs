@@ -1,0 +1,107 @@
+//! Classifiers on a device's clsact hook.
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+};
+
+use super::{NetlinkError, Socket};
+
+const EGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
+const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS };
+const ETH_P_ALL: u16 = 0x0003;
+
+/// A classifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// Its kind, for example `bpf`.
+    pub(crate) kind: String,
+    /// Lower ones run first.
+    pub(crate) priority: u16,
+    /// The protocol it sees, in host order; `ETH_P_ALL` is 3.
+    pub(crate) protocol: u16,
+    /// Which of those that share a priority.
+    pub(crate) handle: TcHandle,
+    /// The BPF program it runs, if it is one.
+    pub(crate) program_id: Option<u32>,
+}
+
+impl Filter {
+    /// Whether a BPF classifier for all packets can be put at the same priority, in front of it.
+    pub(crate) fn shares_priority_with_bpf(&self) -> bool {
+        self.kind == "bpf" && self.protocol == ETH_P_ALL
+    }
+}
+
+/// The classifiers on a device's egress hook, first things first.
+///
+/// # Errors
+///
+/// When the kernel does not list them; none are listed where there is no clsact.
+pub(crate) fn egress_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Filter>, NetlinkError> {
+    filters(socket, ifindex, EGRESS)
+}
+
+/// Whether anything sits on either hook of a device.
+///
+/// # Errors
+///
+/// As [`egress_filters`].
+pub(crate) fn has_filters(socket: &Socket, ifindex: u32) -> Result<bool, NetlinkError> {
+    Ok(!filters(socket, ifindex, EGRESS)?.is_empty() || !filters(socket, ifindex, INGRESS)?.is_empty())
+}
+
+fn filters(socket: &Socket, ifindex: u32, parent: TcHandle) -> Result<Vec<Filter>, NetlinkError> {
+    let mut message = TcMessage::with_index(ifindex.cast_signed());
+    message.header.parent = parent;
+    let answers = socket.dump("list classifiers", RouteNetlinkMessage::GetTrafficFilter(message))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            // A handle of 0 stands for the priority itself, not for a classifier.
+            RouteNetlinkMessage::NewTrafficFilter(message) if message.header.handle != TcHandle::UNSPEC => {
+                Some(filter(&message))
+            }
+            _ => None,
+        })
+        .collect())
+}
+
+fn filter(message: &TcMessage) -> Filter {
+    let info = message.header.info;
+    let mut filter = Filter {
+        kind: String::new(),
+        priority: (info >> 16) as u16,
+        protocol: u16::from_be((info & 0xffff) as u16),
+        handle: message.header.handle,
+        program_id: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) => filter.kind.clone_from(kind),
+            TcAttribute::Options(options) => {
+                filter.program_id = options.iter().find_map(|option| match option {
+                    TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    filter
+}
+
+/// Removes a classifier from a device's egress hook.
+///
+/// # Errors
+///
+/// When it is not there.
+pub(crate) fn delete_filter(socket: &Socket, ifindex: u32, filter: &Filter) -> Result<(), NetlinkError> {
+    let mut message = TcMessage::with_index(ifindex.cast_signed());
+    message.header.parent = EGRESS;
+    message.header.handle = filter.handle;
+    message.header.info = (u32::from(filter.priority) << 16) | u32::from(filter.protocol.to_be());
+    message.attributes.push(TcAttribute::Kind(filter.kind.clone()));
+    let operation = || format!("delete the classifier of ifindex {ifindex}");
+    socket.change(operation, RouteNetlinkMessage::DelTrafficFilter(message), 0)
+}

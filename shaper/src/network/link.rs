@@ -1,0 +1,115 @@
+//! Network devices.
+
+use std::os::fd::AsRawFd as _;
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    nsid::{NsidAttribute, NsidMessage},
+};
+
+use super::{NetlinkError, Netns, Socket};
+
+/// The device at the other end of a veth, or below a macvlan or ipvlan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its index in its own namespace.
+    pub(crate) ifindex: u32,
+    /// Its namespace's number as seen from the link's, none when it is the same namespace.
+    pub(crate) nsid: Option<i32>,
+}
+
+/// A network device of the namespace that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Its index, unique in its namespace only.
+    pub(crate) ifindex: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// What its driver calls itself; none for hardware.
+    pub(crate) kind: Option<InfoKind>,
+    /// Whether it is an Ethernet-like device and no loopback.
+    pub(crate) is_ethernet: bool,
+    /// Whom it is linked to.
+    pub(crate) peer: Option<Peer>,
+    /// In packets; 0 is kept by devices that never had a queue.
+    pub(crate) tx_queue_len: u32,
+}
+
+/// All devices of the socket's namespace.
+///
+/// # Errors
+///
+/// When the kernel does not list them.
+pub(crate) fn links(socket: &Socket) -> Result<Vec<Link>, NetlinkError> {
+    let answers = socket.dump("list network devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(link(message)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn link(message: LinkMessage) -> Link {
+    let header = &message.header;
+    let mut link = Link {
+        ifindex: header.index,
+        name: String::new(),
+        kind: None,
+        is_ethernet: header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Loopback),
+        peer: None,
+        tx_queue_len: 0,
+    };
+    let (mut peer_ifindex, mut peer_nsid) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
+            LinkAttribute::Link(ifindex) => peer_ifindex = Some(ifindex),
+            LinkAttribute::LinkNetNsId(nsid) => peer_nsid = Some(nsid),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link.peer = peer_ifindex.map(|ifindex| Peer { ifindex, nsid: peer_nsid });
+    link
+}
+
+/// The number by which the socket's namespace knows `netns`, if it knows it.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub(crate) fn netns_id_of(socket: &Socket, netns: &Netns) -> Result<Option<i32>, NetlinkError> {
+    let mut message = NsidMessage::default();
+    #[expect(clippy::cast_sign_loss, reason = "an open descriptor is not negative")]
+    message.attributes.push(NsidAttribute::Fd(netns.file().as_raw_fd() as u32));
+    let answer = socket
+        .one(|| "ask for a network namespace's number".to_owned(), RouteNetlinkMessage::GetNsId(message))?;
+    let Some(RouteNetlinkMessage::NewNsId(message)) = answer else { return Ok(None) };
+    Ok(message.attributes.iter().find_map(|attribute| match attribute {
+        // NETNSA_NSID_NOT_ASSIGNED is -1.
+        NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+        _ => None,
+    }))
+}
+
+/// Sets a device's transmit queue length, in packets.
+///
+/// # Errors
+///
+/// When the device has gone.
+pub(crate) fn set_tx_queue_len(socket: &Socket, ifindex: u32, length: u32) -> Result<(), NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    message.attributes.push(LinkAttribute::TxQueueLen(length));
+    let operation = || format!("set the transmit queue length of ifindex {ifindex} to {length}");
+    socket.change(operation, RouteNetlinkMessage::SetLink(message), 0)
+}

@@ -1,0 +1,119 @@
+//! Enters network namespaces, on threads made for that, and finds them.
+
+use std::{
+    fs, io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::shaping::{NetnsId, NetnsRef};
+
+/// Directories whose entries are, or may be, namespaces that somebody keeps.
+const NAMED: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
+
+/// An open network namespace. It lives as long as this does, so never keep one.
+#[derive(Debug)]
+pub(crate) struct Netns {
+    file: fs::File,
+    id: NetnsId,
+}
+
+impl Netns {
+    /// The namespace of this process, where the host's ends of veths are.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc` is not mounted.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::at(Path::new("/proc/self/ns/net"))
+    }
+
+    /// The namespace that `path` leads to.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let file = fs::File::open(path)?;
+        let id = id_of(&file.metadata()?);
+        Ok(Self { file, id })
+    }
+
+    /// The very namespace that was meant: `path` may lead to another one by now.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it has gone.
+    pub(crate) fn open(netns: &NetnsRef) -> io::Result<Self> {
+        match Self::at(&netns.path) {
+            Ok(found) if found.id == netns.id => Ok(found),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the network namespace has gone")),
+        }
+    }
+
+    /// Its identity.
+    pub(crate) const fn id(&self) -> NetnsId {
+        self.id
+    }
+
+    /// The open file, for requests that name a namespace by descriptor.
+    pub(crate) const fn file(&self) -> &fs::File {
+        &self.file
+    }
+
+    /// Runs `work` in the namespace, on a thread of its own that ends with it: there is nothing to restore.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started or may not enter (`EPERM` without CAP_SYS_ADMIN).
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
+                setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            })?;
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Whether `netns` still is where its path says; cheap, as nothing is opened.
+    pub(crate) fn is_at(netns: &NetnsRef) -> bool {
+        fs::metadata(&netns.path).is_ok_and(|metadata| id_of(&metadata) == netns.id)
+    }
+
+    /// Looks for the namespaces with these inode numbers among named ones and those of all processes.
+    pub(crate) fn find(inodes: &[u64]) -> Vec<NetnsRef> {
+        let mut found: Vec<NetnsRef> = Vec::new();
+        for path in candidates() {
+            if found.len() == inodes.len() {
+                break;
+            }
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let id = id_of(&metadata);
+            let known = found.iter().any(|netns| netns.id == id);
+            if inodes.contains(&id.inode) && !known && is_nsfs(&path) {
+                found.push(NetnsRef { id, path });
+            }
+        }
+        found
+    }
+}
+
+fn id_of(metadata: &fs::Metadata) -> NetnsId {
+    NetnsId { dev: metadata.dev(), inode: metadata.ino() }
+}
+
+fn is_nsfs(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+}
+
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let processes = entries("/proc")
+        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+        .map(|path| path.join("ns/net"));
+    NAMED.into_iter().flat_map(entries).chain(processes)
+}

@@ -1,0 +1,182 @@
+//! Queueing disciplines: `fq` and `clsact`, and whatever else sits on a device.
+//!
+//! netlink-packet-route knows neither of the two, so their attributes are spelled out here and nowhere else.
+
+use std::time::Duration;
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2},
+};
+
+use super::{NetlinkError, Socket};
+
+/// The handle that our `fq` has, which tells it from anybody else's: `5a9e:`.
+const FQ_HANDLE: TcHandle = TcHandle { major: 0x5a9e, minor: 0 };
+
+// `include/uapi/linux/pkt_sched.h`.
+const TCA_FQ_PLIMIT: u16 = 1;
+const TCA_FQ_FLOW_PLIMIT: u16 = 2;
+const TCA_FQ_RATE_ENABLE: u16 = 5;
+const TCA_FQ_TIMER_SLACK: u16 = 13;
+const TCA_FQ_HORIZON: u16 = 14;
+const TCA_FQ_HORIZON_DROP: u16 = 15;
+
+/// How much our `fq` may hold, and how far ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FqLimits {
+    /// Packets, of one flow as of all: a single connection may fill the queue.
+    pub(crate) packets: u32,
+    /// Packets that would depart later than this from now are dropped.
+    pub(crate) horizon: Duration,
+}
+
+/// A queueing discipline of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Qdisc {
+    /// The device.
+    pub(crate) ifindex: u32,
+    /// Its kind, for example `noqueue`.
+    pub(crate) kind: String,
+    /// Its handle; 0 if it is the kernel's default.
+    pub(crate) handle: TcHandle,
+    /// Where it sits.
+    pub(crate) parent: TcHandle,
+    /// Packets that wait in it now.
+    pub(crate) waiting: u32,
+    /// Packets that it dropped.
+    pub(crate) dropped: u32,
+}
+
+impl Qdisc {
+    /// Whether it is the device's root.
+    pub(crate) fn is_root(&self) -> bool {
+        self.parent == TcHandle::ROOT
+    }
+
+    /// Whether it is the root that we grafted.
+    pub(crate) fn is_our_fq(&self) -> bool {
+        self.is_root() && self.kind == "fq" && self.handle == FQ_HANDLE
+    }
+
+    /// Whether it is the hook of classifiers.
+    pub(crate) fn is_clsact(&self) -> bool {
+        self.parent == TcHandle::CLSACT
+    }
+}
+
+/// All qdiscs of all devices of the socket's namespace.
+///
+/// # Errors
+///
+/// When the kernel does not list them.
+pub(crate) fn qdiscs(socket: &Socket) -> Result<Vec<Qdisc>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let answers = socket.dump("list qdiscs", request)?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(qdisc(&message)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn qdisc(message: &TcMessage) -> Qdisc {
+    let header = &message.header;
+    let mut qdisc = Qdisc {
+        ifindex: header.index.cast_unsigned(),
+        kind: String::new(),
+        handle: header.handle,
+        parent: header.parent,
+        waiting: 0,
+        dropped: 0,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) => qdisc.kind.clone_from(kind),
+            TcAttribute::Stats2(stats) => {
+                for stat in stats {
+                    if let TcStats2::Queue(queue) = stat {
+                        qdisc.waiting = queue.qlen;
+                        qdisc.dropped = queue.drops;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    qdisc
+}
+
+/// Adds the hook for classifiers, where there is none.
+///
+/// # Errors
+///
+/// `EEXIST` when there is one, or an ingress qdisc in its place.
+pub(crate) fn add_clsact(socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
+    let message = message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
+    let operation = || format!("add a clsact qdisc to ifindex {ifindex}");
+    socket.change(operation, RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Removes the hook, and with it all classifiers on it.
+///
+/// # Errors
+///
+/// When there is none, or the device has gone.
+pub(crate) fn delete_clsact(socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
+    let message = message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
+    let operation = || format!("delete the clsact qdisc of ifindex {ifindex}");
+    socket.change(operation, RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+}
+
+/// Makes `fq`, with our handle, the device's root in place of the kernel's default.
+///
+/// # Errors
+///
+/// `ENOENT` when the kernel has no `fq`, `EEXIST` when another qdisc has the handle.
+pub(crate) fn add_fq(socket: &Socket, ifindex: u32, limits: FqLimits) -> Result<(), NetlinkError> {
+    let operation = || format!("add an fq qdisc to ifindex {ifindex}");
+    let message = message(ifindex, TcHandle::ROOT, FQ_HANDLE, "fq", fq_options(limits));
+    socket.change(operation, RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Removes our `fq`, and with it what waits in it; the kernel puts its default in its place.
+///
+/// # Errors
+///
+/// When it is not there.
+pub(crate) fn delete_root(socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
+    let operation = || format!("delete the fq qdisc of ifindex {ifindex}");
+    let message = message(ifindex, TcHandle::ROOT, FQ_HANDLE, "fq", Vec::new());
+    socket.change(operation, RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+}
+
+fn fq_options(limits: FqLimits) -> Vec<TcOption> {
+    let horizon_us = u32::try_from(limits.horizon.as_micros()).unwrap_or(u32::MAX);
+    let u32s = [
+        (TCA_FQ_PLIMIT, limits.packets),
+        (TCA_FQ_FLOW_PLIMIT, limits.packets),
+        // fq would mark every socket it sees as paced by fq, and not pace what has left its socket.
+        (TCA_FQ_RATE_ENABLE, 0),
+        (TCA_FQ_TIMER_SLACK, 0),
+        (TCA_FQ_HORIZON, horizon_us),
+    ];
+    let mut options: Vec<_> =
+        u32s.into_iter().map(|(kind, value)| DefaultNla::new(kind, value.to_ne_bytes().to_vec())).collect();
+    options.push(DefaultNla::new(TCA_FQ_HORIZON_DROP, vec![1]));
+    options.into_iter().map(TcOption::Other).collect()
+}
+
+fn message(ifindex: u32, parent: TcHandle, handle: TcHandle, kind: &str, options: Vec<TcOption>) -> TcMessage {
+    let mut message = TcMessage::with_index(ifindex.cast_signed());
+    message.header.parent = parent;
+    message.header.handle = handle;
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    if !options.is_empty() {
+        message.attributes.push(TcAttribute::Options(options));
+    }
+    message
+}

@@ -1,0 +1,104 @@
+//! Network namespaces that end with their guard.
+
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+};
+
+/// A network namespace, kept by a bind mount on a file, as `ip netns` does.
+#[derive(Debug)]
+pub struct Netns {
+    path: PathBuf,
+}
+
+impl Netns {
+    /// Makes a namespace, its loopback up, that `path` leads to.
+    ///
+    /// # Errors
+    ///
+    /// Without root, or when `path` is taken.
+    pub fn create(path: PathBuf) -> Result<Self> {
+        fs::File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
+        let keep = || -> Result<()> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            Ok(())
+        };
+        thread::scope(|scope| scope.spawn(keep).join().expect("it does not panic")).context("make a namespace")?;
+        let this = Self { path };
+        this.run("ip link set lo up")?;
+        Ok(this)
+    }
+
+    /// The file that leads to it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` in it, on a thread of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be entered, or `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                let netns = fs::File::open(&self.path).expect("it lives as long as its guard");
+                setns(netns.as_fd(), CloneFlags::CLONE_NEWNET).expect("tests that make namespaces are root");
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A command that will run in it.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path.display())).arg(program);
+        command
+    }
+
+    /// Runs a command line of plain words in it, and gives its output.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with what it wrote.
+    pub fn run(&self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        let mut command = self.command(words.next().unwrap_or_default());
+        let output = command.args(words).output().with_context(|| format!("run `{line}`"))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{line}` failed: {stderr}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// All that can be seen of its devices, qdiscs and classifiers, without counters.
+    ///
+    /// # Panics
+    ///
+    /// When `ip` or `tc` fail.
+    #[must_use]
+    pub fn traces(&self) -> String {
+        let devices = self.run("ip -d link show").expect("ip works");
+        let qdiscs = self.run("tc qdisc show").expect("tc works");
+        format!("{devices}{qdiscs}")
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(&self.path);
+    }
+}

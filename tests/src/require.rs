@@ -1,0 +1,73 @@
+//! What a test needs of the machine it runs on.
+
+use std::process::Command;
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The superuser: namespaces, BPF, qdiscs.
+    Root,
+    /// The `fq` qdisc.
+    Fq,
+    /// The `netem` qdisc, to compare with.
+    Netem,
+    /// The Docker Engine's programs.
+    Docker,
+}
+
+impl Need {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Fq => "fq",
+            Self::Netem => "netem",
+            Self::Docker => "docker",
+        }
+    }
+
+    fn is_met(self) -> bool {
+        match self {
+            Self::Root => nix::unistd::geteuid().is_root(),
+            Self::Fq => has_qdisc("fq"),
+            Self::Netem => has_qdisc("netem"),
+            Self::Docker => runs("dockerd", &["--version"]),
+        }
+    }
+}
+
+/// Tries the qdisc on the loopback of a namespace that ends with the command.
+fn has_qdisc(kind: &str) -> bool {
+    runs("unshare", &["--net", "tc", "qdisc", "add", "dev", "lo", "root", kind])
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// Whether the machine has all of `needs`; says so when it has not.
+///
+/// # Panics
+///
+/// When one is missing that `SHAPER_REQUIRE` (a list with commas) names: there, nothing may be skipped.
+#[must_use]
+pub fn met(needs: &[Need]) -> bool {
+    let required = std::env::var("SHAPER_REQUIRE").unwrap_or_default();
+    let missing: Vec<_> = needs.iter().filter(|need| !need.is_met()).map(|need| need.name()).collect();
+    for name in &missing {
+        assert!(!required.split(',').any(|required| required.trim() == *name), "SHAPER_REQUIRE demands {name}, which is missing");
+    }
+    if !missing.is_empty() {
+        eprintln!("skipped: this machine has no {}", missing.join(" and no "));
+    }
+    missing.is_empty()
+}
+
+/// Returns from the test, saying why, when the machine lacks what it needs.
+#[macro_export]
+macro_rules! needs {
+    ($($need:ident),+) => {
+        if !$crate::require::met(&[$($crate::require::Need::$need),+]) {
+            return;
+        }
+    };
+}

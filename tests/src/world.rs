@@ -1,0 +1,174 @@
+//! A small world for one test: a host, containers on it, and a daemon that sees nothing else.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{daemon::Daemon, netns::Netns};
+
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+/// Namespaces, pins and a socket of one test's own, gone with it.
+#[derive(Debug)]
+pub struct World {
+    directory: PathBuf,
+    pin_dir: PathBuf,
+    host: Netns,
+    containers: AtomicU8,
+}
+
+/// A container: a named network namespace with a veth to the world's host.
+#[derive(Debug)]
+pub struct Container {
+    /// What the daemon calls it.
+    pub name: String,
+    /// Its namespace.
+    pub netns: Netns,
+    /// The address of its `eth0`.
+    pub address: Ipv4Addr,
+    /// The host's address on the same veth.
+    pub host_address: Ipv4Addr,
+    /// The host's end of the veth.
+    pub host_end: String,
+}
+
+impl Container {
+    /// The node id that Scope would use.
+    #[must_use]
+    pub fn node_id(&self) -> String {
+        format!("{};<container>", self.name)
+    }
+}
+
+impl World {
+    /// Makes an empty world.
+    ///
+    /// # Errors
+    ///
+    /// Without root.
+    pub fn new() -> Result<Self> {
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("shaper-test-{}-{number}", std::process::id());
+        let directory = Path::new("/run").join(&name);
+        fs::create_dir_all(directory.join("netns")).with_context(|| format!("make {}", directory.display()))?;
+        let host = Netns::create(directory.join("host"))?;
+        let pin_dir = Path::new("/sys/fs/bpf").join(&name);
+        Ok(Self { directory, pin_dir, host, containers: AtomicU8::new(0) })
+    }
+
+    /// The namespace that the daemon is in.
+    #[must_use]
+    pub const fn host(&self) -> &Netns {
+        &self.host
+    }
+
+    /// Where the daemon pins.
+    #[must_use]
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// Where the daemon finds containers.
+    #[must_use]
+    pub fn netns_dir(&self) -> PathBuf {
+        self.directory.join("netns")
+    }
+
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("plugins/traffic-control/traffic-control.sock")
+    }
+
+    /// Adds a container with one interface, `eth0`.
+    ///
+    /// # Errors
+    ///
+    /// When a command fails.
+    pub fn container(&self, name: &str) -> Result<Container> {
+        let subnet = self.containers.fetch_add(1, Ordering::Relaxed);
+        let netns = Netns::create(self.netns_dir().join(name))?;
+        let container = Container {
+            name: name.to_owned(),
+            netns,
+            address: Ipv4Addr::new(10, 99, subnet, 2),
+            host_address: Ipv4Addr::new(10, 99, subnet, 1),
+            host_end: format!("veth{subnet}"),
+        };
+        self.add_interface(&container, "eth0", &container.host_end, container.host_address, container.address)?;
+        Ok(container)
+    }
+
+    /// Adds a veth between the host and a container.
+    ///
+    /// # Errors
+    ///
+    /// When a command fails.
+    pub fn add_interface(
+        &self,
+        container: &Container,
+        name: &str,
+        host_end: &str,
+        host_address: Ipv4Addr,
+        address: Ipv4Addr,
+    ) -> Result<()> {
+        let inside = &container.netns;
+        let path = inside.path().display();
+        self.host.run(&format!("ip link add {host_end} type veth peer name {name} netns {path}"))?;
+        self.host.run(&format!("ip addr add {host_address}/24 dev {host_end}"))?;
+        self.host.run(&format!("ip link set {host_end} up"))?;
+        inside.run(&format!("ip addr add {address}/24 dev {name}"))?;
+        inside.run(&format!("ip link set {name} up"))?;
+        Ok(())
+    }
+
+    /// Starts a daemon that watches this world's containers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn daemon(&self) -> Result<Daemon> {
+        Daemon::start(self)
+    }
+
+    /// What is pinned, as names.
+    #[must_use]
+    pub fn pins(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.pin_dir).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The directory of a container's shaped `eth0`.
+    ///
+    /// # Errors
+    ///
+    /// When its namespace cannot be looked at.
+    pub fn pins_of(&self, container: &Container, direction: &str) -> Result<PathBuf> {
+        use std::os::unix::fs::MetadataExt as _;
+        let inode = fs::metadata(container.netns.path())?.ino();
+        let ifindex = container.netns.run("cat /sys/class/net/eth0/ifindex");
+        let ifindex = match ifindex {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) => return Err(error),
+        };
+        Ok(self.pin_dir.join(format!("netns-{inode}-if-{ifindex}-{direction}")))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.pin_dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+        let _ = fs::remove_dir(&self.pin_dir);
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
