@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -55,21 +55,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(world: &World) -> Result<Self> {
-        let arguments = ["--runtime", "netns", "--netns-dir", &world.netns_dir().display().to_string()].map(String::from);
-        Self::spawn(world.host().command(program()), world, &arguments)
-    }
-
-    /// Starts `command` as a daemon with the world's socket and pins, and `arguments`.
+    /// Starts `command`, which is to end with the program, as a daemon that watches the world's containers.
     ///
     /// # Errors
     ///
     /// When it ends instead of answering.
-    pub fn spawn(mut command: Command, world: &World, arguments: &[String]) -> Result<Self> {
+    pub fn spawn(mut command: Command, world: &World, pin_dir: &Path, runtime: &[&str]) -> Result<Self> {
         let log = world.socket().ancestors().nth(3).context("the socket lies deep")?.join("daemon.log");
         let stderr = fs::File::options().append(true).create(true).open(&log)?;
-        command.arg("serve").arg("--plugin-socket").arg(world.socket()).arg("--pin-dir").arg(world.pin_dir());
-        command.args(arguments).stdin(Stdio::null()).stderr(stderr);
+        command.arg("serve").arg("--plugin-socket").arg(world.socket()).arg("--pin-dir").arg(pin_dir);
+        command.arg("--netns-dir").arg(world.netns_dir()).args(runtime).stdin(Stdio::null()).stderr(stderr);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let mut this = Self { child, socket: world.socket(), log };
         let begin = Instant::now();

@@ -39,6 +39,17 @@ impl Netns {
         Ok(this)
     }
 
+    /// Another name for a namespace that is there already.
+    ///
+    /// # Errors
+    ///
+    /// Without root, or when `path` is taken.
+    pub fn alias(&self, path: PathBuf) -> Result<Self> {
+        fs::File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
+        mount(Some(&self.path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(Self { path })
+    }
+
     /// The file that leads to it.
     #[must_use]
     pub fn path(&self) -> &Path {

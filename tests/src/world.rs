@@ -3,13 +3,14 @@
 use std::{
     fs,
     net::Ipv4Addr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::{daemon::Daemon, netns::Netns};
+use crate::{daemon::{Daemon, program}, netns::Netns};
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -133,7 +134,16 @@ impl World {
     ///
     /// When it does not answer.
     pub fn daemon(&self) -> Result<Daemon> {
-        Daemon::start(self)
+        self.daemon_pinning_in(&self.pin_dir)
+    }
+
+    /// Starts a daemon that pins elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn daemon_pinning_in(&self, pin_dir: &Path) -> Result<Daemon> {
+        Daemon::spawn(self.host.command(program()), self, pin_dir, &["--runtime", "netns"])
     }
 
     /// What is pinned, as names.
@@ -151,13 +161,10 @@ impl World {
     ///
     /// When its namespace cannot be looked at.
     pub fn pins_of(&self, container: &Container, direction: &str) -> Result<PathBuf> {
-        use std::os::unix::fs::MetadataExt as _;
         let inode = fs::metadata(container.netns.path())?.ino();
-        let ifindex = container.netns.run("cat /sys/class/net/eth0/ifindex");
-        let ifindex = match ifindex {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) => return Err(error),
-        };
+        // `3: eth0@if7: <...`; sysfs would show the namespace it was mounted in.
+        let link = container.netns.run("ip -o link show eth0")?;
+        let ifindex = link.split(':').next().context("ip begins with the index")?;
         Ok(self.pin_dir.join(format!("netns-{inode}-if-{ifindex}-{direction}")))
     }
 }
