@@ -1,0 +1,2 @@
+//! A virtual machine.
+pub(crate) mod kernel;
