@@ -25,6 +25,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     Setup(setup::Arguments),
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match task {
         Task::Setup(arguments) => setup::run(&workspace, &arguments)?,
+        Task::Vm(arguments) => return vm::run(&workspace, arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
