@@ -47,8 +47,11 @@ impl Workspace {
             .collect()
     }
 
-    /// `path` as it reads best in a message: relative to the workspace where it is inside.
-    pub(crate) fn shorten<'a>(&self, path: &'a Path) -> &'a Path {
-        path.strip_prefix(&self.root).unwrap_or(path)
+    /// The name of the package with this `Cargo.toml`.
+    pub(crate) fn package_at(&self, manifest: &Path) -> Option<String> {
+        let mut packages = self.metadata["packages"].as_array()?.iter();
+        let package =
+            packages.find(|package| package["manifest_path"].as_str().map(Path::new) == Some(manifest))?;
+        package["name"].as_str().map(str::to_owned)
     }
 }

@@ -53,7 +53,7 @@ fn from_debian(linker: Option<u32>) -> Vec<Action> {
         actions.push(Action::Packages(packages));
     }
     actions.push(link(Path::new("/usr")));
-    if !linker.is_some_and(|linker| linker >= llvm) {
+    if linker.is_none_or(|linker| linker < llvm) {
         actions.push(install_linker(llvm));
     }
     actions
@@ -63,7 +63,7 @@ fn link(sysroot: &Path) -> Action {
     let mut command = rustup();
     command.args(["toolchain", "link", TOOLCHAIN]).arg(sysroot);
     let what = format!("linking the toolchain {TOOLCHAIN} to {}", sysroot.display());
-    Action::Run { what, command, needs_root: false }
+    Action::Run { what, command: Box::new(command), needs_root: false }
 }
 
 fn install_linker(llvm: u32) -> Action {
@@ -73,7 +73,7 @@ fn install_linker(llvm: u32) -> Action {
         .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
     let what = format!("compiling bpf-linker {LINKER_VERSION} for LLVM {llvm} (a minute or two)");
-    Action::Run { what, command, needs_root: false }
+    Action::Run { what, command: Box::new(command), needs_root: false }
 }
 
 /// The LLVM of Debian's compiler, if that is installed already.

@@ -47,7 +47,7 @@ pub(crate) enum Action {
     /// Install packages. Needs root.
     Packages(Vec<String>),
     /// Run a command.
-    Run { what: String, command: Command, needs_root: bool },
+    Run { what: String, command: Box<Command>, needs_root: bool },
     /// Download and unpack Debian's newest kernel. Needs no root, but apt-get.
     UnpackKernel,
 }
@@ -198,7 +198,7 @@ fn missing_for_tests() -> Vec<Action> {
         let mut command = Command::new("mount");
         command.args(["-t", "bpf", "bpf", "/sys/fs/bpf"]);
         let what = "mounting the BPF file system on /sys/fs/bpf".to_owned();
-        actions.push(Action::Run { what, command, needs_root: true });
+        actions.push(Action::Run { what, command: Box::new(command), needs_root: true });
     }
     actions
 }

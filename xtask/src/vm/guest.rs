@@ -58,7 +58,7 @@ pub(super) fn write_initramfs(
     scratch: &Path,
     archive: &Path,
 ) -> Result<()> {
-    for directory in ["bin", "proc", "sys", "dev", "host", "layer", "root", "modules", "guest/commands"] {
+    for directory in ["bin", "proc", "sys", "dev", "host", "layer", "union", "modules", "guest/commands"] {
         let directory = scratch.join(directory);
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     }

@@ -11,13 +11,13 @@ while read -r module; do insmod "/modules/$module"; done </modules/order
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro hostfs /host
 mount -t tmpfs -o mode=755 tmpfs /layer
 mkdir /layer/upper /layer/work
-mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /root
+mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /union
 for kernels_own in proc sys dev; do
-    mkdir -p "/root/$kernels_own"
-    mount -o move "/$kernels_own" "/root/$kernels_own"
+    mkdir -p "/union/$kernels_own"
+    mount -o move "/$kernels_own" "/union/$kernels_own"
 done
-mkdir -p /root/run
-mount -t tmpfs -o mode=755 tmpfs /root/run
-cp -r /guest /root/run/shaper-vm
-cp /bin/busybox /root/run/shaper-vm/busybox
-exec switch_root /root /bin/sh /run/shaper-vm/main.sh
+mkdir -p /union/run
+mount -t tmpfs -o mode=755 tmpfs /union/run
+cp -r /guest /union/run/shaper-vm
+cp /bin/busybox /union/run/shaper-vm/busybox
+exec switch_root /union /bin/sh /run/shaper-vm/main.sh
