@@ -1,0 +1,80 @@
+//! Builds with cargo, and finds what came out of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::process::{cargo, shell_line};
+use crate::workspace::Workspace;
+
+/// An executable that cargo built.
+pub(crate) struct Artifact {
+    pub(crate) package: String,
+    /// The directory of the package's `Cargo.toml`.
+    pub(crate) directory: PathBuf,
+    /// The name of the binary, library or test that it was built from.
+    pub(crate) target: String,
+    /// Whether it is a file of the package's `tests` directory.
+    pub(crate) is_integration_test: bool,
+    /// Whether it was built to run tests.
+    pub(crate) is_test: bool,
+    pub(crate) executable: PathBuf,
+}
+
+impl Artifact {
+    /// A name for people.
+    pub(crate) fn title(&self) -> String {
+        let Self { package, target, .. } = self;
+        let is_namesake = package.replace('-', "_") == target.replace('-', "_");
+        if is_namesake { package.clone() } else { format!("{package}::{target}") }
+    }
+
+    /// The variables that cargo would run it with.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+        let directory = self.directory.to_string_lossy().into_owned();
+        [("CARGO_MANIFEST_DIR", directory), ("CARGO_PKG_NAME", self.package.clone())]
+    }
+}
+
+/// Runs a cargo command that builds, its progress shown; returns the executables.
+pub(crate) fn build(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Artifact>> {
+    let mut command = cargo();
+    command.args(arguments).arg("--message-format=json-render-diagnostics").current_dir(&workspace.root);
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().with_context(|| format!("start `{}`", shell_line(&command)))?;
+    if !output.status.success() {
+        bail!("`cargo {}` failed ({})", arguments.join(" "), output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut artifacts = Vec::new();
+    for line in messages.lines() {
+        let message: Value =
+            serde_json::from_str(line).with_context(|| format!("parse what cargo said: {line}"))?;
+        artifacts.extend(artifact(workspace, &message));
+    }
+    Ok(artifacts)
+}
+
+/// The executable of a package's binary.
+pub(crate) fn binary<'a>(artifacts: &'a [Artifact], package: &str, name: &str) -> Result<&'a Path> {
+    let mut binaries =
+        artifacts.iter().filter(|it| !it.is_test && it.package == package && it.target == name);
+    let binary = binaries.next().with_context(|| format!("package {package} has no binary named {name}"))?;
+    Ok(&binary.executable)
+}
+
+fn artifact(workspace: &Workspace, message: &Value) -> Option<Artifact> {
+    let executable = message["executable"].as_str()?.into();
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let target = &message["target"];
+    Some(Artifact {
+        package: workspace.package_at(manifest)?,
+        directory: manifest.parent()?.to_owned(),
+        target: target["name"].as_str()?.to_owned(),
+        is_integration_test: target["kind"][0] == "test",
+        is_test: message["profile"]["test"] == true,
+        executable,
+    })
+}

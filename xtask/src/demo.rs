@@ -1,0 +1,68 @@
+//! Shows the product at work, on this kernel or on Debian's.
+
+use std::env;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::artifacts;
+use crate::capabilities::has_qdisc;
+use crate::process::shell_line;
+use crate::progress::say;
+use crate::setup::{self, Component};
+use crate::vm::{self, GuestCommand, Machine};
+use crate::workspace::Workspace;
+
+/// Demonstrates shaper on containers of its own: installs what it needs, builds, runs
+///
+/// Runs on this machine's kernel if that has the fq queueing discipline and this is root; else in a virtual machine.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run in a virtual machine even if this kernel could do
+    #[arg(long)]
+    vm: bool,
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
+    say("looking for what the demo needs");
+    setup::ensure(workspace, &[Component::Bpf, Component::Test])?;
+    let in_vm = arguments.vm || !has_qdisc("fq");
+    if in_vm {
+        setup::ensure(workspace, &[Component::Vm])?;
+    }
+    say("building shaper and the demo");
+    let built =
+        artifacts::build(workspace, &["build", "--release", "-p=shaper", "-p=shaper-tests", "--bins"])?;
+    let path =
+        |package, name| anyhow::Ok(artifacts::binary(&built, package, name)?.to_string_lossy().into_owned());
+    let (shaper, demo) = (path("shaper", "shaper")?, path("shaper-tests", "demo")?);
+    if in_vm { run_in_vm(workspace, arguments, demo, &shaper) } else { run_here(&demo, &shaper) }
+}
+
+fn run_here(demo: &str, shaper: &str) -> Result<ExitCode> {
+    say("starting the demo");
+    let mut command = Command::new(demo);
+    command.env("SHAPER_BIN", shaper);
+    let status = command.status().with_context(|| format!("start `{}`", shell_line(&command)))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    say(&format!("the demo is over ({status})"));
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn run_in_vm(workspace: &Workspace, arguments: &Arguments, demo: String, shaper: &str) -> Result<ExitCode> {
+    if !arguments.vm {
+        say("This kernel has no fq queueing discipline, which delays the packets, or this is not root.");
+        say(
+            "So the demo runs in a virtual machine with Debian's kernel, emulated: slower, but just the same.",
+        );
+    }
+    say("booting the virtual machine (about 10 s), then starting the demo in it");
+    let machine = Machine { memory: 4096, icount: false, timeout: Duration::from_secs(1800) };
+    let directory = env::current_dir().context("find the current directory")?;
+    let command = GuestCommand::new(vec![demo], &directory).env("SHAPER_BIN", shaper);
+    let code = vm::run_one(workspace, &machine, command)?;
+    say("the demo is over");
+    Ok(code)
+}

@@ -1,0 +1,36 @@
+//! Formatting, clippy and the rules of this repository.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process::{cargo, run};
+use crate::progress::say;
+use crate::tidy;
+use crate::workspace::Workspace;
+
+/// `cargo xtask lint`.
+pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
+    let in_workspace = |arguments: &[&str]| {
+        let mut command = cargo();
+        command.args(arguments).current_dir(&workspace.root);
+        command
+    };
+    say("checking the formatting");
+    run(&mut in_workspace(&["fmt", "--all", "--check"]))?;
+    say("running clippy");
+    run(&mut in_workspace(&["clippy", "--all-targets", "--", "-D", "warnings"]))?;
+    say("running clippy on the BPF programs");
+    run(&mut for_bpf(in_workspace(&["clippy", "--package=shaper-ebpf", "--", "-D", "warnings"])))?;
+    say("checking the rules of this repository");
+    tidy::run(workspace)?;
+    say("nothing to complain about");
+    Ok(())
+}
+
+/// Lets clippy look at a program without the standard library as if it were for this machine: the BPF toolchain may
+/// have no clippy. There, unwinding would need a standard library.
+fn for_bpf(mut command: Command) -> Command {
+    command.env("CARGO_PROFILE_DEV_PANIC", "abort");
+    command
+}

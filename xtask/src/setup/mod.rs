@@ -1,0 +1,227 @@
+//! Finds what is missing on this machine, and installs it or says what to type.
+//!
+//! Each component only looks (files, programs, `rustup`) and answers with [`Action`]s; apt is asked nothing as long
+//! as nothing is missing.
+
+mod apt;
+mod bpf;
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+pub(crate) use self::apt::Apt;
+use crate::process::{run_logged, shell_line};
+use crate::progress::{say, step};
+use crate::vm::kernel::Kernel;
+use crate::workspace::Workspace;
+
+/// Installs what building, testing and virtual machines need
+///
+/// Looks first and installs only what is missing, so a second run changes nothing and needs no network. Installs as
+/// root where there is apt-get; otherwise prints what to type and fails. Logs go to setup/ in the target directory.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only say what is missing and what to type; fail if that is anything
+    #[arg(long)]
+    check: bool,
+    /// What to set up (default: everything)
+    #[arg(value_enum)]
+    components: Vec<Component>,
+}
+
+/// A purpose that this machine can be prepared for.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Component {
+    /// The compiler and linker of BPF programs: the rustup toolchain `shaper-bpf`, and bpf-linker
+    Bpf,
+    /// The programs that the tests and the demo run, and the BPF file system
+    Test,
+    /// QEMU and a Debian kernel with the fq and netem queueing disciplines
+    Vm,
+}
+
+/// One thing to do about something missing.
+pub(crate) enum Action {
+    /// Install packages. Needs root.
+    Packages(Vec<String>),
+    /// Run a command.
+    Run { what: String, command: Box<Command>, needs_root: bool },
+    /// Download and unpack Debian's newest kernel. Needs no root, but apt-get.
+    UnpackKernel,
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let all = [Component::Bpf, Component::Test, Component::Vm];
+    let components = if arguments.components.is_empty() { &all[..] } else { &arguments.components };
+    if !arguments.check {
+        return ensure(workspace, components);
+    }
+    let mut missing = Vec::new();
+    for component in components {
+        let actions = component.missing(workspace)?;
+        if !actions.is_empty() {
+            missing.push(component.what_to_type(&actions));
+        }
+    }
+    if missing.is_empty() {
+        say(&format!("{} ready", names(components)));
+        return Ok(());
+    }
+    bail!("{}", missing.join("\n"))
+}
+
+/// Makes the components ready, or fails with what to type.
+pub(crate) fn ensure(workspace: &Workspace, components: &[Component]) -> Result<()> {
+    let mut apt = Apt::new(workspace);
+    for component in components {
+        component.ensure(workspace, &mut apt)?;
+    }
+    say(&format!("{} ready", names(components)));
+    Ok(())
+}
+
+fn names(components: &[Component]) -> String {
+    let names =
+        components.iter().filter_map(|component| Some(component.to_possible_value()?.get_name().to_owned()));
+    format!("setup ({}):", names.collect::<Vec<_>>().join(", "))
+}
+
+impl Component {
+    /// Does what is missing. What got installed may turn out to need something else, so there is a second look.
+    fn ensure(self, workspace: &Workspace, apt: &mut Apt) -> Result<()> {
+        for _ in 0..2 {
+            let actions = self.missing(workspace)?;
+            if actions.is_empty() {
+                return Ok(());
+            }
+            if !actions.iter().all(Action::is_possible) {
+                bail!(
+                    "{}\n(this command types it for you as root, where there is apt-get)",
+                    self.what_to_type(&actions)
+                );
+            }
+            for action in actions {
+                action.execute(workspace, apt)?;
+            }
+        }
+        let left = self.missing(workspace)?;
+        if !left.is_empty() {
+            bail!("after doing all that was missing: {}", self.what_to_type(&left));
+        }
+        Ok(())
+    }
+
+    fn missing(self, workspace: &Workspace) -> Result<Vec<Action>> {
+        match self {
+            Component::Bpf => bpf::missing(),
+            Component::Test => Ok(missing_for_tests()),
+            Component::Vm => Ok(missing_for_vm(workspace)),
+        }
+    }
+
+    fn what_to_type(self, actions: &[Action]) -> String {
+        let lines = actions.iter().flat_map(Action::to_type).map(|line| format!("\n    {line}"));
+        let advice = match self {
+            Component::Bpf => bpf::ELSEWHERE,
+            Component::Test | Component::Vm => "",
+        };
+        format!("{} something is missing; type{}{advice}", names(&[self]), lines.collect::<String>())
+    }
+}
+
+impl Action {
+    fn is_possible(&self) -> bool {
+        match self {
+            Action::Packages(_) => is_root() && apt::exists(),
+            Action::Run { needs_root, .. } => !needs_root || is_root(),
+            Action::UnpackKernel => apt::exists(),
+        }
+    }
+
+    fn execute(self, workspace: &Workspace, apt: &mut Apt) -> Result<()> {
+        match self {
+            Action::Packages(packages) => apt.install(&packages),
+            Action::Run { what, mut command, .. } => {
+                step(&what, || run_logged(&mut command, &workspace.target.join("setup/commands.log")))
+            }
+            Action::UnpackKernel => Kernel::unpack(&workspace.vm_dir(), apt).map(drop),
+        }
+    }
+
+    fn to_type(&self) -> Vec<String> {
+        let sudo = |needed: bool| if needed && !is_root() { "sudo " } else { "" };
+        match self {
+            Action::Packages(packages) => vec![
+                format!("{}apt-get update", sudo(true)),
+                format!(
+                    "{}apt-get install -y --no-install-recommends --no-remove {}",
+                    sudo(true),
+                    packages.join(" ")
+                ),
+            ],
+            Action::Run { command, needs_root, .. } => {
+                vec![format!("{}{}", sudo(*needs_root), shell_line(command))]
+            }
+            Action::UnpackKernel => {
+                vec![
+                    "cargo xtask setup vm   # on Debian or Ubuntu: fetches Debian's kernel, needs no root"
+                        .to_owned(),
+                ]
+            }
+        }
+    }
+}
+
+/// Whether this process may install packages and mount file systems.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    // The owner of one's own entry in /proc is one's effective user.
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn missing_for_tests() -> Vec<Action> {
+    let needs = [
+        ("ip", "iproute2"),
+        ("ping", "iputils-ping"),
+        ("dockerd", "docker.io"),
+        ("docker", "docker.io"),
+        ("iptables", "iptables"),
+        ("tini", "tini"),
+        ("bpftool", "bpftool"),
+        ("unshare", "util-linux"),
+    ];
+    let mut actions = apt::missing(&needs);
+    if !is_mounted("bpf", "/sys/fs/bpf") {
+        let mut command = Command::new("mount");
+        command.args(["-t", "bpf", "bpf", "/sys/fs/bpf"]);
+        let what = "mounting the BPF file system on /sys/fs/bpf".to_owned();
+        actions.push(Action::Run { what, command: Box::new(command), needs_root: true });
+    }
+    actions
+}
+
+fn is_mounted(kind: &str, on: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(1);
+        fields.next() == Some(on) && fields.next() == Some(kind)
+    })
+}
+
+fn missing_for_vm(workspace: &Workspace) -> Vec<Action> {
+    let needs = [
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("cpio", "cpio"),
+        ("modprobe", "kmod"),
+        ("depmod", "kmod"),
+        ("setpriv", "util-linux"),
+    ];
+    let mut actions = apt::missing(&needs);
+    if Kernel::find(&workspace.vm_dir()).is_none() {
+        actions.push(Action::UnpackKernel);
+    }
+    actions
+}

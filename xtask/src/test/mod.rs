@@ -1,0 +1,193 @@
+//! Builds the tests once and runs them: on this machine all but those named `vm_*`, these in the virtual machine.
+
+mod report;
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::report::{Report, Row, Tally};
+use crate::artifacts::{self, Artifact};
+use crate::capabilities::{REQUIRE, required_in_vm, required_on_host};
+use crate::process::{cargo, output, shell_line};
+use crate::progress::say;
+use crate::setup::{self, Component, is_root};
+use crate::vm::{Event, GuestCommand, Machine, show};
+use crate::workspace::Workspace;
+
+/// Runs all tests: on this machine, and those that need Debian's kernel in a virtual machine
+///
+/// Sets up what is missing first. The variable SHAPER_REQUIRE (such as root,docker,fq,netem) lists what tests must not
+/// be skipped for; on this machine root and docker are in it when it is run as root, and fq and netem only where the
+/// kernel has them. In the virtual machine all four are.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only what runs on this machine
+    #[arg(long, conflicts_with = "vm")]
+    host: bool,
+    /// Run only what runs in the virtual machine: the tests of tests/tests/vm_*.rs
+    #[arg(long)]
+    vm: bool,
+    /// Run only tests whose names contain this
+    filter: Option<String>,
+}
+
+/// `cargo xtask test`.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let Arguments { host, vm, filter } = arguments;
+    let components = [Component::Bpf, Component::Test, Component::Vm];
+    setup::ensure(workspace, if *host { &components[..2] } else { &components })?;
+    let filter = filter.as_deref();
+    let (tests, daemon) = build(workspace)?;
+    let with_matches = tests.iter().filter(|test| has_matches(test, filter));
+    let (in_vm, on_host): (Vec<_>, Vec<_>) = with_matches.partition(|test| needs_vm(test));
+
+    let mut report = Report::default();
+    if !vm {
+        run_on_host(workspace, &on_host, &daemon, filter, &mut report)?;
+    }
+    if *host && !in_vm.is_empty() {
+        let names: Vec<_> = in_vm.iter().map(|test| test.title()).collect();
+        say(&format!("left out, since only the virtual machine can run them: {}", names.join(", ")));
+    } else if !host && !in_vm.is_empty() {
+        run_in_vm(workspace, &in_vm, &daemon, filter, &mut report)?;
+    }
+    if report.0.is_empty() {
+        bail!("no test fits: see `cargo xtask test --help`, or run without a filter");
+    }
+    println!("\n{report}");
+    say("all tests done");
+    if !report.succeeded() {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Builds everything; returns the test executables, and the daemon's for the variable that names it.
+fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
+    say("building the workspace and its tests");
+    let mut tests = artifacts::build(workspace, &["test", "--no-run"])?;
+    tests.retain(|artifact| artifact.is_test);
+    let binaries = artifacts::build(workspace, &["build"])?;
+    let daemon = artifacts::binary(&binaries, "shaper", "shaper")?;
+    Ok((tests, daemon.to_string_lossy().into_owned()))
+}
+
+fn needs_vm(test: &Artifact) -> bool {
+    test.package == "shaper-tests" && test.is_integration_test && test.target.starts_with("vm_")
+}
+
+/// Whether an executable has a test that the filter lets through. One that cannot list its tests is run to tell.
+fn has_matches(test: &Artifact, filter: Option<&str>) -> bool {
+    let mut list = Command::new(&test.executable);
+    list.args(["--list", "--format=terse"]).args(filter);
+    output(&mut list).map_or(true, |listing| listing.lines().any(|line| line.ends_with(": test")))
+}
+
+fn run_on_host(
+    workspace: &Workspace,
+    tests: &[&Artifact],
+    daemon: &str,
+    filter: Option<&str>,
+    report: &mut Report,
+) -> Result<()> {
+    let defaults: &[&str] = if is_root() { &["root", "docker"] } else { &[] };
+    let required = required_on_host(defaults);
+    say(&format!("running the tests on this machine, {REQUIRE}={required}"));
+    for test in tests {
+        let mut command = Command::new(&test.executable);
+        command.args(filter).current_dir(&test.directory).envs(test.environment());
+        command.env("SHAPER_BIN", daemon).env(REQUIRE, &required);
+        report.0.push(run_one(command, format!("host {}", test.title()))?);
+    }
+    let libraries = workspace.default_libraries();
+    if filter.is_none() && !libraries.is_empty() {
+        let mut command = cargo();
+        command.args(["test", "--doc"]).current_dir(&workspace.root);
+        command.args(libraries.iter().map(|library| format!("--package={library}")));
+        report.0.push(run_one(command, "host documentation".to_owned())?);
+    }
+    Ok(())
+}
+
+/// Runs a test executable with its output shown as it comes.
+fn run_one(mut command: Command, title: String) -> Result<Row> {
+    println!("\n=== {title}");
+    let start = Instant::now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("start `{}`", shell_line(&command)))?;
+    let mut stdout = child.stdout.take().context("take the output of a test")?;
+    let mut tally = Tally::default();
+    let mut buffer = [0; 1 << 14];
+    loop {
+        let length = stdout.read(&mut buffer).context("read the output of a test")?;
+        if length == 0 {
+            break;
+        }
+        show(&buffer[..length])?;
+        tally.feed(&buffer[..length]);
+    }
+    let status = child.wait().with_context(|| format!("wait for `{}`", shell_line(&command)))?;
+    if !status.success() {
+        println!("{title}: {status}");
+    }
+    Ok(tally.finish(title, status.success(), start.elapsed()))
+}
+
+/// Boots once and runs the executables one after the other. Their tests run one at a time: they measure times.
+fn run_in_vm(
+    workspace: &Workspace,
+    tests: &[&Artifact],
+    daemon: &str,
+    filter: Option<&str>,
+    report: &mut Report,
+) -> Result<()> {
+    let required = required_in_vm();
+    say(&format!("booting a virtual machine to run tests in it, {REQUIRE}={required}"));
+    let commands: Vec<_> = tests.iter().map(|test| guest_command(test, daemon, filter, &required)).collect();
+    let machine = Machine { memory: 4096, icount: false, timeout: Duration::from_secs(1800) };
+    let mut titles = tests.iter().map(|test| format!("vm {}", test.title()));
+    let mut current = titles.next();
+    let mut tally = Tally::default();
+    let mut start = Instant::now();
+    let mut untitled = true;
+    let ran = machine.run(workspace, &commands, |event| {
+        let title = current.clone().context("the guest ran more commands than it was given")?;
+        if untitled {
+            println!("\n=== {title}");
+            untitled = false;
+        }
+        match event {
+            Event::Output(bytes) => {
+                show(&bytes)?;
+                tally.feed(&bytes);
+            }
+            Event::Exit(code) => {
+                report.0.push(std::mem::take(&mut tally).finish(title, code == 0, start.elapsed()));
+                current = titles.next();
+                start = Instant::now();
+                untitled = true;
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = ran {
+        // The table must still show what came before.
+        eprintln!("error: {error:#}");
+        report.0.push(tally.finish(current.unwrap_or_default(), false, start.elapsed()));
+    }
+    Ok(())
+}
+
+fn guest_command(test: &Artifact, daemon: &str, filter: Option<&str>, required: &str) -> GuestCommand {
+    let mut words = vec![test.executable.to_string_lossy().into_owned(), "--test-threads=1".to_owned()];
+    words.extend(filter.map(str::to_owned));
+    let mut command = GuestCommand::new(words, Path::new(&test.directory));
+    for (name, value) in test.environment() {
+        command = command.env(name, &value);
+    }
+    command.env("SHAPER_BIN", daemon).env(REQUIRE, required)
+}

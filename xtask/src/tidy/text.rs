@@ -1,0 +1,108 @@
+//! Rules about the text of a file, whatever it says.
+
+use super::Complaint;
+
+const MAX_LINES: usize = 500;
+
+// Split, or this file would break the rules that it states.
+const MARKERS: [&str; 8] = [
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("HA", "CK"),
+    concat!("to", "do!"),
+    concat!("un", "implemented!"),
+    concat!("db", "g!"),
+    concat!("#[ig", "nore"),
+];
+const PRIVATE_DIRECTORIES: [&str; 2] = [concat!("/ho", "me/"), concat!("/ro", "ot/")];
+
+pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        if line.trim_end() != line || line.ends_with('\r') {
+            complaints.push(Complaint::new(number, "ends in white space"));
+        }
+        if let Some(marker) = MARKERS.into_iter().find(|marker| contains_word(line, marker)) {
+            let message = format!("`{marker}`: what is committed is finished; do it, or open an issue");
+            complaints.push(Complaint::new(number, message));
+        }
+        if let Some(directory) = PRIVATE_DIRECTORIES.into_iter().find(|it| starts_a_path(line, it)) {
+            let message =
+                format!("`{directory}`: a path of one machine; say where it is relative to something");
+            complaints.push(Complaint::new(number, message));
+        }
+    }
+    let count = text.lines().count();
+    if !text.is_empty() && !text.ends_with('\n') {
+        complaints.push(Complaint::new(count, "the file does not end in a newline"));
+    }
+    if path.ends_with(".rs") && count > MAX_LINES {
+        let message = format!("{count} lines, of {MAX_LINES} allowed: split the file by subject");
+        complaints.push(Complaint::new(count, message));
+    }
+    complaints
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether a line has a word that is not part of a longer one.
+pub(super) fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let open = |neighbour: Option<char>| neighbour.is_none_or(|c| !is_word(c));
+        (!word.starts_with(is_word) || open(before)) && (!word.ends_with(is_word) || open(after))
+    })
+}
+
+/// Whether a line has an absolute path that starts with a directory, rather than a longer path that contains it.
+fn starts_a_path(line: &str, directory: &str) -> bool {
+    let before = |at: usize| line[..at].chars().next_back();
+    line.match_indices(directory)
+        .any(|(at, _)| before(at).is_none_or(|c| !is_word(c) && !['.', '-', '}', ')', '*', '~'].contains(&c)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{check, rendered};
+
+    #[test]
+    fn markers_and_ignored_tests_are_refused() {
+        let input =
+            "fn a() {} // TO_DO: b\n// mentions HACK_ING, a TODOist\nFIX_ME()\n#[ig_nore = \"slow\"]\n";
+        let input = input
+            .replace("TO_DO", "TO\u{44}O")
+            .replace("FIX_ME", "FI\u{58}ME")
+            .replace("ig_nore", "ig\u{6e}ore");
+        let found = rendered(&check("tests/a.rs", &input));
+        let lines: Vec<_> = found.lines().map(|line| line.split(':').next()).collect();
+        assert_eq!(lines, [Some("1"), Some("3"), Some("4")], "{found}");
+    }
+
+    #[test]
+    fn white_space_at_the_end_is_refused() {
+        let expected =
+            "1: ends in white space\n3: ends in white space\n3: the file does not end in a newline\n";
+        assert_eq!(rendered(&check("README.md", "a \n\nb\t")), expected);
+        assert!(check("README.md", "").is_empty());
+    }
+
+    #[test]
+    fn paths_of_one_machine_are_refused() {
+        let of = |name: &str| format!("/{name}/");
+        let input = format!("see {}me/x\nexample.org{}page\n${{x}}{}y\n", of("home"), of("home"), of("root"));
+        let found = check("README.md", &input);
+        assert_eq!(found.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn long_rust_files_are_refused() {
+        assert!(check("a.rs", &"\n".repeat(500)).is_empty());
+        let expected = "501: 501 lines, of 500 allowed: split the file by subject\n";
+        assert_eq!(rendered(&check("a.rs", &"\n".repeat(501))), expected);
+        assert!(check("Cargo.lock", &"\n".repeat(501)).is_empty());
+    }
+}
