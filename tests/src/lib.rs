@@ -3,6 +3,7 @@
 //! Nothing here touches an interface, qdisc or namespace that it did not make.
 
 pub mod daemon;
+pub mod docker;
 pub mod netns;
 pub mod require;
 pub mod traffic;

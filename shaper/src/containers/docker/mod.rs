@@ -1,0 +1,211 @@
+//! Watches the Docker Engine: its containers, their states and the changes of their networks.
+
+mod describe;
+mod engine;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    pin::pin,
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{info, warn};
+
+use self::engine::{Engine, Event, Look};
+use super::{Runtime, Update};
+use crate::shaping::{Container, ContainerId, RuntimeName};
+
+/// How many containers are looked at side by side.
+const LOOKS: usize = 8;
+/// How many events that came together are answered by one look at each of their containers.
+const EVENTS: usize = 64;
+/// The pause after the first failure to connect; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pause before another look at a container that could not be described.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+/// The Docker Engine behind a socket.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// The engine that listens at `socket`, now or later.
+    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+}
+
+impl Runtime for Docker {
+    fn name(&self) -> RuntimeName {
+        RuntimeName::Docker
+    }
+
+    async fn watch(self, updates: mpsc::Sender<Update>) {
+        let mut watcher = Watcher::new(updates.clone());
+        tokio::select! {
+            () = updates.closed() => {}
+            () = watcher.stay_connected(&self.socket) => {}
+        }
+    }
+}
+
+/// What is known, across connections.
+#[derive(Debug)]
+struct Watcher {
+    updates: mpsc::Sender<Update>,
+    known: BTreeMap<ContainerId, Container>,
+    /// Those to look at again now.
+    stale: BTreeSet<ContainerId>,
+    /// Those that could not be described, which has been logged; they are looked at again after a while.
+    failing: BTreeSet<ContainerId>,
+    /// Whether it has been logged that a container's network namespace cannot be seen.
+    blind: bool,
+}
+
+impl Watcher {
+    fn new(updates: mpsc::Sender<Update>) -> Self {
+        let (known, stale, failing) = Default::default();
+        Self { updates, known, stale, failing, blind: false }
+    }
+
+    async fn stay_connected(&mut self, socket: &std::path::Path) {
+        let mut pause = FIRST_PAUSE;
+        let mut logged = None;
+        loop {
+            let Err(error) = self.follow(socket, || (pause, logged) = (FIRST_PAUSE, None)).await else {
+                return;
+            };
+            let error = format!("{error:#}");
+            if logged.as_ref() != Some(&error) {
+                warn!(
+                    ?socket,
+                    error, "Docker cannot be watched: what is known is kept, and Docker waited for"
+                );
+                logged = Some(error);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Follows the engine until nobody listens to us any more, or an error ends the connection.
+    async fn follow(&mut self, socket: &std::path::Path, connected: impl FnOnce()) -> anyhow::Result<()> {
+        let engine = Engine::connect(socket).await?;
+        // Subscribed before listing, so that no change falls between.
+        let mut events = pin!(engine.events().ready_chunks(EVENTS));
+        let all = self.list(&engine, &mut events).await?;
+        if self.updates.send(all).await.is_err() {
+            return Ok(());
+        }
+        info!(?socket, containers = self.known.len(), "watching Docker");
+        connected();
+        let mut second_look = interval(SECOND_LOOK);
+        second_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            for update in self.look_again(&engine).await? {
+                if self.updates.send(update).await.is_err() {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                batch = events.next() => self.mark(batch)?,
+                _ = second_look.tick(), if !self.failing.is_empty() => self.stale.clone_from(&self.failing),
+            }
+        }
+    }
+
+    /// Looks at all containers, and marks those that change meanwhile.
+    async fn list(
+        &mut self,
+        engine: &Engine,
+        events: &mut (impl Stream<Item = Vec<Event>> + Unpin),
+    ) -> anyhow::Result<Update> {
+        let mut looks = pin!(async { look_at(engine, engine.list().await?).await });
+        let looks = loop {
+            tokio::select! {
+                biased;
+                batch = events.next() => self.mark(batch)?,
+                looks = &mut looks => break looks?,
+            }
+        };
+        let before = std::mem::take(&mut self.known);
+        for (id, look) in looks {
+            // What cannot be described now is not gone.
+            if let Look::Failed(_) = look
+                && let Some(old) = before.get(&id)
+            {
+                self.known.insert(id.clone(), old.clone());
+            }
+            self.learn(id, look);
+        }
+        Ok(Update::All { runtime: RuntimeName::Docker, containers: self.known.values().cloned().collect() })
+    }
+
+    /// Notes which containers a batch of events is about.
+    fn mark(&mut self, batch: Option<Vec<Event>>) -> anyhow::Result<()> {
+        for event in batch.ok_or_else(|| anyhow!("Docker ended its events"))? {
+            self.stale.extend(event?);
+        }
+        Ok(())
+    }
+
+    async fn look_again(&mut self, engine: &Engine) -> anyhow::Result<Vec<Update>> {
+        let looks = look_at(engine, std::mem::take(&mut self.stale)).await?;
+        Ok(looks.into_iter().filter_map(|(id, look)| self.learn(id, look)).collect())
+    }
+
+    fn learn(&mut self, id: ContainerId, look: Look) -> Option<Update> {
+        if let Look::Failed(error) = look {
+            if !self.failing.contains(&id) {
+                warn!(%id, error, "a container cannot be described: it stays as it was, others are not concerned");
+            }
+            self.failing.insert(id);
+            return None;
+        }
+        self.failing.remove(&id);
+        match look {
+            Look::Container(container) => {
+                self.complain_if_unseen(&container);
+                self.known.insert(id, container.clone());
+                Some(Update::One(container))
+            }
+            _ => self.known.remove(&id).map(|_| Update::Gone { runtime: RuntimeName::Docker, id }),
+        }
+    }
+
+    fn complain_if_unseen(&mut self, container: &Container) {
+        let unseen = container.netns.is_none() && container.state != crate::shaping::ContainerState::Stopped;
+        if unseen && !self.blind {
+            let name = &container.name;
+            warn!(
+                name,
+                "/proc does not show the container's network namespace: share the host's pid namespace (--pid=host), as root"
+            );
+            self.blind = true;
+        }
+    }
+}
+
+/// Looks at several containers; only an error of the connection ends this.
+async fn look_at(
+    engine: &Engine,
+    ids: impl IntoIterator<Item = ContainerId>,
+) -> anyhow::Result<Vec<(ContainerId, Look)>> {
+    let looks = stream::iter(ids).map(|id| async move {
+        let look = engine.look_at(&id).await?;
+        anyhow::Ok((id, look))
+    });
+    let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
+    looks.into_iter().collect()
+}

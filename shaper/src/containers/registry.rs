@@ -1,0 +1,246 @@
+//! Remembers which containers there are, and finds the one that a person means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Update;
+use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, ShapingError};
+
+/// All containers that are known, of all runtimes.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    containers: BTreeMap<(RuntimeName, ContainerId), Container>,
+}
+
+/// What an update was about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Affected {
+    /// Each network namespace that a container of the update has, or had until now. One that nobody has any more is
+    /// among them: [`Registry::sharing`] tells.
+    pub(crate) netns: BTreeSet<NetnsId>,
+    /// The containers that are no longer known.
+    pub(crate) gone: Vec<Container>,
+}
+
+impl Registry {
+    /// Takes in what a runtime told.
+    pub(crate) fn apply(&mut self, update: Update) -> Affected {
+        let mut affected = Affected::default();
+        match update {
+            Update::All { runtime, containers } => {
+                let told: BTreeSet<_> = containers.iter().map(|c| c.id.clone()).collect();
+                let silent = self.containers.keys().filter(|(of, id)| *of == runtime && !told.contains(id));
+                for key in silent.cloned().collect::<Vec<_>>() {
+                    self.remove(&key, &mut affected);
+                }
+                for container in containers {
+                    self.insert(container, &mut affected);
+                }
+            }
+            Update::One(container) => self.insert(container, &mut affected),
+            Update::Gone { runtime, id } => self.remove(&(runtime, id), &mut affected),
+        }
+        affected
+    }
+
+    /// All containers, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Container> {
+        let mut all: Vec<_> = self.containers.values().collect();
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        all.into_iter()
+    }
+
+    /// Finds the container with the id `name`, else with the name `name`, else the only one whose id begins so.
+    ///
+    /// # Errors
+    ///
+    /// [`ShapingError::NotFound`], or [`ShapingError::Ambiguous`] with all that it may be.
+    pub(crate) fn resolve(&self, name: &str) -> Result<&Container, ShapingError> {
+        let not_found = || ShapingError::NotFound(name.to_owned());
+        if name.is_empty() {
+            return Err(not_found());
+        }
+        let matches: [&dyn Fn(&Container) -> bool; 3] =
+            [&|c| c.id.as_str() == name, &|c| c.name == name, &|c| c.id.as_str().starts_with(name)];
+        let found = matches.iter().map(|is| self.iter().filter(|c| is(c)).collect::<Vec<_>>());
+        match found.into_iter().find(|found| !found.is_empty()).as_deref() {
+            None | Some([]) => Err(not_found()),
+            Some([one]) => Ok(one),
+            Some(several) => Err(ShapingError::Ambiguous {
+                name: name.to_owned(),
+                candidates: several.iter().map(|c| candidate(c)).collect(),
+            }),
+        }
+    }
+
+    /// The containers that have this network namespace, by name.
+    pub(crate) fn sharing(&self, netns: NetnsId) -> impl Iterator<Item = &Container> {
+        self.iter().filter(move |c| netns_of(c) == Some(netns))
+    }
+
+    fn insert(&mut self, container: Container, affected: &mut Affected) {
+        affected.netns.extend(netns_of(&container));
+        let old = self.containers.insert((container.runtime, container.id.clone()), container);
+        affected.netns.extend(old.as_ref().and_then(netns_of));
+    }
+
+    fn remove(&mut self, key: &(RuntimeName, ContainerId), affected: &mut Affected) {
+        let Some(old) = self.containers.remove(key) else { return };
+        affected.netns.extend(netns_of(&old));
+        affected.gone.push(old);
+    }
+}
+
+fn netns_of(container: &Container) -> Option<NetnsId> {
+    container.netns.as_ref().map(|netns| netns.id)
+}
+
+/// How a container is told apart from others of the same name: an id that is a name is not cut short.
+fn candidate(container: &Container) -> String {
+    if container.id.as_str() == container.name {
+        container.name.clone()
+    } else {
+        format!("{} ({})", container.id.short(), container.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shaping::{ContainerState, NetnsRef};
+
+    fn container(runtime: RuntimeName, id: &str, name: &str, inode: Option<u64>) -> Container {
+        Container {
+            id: ContainerId::new(id).expect("a good id"),
+            name: name.into(),
+            runtime,
+            state: ContainerState::Running,
+            netns: inode
+                .map(|inode| NetnsRef { id: netns(inode), path: format!("/proc/{inode}/ns/net").into() }),
+        }
+    }
+
+    fn docker(id: &str, name: &str, inode: u64) -> Container {
+        container(RuntimeName::Docker, id, name, Some(inode))
+    }
+
+    fn netns(inode: u64) -> NetnsId {
+        NetnsId { dev: 4, inode }
+    }
+
+    fn registry(containers: impl IntoIterator<Item = Container>) -> Registry {
+        let mut registry = Registry::default();
+        for container in containers {
+            registry.apply(Update::One(container));
+        }
+        registry
+    }
+
+    fn resolved(registry: &Registry, name: &str) -> Result<String, String> {
+        registry.resolve(name).map(|c| c.id.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_id_wins_over_a_name_and_a_name_over_the_beginning_of_an_id() {
+        let registry = registry([docker("ab", "first", 1), docker("abc", "ab", 2), docker("abcd", "a", 3)]);
+        assert_eq!(resolved(&registry, "ab"), Ok("ab".into()));
+        assert_eq!(resolved(&registry, "a"), Ok("abcd".into()));
+        assert_eq!(resolved(&registry, "abcd"), Ok("abcd".into()));
+        assert_eq!(resolved(&registry, "first"), Ok("ab".into()));
+    }
+
+    #[test]
+    fn the_beginning_of_several_ids_names_them_all() {
+        let registry = registry([docker("a1", "web", 1), docker("a2", "db", 2), docker("b1", "cache", 3)]);
+        assert_eq!(
+            resolved(&registry, "a"),
+            Err("\"a\" may be any of a2 (db), a1 (web): write more of the id".into())
+        );
+        assert_eq!(resolved(&registry, "b"), Ok("b1".into()));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_not_found() {
+        let registry = registry([docker("a1", "web", 1)]);
+        for absent in ["", "x", "we", "a12"] {
+            let found = registry.resolve(absent);
+            assert!(matches!(&found, Err(ShapingError::NotFound(name)) if name == absent), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_loses_its_netns_affects_the_netns_it_had() {
+        let mut registry = registry([docker("a1", "web", 1), docker("b1", "sidecar", 1)]);
+        let stopped = container(RuntimeName::Docker, "a1", "web", None);
+        assert_eq!(registry.apply(Update::One(stopped)).netns, [netns(1)].into());
+        assert_eq!(registry.sharing(netns(1)).map(|c| c.name.as_str()).collect::<Vec<_>>(), ["sidecar"]);
+    }
+
+    #[test]
+    fn a_container_that_gets_another_netns_affects_both() {
+        let mut registry = registry([docker("a1", "web", 1)]);
+        let affected = registry.apply(Update::One(docker("a1", "web", 2)));
+        assert_eq!(affected, Affected { netns: [netns(1), netns(2)].into(), gone: vec![] });
+    }
+
+    #[test]
+    fn a_container_of_one_runtime_outlives_the_list_of_another() {
+        let named = container(RuntimeName::Netns, "blue", "blue", Some(2));
+        let mut registry = registry([docker("a1", "web", 1), named.clone()]);
+        let affected = registry.apply(Update::All { runtime: RuntimeName::Docker, containers: vec![] });
+        assert_eq!(affected, Affected { netns: [netns(1)].into(), gone: vec![docker("a1", "web", 1)] });
+        assert_eq!(registry.iter().collect::<Vec<_>>(), [&named]);
+    }
+
+    fn any_update() -> impl Strategy<Value = Update> {
+        let runtime = prop_oneof![Just(RuntimeName::Docker), Just(RuntimeName::Netns)];
+        let any = (runtime.clone(), "[a-c]{1,2}", "[a-c]", prop::option::of(0..4u64))
+            .prop_map(|(runtime, id, name, inode)| container(runtime, &id, &name, inode));
+        prop_oneof![
+            any.clone().prop_map(Update::One),
+            any.prop_map(|c| Update::Gone { runtime: c.runtime, id: c.id }),
+            (runtime, prop::collection::btree_map("[a-c]{1,2}", prop::option::of(0..4u64), 0..4)).prop_map(
+                |(runtime, all)| Update::All {
+                    runtime,
+                    containers: all.iter().map(|(id, inode)| container(runtime, id, "n", *inode)).collect(),
+                }
+            ),
+        ]
+    }
+
+    fn by_netns(registry: &Registry) -> BTreeMap<u64, Vec<String>> {
+        let sharing = |inode| registry.sharing(netns(inode)).map(|c| format!("{c:?}")).collect();
+        (0..4).map(|inode| (inode, sharing(inode))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_netns_changes_hands_unless_the_update_says_so(updates in prop::collection::vec(any_update(), 1..20)) {
+            let mut registry = Registry::default();
+            for update in updates {
+                let before = by_netns(&registry);
+                let affected = registry.apply(update);
+                for (inode, sharing) in by_netns(&registry) {
+                    prop_assert!(affected.netns.contains(&netns(inode)) || before[&inode] == sharing);
+                }
+            }
+        }
+
+        #[test]
+        fn every_container_is_found_by_its_id_in_the_order_of_names(updates in prop::collection::vec(any_update(), 1..20)) {
+            let mut registry = Registry::default();
+            for update in updates {
+                registry.apply(update);
+            }
+            prop_assert!(registry.iter().map(|c| &c.name).is_sorted());
+            for container in registry.iter() {
+                match registry.resolve(container.id.as_str()) {
+                    Ok(found) => prop_assert_eq!(found, container),
+                    Err(ShapingError::Ambiguous { candidates, .. }) => prop_assert_eq!(candidates.len(), 2),
+                    Err(error) => prop_assert!(false, "{}", error),
+                }
+            }
+        }
+    }
+}
