@@ -219,7 +219,7 @@ fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
 
 /// Hands what BPF logs to the daemon's own log.
 async fn forward_log(ring: LogRing) {
-    let mut ring = match AsyncFd::with_interest(ring, Interest::READABLE) {
+    let mut ring = match AsyncFd::register_with_interest(ring, Interest::READABLE) {
         Ok(ring) => ring,
         Err(error) => return tracing::warn!(%error, "what BPF logs will not be shown"),
     };

@@ -130,7 +130,7 @@ impl Daemon {
     /// # Panics
     ///
     /// When it never is.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "it is also called to wait")]
     pub fn view(&self, name: &str) -> serde_json::Value {
         eventually(&format!("{name} is listed"), || {
             let list: serde_json::Value = serde_json::from_str(&self.run("list --json")).expect("it is JSON");

@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod docker;
 pub mod netns;
+pub mod probe;
 pub mod require;
 pub mod traffic;
 pub mod world;

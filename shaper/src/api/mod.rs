@@ -1,1 +1,73 @@
-//! Stub.
+//! Speaks our own HTTP API, under `/api/v1`; the commands of [`crate::cli`] use it.
+//!
+//! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
+
+mod error;
+mod input;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, State, rejection::PathRejection},
+    http::{Method, Uri},
+    routing::{get, put},
+};
+use serde_json::{Value, json};
+
+use self::{error::ApiError, input::ShapingInput};
+use crate::shaping::{ContainerView, Inspection, Shaper};
+
+/// Answers people and scripts for `shaper`.
+pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
+    let routes = Router::new()
+        .route("/version", get(version))
+        .route("/containers", get(list::<S>))
+        .route("/containers/{name}", get(inspect::<S>))
+        .route("/containers/{name}/shaping", put(set::<S>).delete(clear::<S>))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .with_state(shaper);
+    Router::new().nest("/api/v1", routes)
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+type Name = Result<Path<String>, PathRejection>;
+
+async fn version() -> Json<Value> {
+    Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn list<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<Vec<ContainerView>> {
+    Json(shaper.list().await)
+}
+
+async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<Inspection> {
+    let Path(name) = name?;
+    Ok(Json(shaper.inspect(&name).await?))
+}
+
+async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> Answer<ContainerView> {
+    let Path(name) = name?;
+    let input: ShapingInput = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {error}")))?;
+    let request = input.try_into().map_err(ApiError::bad_request)?;
+    Ok(Json(shaper.set(&name, request).await?))
+}
+
+async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<ContainerView> {
+    let Path(name) = name?;
+    Ok(Json(shaper.clear(&name).await?))
+}
+
+async fn unknown_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is no /api/v1{} here", uri.path()))
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(format!("/api/v1{} does not take {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,134 @@
-//! Stub.
-pub(crate) fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The commands that people type. All but `serve` ask a running daemon, over its HTTP API.
+//!
+//! Results go to standard output, errors to standard error; 1 is the exit code of a failure, 2 of a wrong usage.
+
+mod clear;
+mod client;
+mod inspect;
+mod list;
+mod serve;
+mod set;
+mod text;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use serde::Serialize;
+
+use self::client::Client;
+
+/// Degrades the network of running containers, live.
+#[derive(Debug, Parser)]
+#[command(name = "shaper", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    /// The daemon's socket, which Scope's probe finds as well
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "SHAPER_PLUGIN_SOCKET",
+        hide_env_values = true,
+        default_value = "/var/run/scope/plugins/traffic-control/traffic-control.sock"
+    )]
+    plugin_socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  shaper serve &
+  shaper set web --latency 120ms --loss 2.5% --for 10m
+  shaper list
+  shaper clear web";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve(serve::Args),
+    /// List all containers and what shapes them
+    List(list::Args),
+    /// Change a container's shaping; what is not mentioned stays as it is
+    Set(set::Args),
+    /// End a container's shaping
+    Clear(clear::Args),
+    /// Show where a container's shaping can be seen with the kernel's own tools
+    Inspect(inspect::Args),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  shaper completions bash > /etc/bash_completion.d/shaper")]
+    Completions {
+        /// The shell it is for
+        shell: Shell,
+    },
+}
+
+/// Where a command's words go.
+struct Streams<'a> {
+    /// Results.
+    out: &'a mut (dyn Write + Send),
+    /// What went wrong on the way, if the command goes on.
+    err: &'a mut (dyn Write + Send),
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr() };
+    match run(cli, &mut streams) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If nobody reads the error either, the exit code has to do.
+            let _ = writeln!(streams.err, "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<()> {
+    match cli.command {
+        Command::Serve(args) => serve::run(args, cli.plugin_socket),
+        Command::Completions { shell } => completions(shell, streams),
+        command => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?
+            .block_on(ask(command, &Client::new(cli.plugin_socket), streams)),
+    }
+}
+
+async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    match command {
+        Command::List(args) => list::run(args, client, streams).await,
+        Command::Set(args) => set::run(args, client, streams).await,
+        Command::Clear(args) => clear::run(args, client, streams).await,
+        Command::Inspect(args) => inspect::run(args, client, streams).await,
+        Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),
+    }
+}
+
+/// Prints the script by way of a buffer: `clap_complete` panics if it cannot write.
+fn completions(shell: Shell, streams: &mut Streams<'_>) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "shaper", &mut script);
+    Ok(streams.out.write_all(&script)?)
+}
+
+fn print_json(value: &impl Serialize, streams: &mut Streams<'_>) -> Result<()> {
+    let json = serde_json::to_string_pretty(value).context("write the answer as JSON")?;
+    Ok(writeln!(streams.out, "{json}")?)
+}
+
+/// Whether the reader of our output had enough, as `head` has: no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use docker::Docker;
 pub(crate) use named::NamedNetns;
-pub(crate) use registry::{Affected, Registry};
+pub(crate) use registry::Registry;
 
 use crate::shaping::{Container, ContainerId, NetnsId, NetnsRef, RuntimeName};
 

@@ -37,7 +37,9 @@ impl fmt::Display for ContainerId {
 }
 
 /// Which runtime a container was found through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RuntimeName {
     /// The Docker Engine.

@@ -5,6 +5,8 @@
 
 mod container;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod history;
 mod policy;
 mod request;

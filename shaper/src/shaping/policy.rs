@@ -247,9 +247,13 @@ mod tests {
 
     #[test]
     fn latencies_are_shown_in_milliseconds() {
-        for (text, shown) in
-            [("2s", "2000ms"), ("120ms", "120ms"), ("1.5s", "1500ms"), ("250us", "0.25ms"), ("1s 5ms", "1005ms")]
-        {
+        for (text, shown) in [
+            ("2s", "2000ms"),
+            ("120ms", "120ms"),
+            ("1.5s", "1500ms"),
+            ("250us", "0.25ms"),
+            ("1s 5ms", "1005ms"),
+        ] {
             assert_eq!(latency(text), Ok(Some(shown.to_owned())));
         }
         assert_eq!(latency("0"), Ok(None));
@@ -268,7 +272,8 @@ mod tests {
 
     #[test]
     fn losses_are_shown_as_they_were_meant() {
-        for (text, shown) in [("10%", "10%"), ("0.1", "0.1%"), ("100%", "100%"), ("2.5 %", "2.5%"), ("33.3333", "33.3333%")]
+        for (text, shown) in
+            [("10%", "10%"), ("0.1", "0.1%"), ("100%", "100%"), ("2.5 %", "2.5%"), ("33.3333", "33.3333%")]
         {
             let loss = Loss::parse(text).expect("a loss").expect("some loss");
             assert_eq!(loss.to_string(), shown);
@@ -279,7 +284,10 @@ mod tests {
 
     #[test]
     fn bad_losses_say_what_is_wrong() {
-        assert_eq!(Loss::parse("101%"), Err("a loss of 101% is impossible: it is from 0% to 100%".to_owned()));
+        assert_eq!(
+            Loss::parse("101%"),
+            Err("a loss of 101% is impossible: it is from 0% to 100%".to_owned())
+        );
         for bad in ["-1%", "nan", "", "%", "ten", "inf", "0.000000001%"] {
             assert!(Loss::parse(bad).is_err(), "{bad}");
         }

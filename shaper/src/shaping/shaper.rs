@@ -12,8 +12,11 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
 
     /// Changes a container's shaping and says what it has become.
-    fn set(&self, name: &str, request: Request)
-    -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+    fn set(
+        &self,
+        name: &str,
+        request: Request,
+    ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
     /// its time; only then does the interface become what it was, and the view lose its last `interfaces`.

@@ -1,6 +1,6 @@
 //! What is shown of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,12 @@ impl ContainerView {
             .iter()
             .find(|view| view.direction == direction && view.policy != Policy::default())
             .map(|view| view.policy)
+    }
+
+    /// How much longer anything lasts that ends by itself: the first deadline's time, in seconds begun.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let first = self.interfaces.iter().filter_map(|view| view.remaining_ms).min()?;
+        Some(Duration::from_secs(first.div_ceil(1000)))
     }
 
     /// Sums over all interfaces and directions.

@@ -1,0 +1,56 @@
+//! What is said when something cannot be done: `{"error": "..."}` and a status.
+
+use axum::{
+    Json,
+    extract::rejection::PathRejection,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::shaping::ShapingError;
+
+/// A status and a sentence.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    text: String,
+}
+
+impl ApiError {
+    pub(super) fn bad_request(text: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text }
+    }
+
+    pub(super) fn not_found(text: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, text }
+    }
+
+    pub(super) fn method_not_allowed(text: String) -> Self {
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, text }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(format!("the container's name in the path: {}", rejection.body_text()))
+    }
+}
+
+impl From<ShapingError> for ApiError {
+    fn from(error: ShapingError) -> Self {
+        let status = match &error {
+            ShapingError::NotFound(_) => StatusCode::NOT_FOUND,
+            ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
+            ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ShapingError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.text }))).into_response()
+    }
+}

@@ -1,0 +1,133 @@
+//! `shaper clear`: ends shaping, and waits until the last delayed packets have left.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::builder::NonEmptyStringValueParser;
+use hyper::StatusCode;
+use indicatif::ProgressBar;
+use tokio::time::{self, Instant};
+
+use super::{
+    Client, Streams,
+    client::ClientError,
+    print_json,
+    text::{title, waiting},
+};
+use crate::shaping::{ContainerView, Policy};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// A wait below this needs no explanation.
+const SPINNER_AFTER: Duration = Duration::from_secs(2);
+
+/// What `shaper clear` can be told.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "shaper clear [OPTIONS] <NAME|ID>\n       shaper clear [OPTIONS] --all",
+    after_help = "\
+Packets that already wait still leave at their time; the command returns when they have.
+
+Examples:
+  shaper clear web
+  shaper clear --all --no-wait"
+)]
+pub(super) struct Args {
+    /// The container's name, its id, or the beginning of its id
+    #[arg(
+        value_name = "NAME|ID",
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    name: Option<String>,
+    /// Clear every container that is shaped
+    #[arg(long)]
+    all: bool,
+    /// Do not wait for the last delayed packets
+    #[arg(long)]
+    no_wait: bool,
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    match &args.name {
+        Some(name) => {
+            let cleared = client.clear(name).await?;
+            let view = if args.no_wait { cleared } else { wait(cleared, client).await? };
+            if args.json { print_json(&view, streams) } else { print(&view, streams) }
+        }
+        None => clear_all(&args, client, streams).await,
+    }
+}
+
+/// Clears all before it waits for any, so that all their packets leave meanwhile.
+async fn clear_all(args: &Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    let shaped = client.list().await?.into_iter().filter(|view| !view.interfaces.is_empty());
+    let (mut cleared, mut done, mut failed) = (Vec::new(), Vec::new(), 0);
+    for view in shaped {
+        match client.clear(view.container.id.as_str()).await {
+            Ok(view) => cleared.push(view),
+            Err(error) => failed += report(&view, &error.into(), streams)?,
+        }
+    }
+    for view in cleared {
+        match if args.no_wait { Ok(view.clone()) } else { wait(view.clone(), client).await } {
+            Ok(view) if args.json => done.push(view),
+            Ok(view) => print(&view, streams)?,
+            Err(error) => failed += report(&view, &error, streams)?,
+        }
+    }
+    if args.json {
+        print_json(&done, streams)?;
+    }
+    match failed {
+        0 => Ok(()),
+        1 => bail!("1 container was not cleared"),
+        _ => bail!("{failed} containers were not cleared"),
+    }
+}
+
+/// Says what went wrong with one container of several, and counts it.
+fn report(view: &ContainerView, error: &anyhow::Error, streams: &mut Streams<'_>) -> Result<usize> {
+    writeln!(streams.err, "error: {}: {error:#}", title(view))?;
+    Ok(1)
+}
+
+fn print(view: &ContainerView, streams: &mut Streams<'_>) -> Result<()> {
+    let left = packets(view);
+    let rest = if view.interfaces.is_empty() { String::new() } else { format!("; {}", waiting(left)) };
+    Ok(writeln!(streams.out, "{} is no longer shaped{rest}", title(view))?)
+}
+
+/// Waits until nothing is left of a cleared shaping; a container that went away has nothing left.
+async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView> {
+    let started = Instant::now();
+    let mut spinner = None;
+    while !view.interfaces.is_empty() {
+        if view.interfaces.iter().any(|view| view.policy != Policy::default()) {
+            bail!("{} was shaped again while its last packets left", title(&view));
+        }
+        if started.elapsed() >= SPINNER_AFTER {
+            // Hidden where standard error is no terminal.
+            let spinner = spinner.get_or_insert_with(ProgressBar::new_spinner);
+            spinner.set_message(format!("{}: {}", title(&view), waiting(packets(&view))));
+            spinner.tick();
+        }
+        time::sleep(POLL_INTERVAL).await;
+        match client.inspect(view.container.id.as_str()).await {
+            Ok(inspection) => view = inspection.view,
+            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => view.interfaces.clear(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    Ok(view)
+}
+
+fn packets(view: &ContainerView) -> u64 {
+    view.interfaces.iter().map(|view| view.queue.waiting).sum()
+}

@@ -1,0 +1,171 @@
+//! Asks the daemon, over its socket.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, StatusCode, body::Bytes};
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use hyperlocal::UnixConnector;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+use tokio::time;
+
+use crate::shaping::{ContainerView, Inspection};
+
+/// Longer than any request takes that the daemon means to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug, Error)]
+pub(super) enum ClientError {
+    /// There is no socket, or nobody behind it.
+    #[error("no daemon listens on {}: start it with `shaper serve`, or say where it does with --plugin-socket", .0.display())]
+    NoDaemon(PathBuf),
+    /// The socket is another user's.
+    #[error("no permission to speak to the daemon on {}: run as root", .0.display())]
+    Permission(PathBuf),
+    /// It is silent.
+    #[error("the daemon on {} did not answer within {TIMEOUT:?}: see its log", .0.display())]
+    Timeout(PathBuf),
+    /// The conversation broke down.
+    #[error("ask the daemon on {} ({what}): {error}", socket.display())]
+    Broken { socket: PathBuf, what: String, error: String },
+    /// The daemon said no.
+    #[error("{text}")]
+    Refused { status: StatusCode, text: String },
+}
+
+/// What is asked for by `shaper set`; each as people write it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Shaping {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) latency: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) loss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) direction: Option<crate::shaping::Directions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) r#for: Option<String>,
+}
+
+/// Speaks to the daemon on one socket.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: PathBuf,
+    http: legacy::Client<UnixConnector, Full<Bytes>>,
+}
+
+impl Client {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket, http: legacy::Client::builder(TokioExecutor::new()).build(UnixConnector) }
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
+        self.ask(Method::GET, "/containers", None).await
+    }
+
+    pub(super) async fn inspect(&self, name: &str) -> Result<Inspection, ClientError> {
+        self.ask(Method::GET, &format!("/containers/{}", encoded(name)), None).await
+    }
+
+    pub(super) async fn set(&self, name: &str, shaping: &Shaping) -> Result<ContainerView, ClientError> {
+        let path = format!("/containers/{}/shaping", encoded(name));
+        self.ask(Method::PUT, &path, Some(shaping)).await
+    }
+
+    pub(super) async fn clear(&self, name: &str) -> Result<ContainerView, ClientError> {
+        self.ask(Method::DELETE, &format!("/containers/{}/shaping", encoded(name)), None).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Shaping>,
+    ) -> Result<T, ClientError> {
+        let what = format!("{method} {path}");
+        let broken = |error: String| ClientError::Broken { socket: self.socket.clone(), what, error };
+        let body = match body.map(serde_json::to_vec).transpose() {
+            Ok(body) => Full::from(body.unwrap_or_default()),
+            Err(error) => return Err(broken(error.to_string())),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(hyperlocal::Uri::new(&self.socket, &format!("/api/v1{path}")))
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(body);
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Err(broken(error.to_string())),
+        };
+        let (status, body) = match time::timeout(TIMEOUT, self.exchange(request)).await {
+            Err(_) => return Err(ClientError::Timeout(self.socket.clone())),
+            Ok(Err(error)) => {
+                return Err(self.no_connection(&*error).unwrap_or_else(|| broken(chain(&*error))));
+            }
+            Ok(Ok(answer)) => answer,
+        };
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| broken(format!("it answered with something else: {error}")))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let answer = self.http.request(request).await?;
+        Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
+    }
+
+    /// The daemon is not there, or not for us; nothing if the error is another.
+    fn no_connection(&self, error: &(dyn std::error::Error + 'static)) -> Option<ClientError> {
+        let mut sources = std::iter::successors(Some(error), |error| error.source());
+        let kind = sources.find_map(|error| error.downcast_ref::<io::Error>())?.kind();
+        match kind {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                Some(ClientError::NoDaemon(self.socket.clone()))
+            }
+            io::ErrorKind::PermissionDenied => Some(ClientError::Permission(self.socket.clone())),
+            _ => None,
+        }
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let text = serde_json::from_slice(body).map_or_else(
+        |_| format!("the daemon answered {status}: is it another version of shaper?"),
+        |Refusal { error }| error,
+    );
+    ClientError::Refused { status, text }
+}
+
+/// Escapes what has a meaning in a path (RFC 3986, 2.3).
+fn encoded(name: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_in_paths() {
+        assert_eq!(encoded("web-1.a_b~c"), "web-1.a_b~c");
+        assert_eq!(encoded("a/b c?%é"), "a%2Fb%20c%3F%25%C3%A9");
+    }
+}

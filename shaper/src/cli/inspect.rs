@@ -1,0 +1,90 @@
+//! `shaper inspect`: where a container's shaping is, and how to see it there.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::{Client, Streams, print_json, text};
+use crate::shaping::{Inspection, InterfaceInspection, InterfaceView};
+
+/// What `shaper inspect` can be told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shaper inspect web
+  shaper inspect web --json | jq -r '.details[].commands[]'")]
+pub(super) struct Args {
+    /// The container's name, its id, or the beginning of its id
+    #[arg(value_name = "NAME|ID", value_parser = NonEmptyStringValueParser::new())]
+    name: String,
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    let inspection = client.inspect(&args.name).await?;
+    if args.json {
+        return print_json(&inspection, streams);
+    }
+    let shown = show(&inspection)?;
+    Ok(write!(streams.out, "{shown}")?)
+}
+
+fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
+    let container = &inspection.view.container;
+    let mut out = String::new();
+    writeln!(out, "{}, {}, {}", text::title(&inspection.view), container.runtime, container.state)?;
+    writeln!(out, "  id       {}", container.id)?;
+    if let Some(netns) = &container.netns {
+        writeln!(out, "  netns    net:[{}], {}", netns.id.inode, netns.path.display())?;
+    }
+    if inspection.view.interfaces.is_empty() {
+        writeln!(out, "  not shaped")?;
+    }
+    for view in &inspection.view.interfaces {
+        writeln!(out, "\n{} {}", view.interface, view.direction)?;
+        writeln!(out, "  policy   {}", text::state(view))?;
+        show_counts(&mut out, view)?;
+        let found = inspection
+            .details
+            .iter()
+            .find(|detail| detail.interface == view.interface && detail.direction == view.direction);
+        if let Some(detail) = found {
+            show_detail(&mut out, detail)?;
+        }
+    }
+    Ok(out)
+}
+
+fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
+    for (label, counts) in [("passed", view.passed), ("delayed", view.delayed), ("lost", view.lost)] {
+        writeln!(out, "  {label:<8} {} packets, {} bytes", counts.packets, counts.bytes)?;
+    }
+    writeln!(out, "  queue    {} packets wait, {} dropped", view.queue.waiting, view.queue.dropped)?;
+    if view.invalid_policy > 0 {
+        writeln!(
+            out,
+            "  invalid  {} packets passed unshaped: the policy map is invalid",
+            view.invalid_policy
+        )?;
+    }
+    if view.orphan_failed > 0 {
+        writeln!(out, "  slowed   {} packets delayed within their socket's limits", view.orphan_failed)?;
+    }
+    Ok(())
+}
+
+fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Result {
+    let InterfaceInspection { device, ifindex, netns_path, .. } = detail;
+    let place = netns_path.as_ref().map_or_else(|| "on the host".to_owned(), |path| format!("in {}", path.display()));
+    writeln!(out, "  device   {device}, ifindex {ifindex}, {place}")?;
+    writeln!(out, "  qdisc    {}", detail.root_qdisc)?;
+    writeln!(out, "  program  {}", detail.program_id)?;
+    writeln!(out, "  pinned   {}", detail.pin_path.display())?;
+    for (index, command) in detail.commands.iter().enumerate() {
+        writeln!(out, "  {:<8} {command}", if index == 0 { "see" } else { "" })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! `shaper list`: all containers in a table.
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{Client, Streams, print_json, text};
+use crate::shaping::{ContainerView, Direction, Policy};
+
+/// What `shaper list` can be told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EGRESS is what a container sends, INGRESS what it receives, each with latency and loss.
+DELAYED packets are part of those that PASSED.
+
+Examples:
+  shaper list
+  shaper list --json | jq -r '.[] | select(.interfaces != []) | .container.name'")]
+pub(super) struct Args {
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    let views = client.list().await?;
+    if args.json {
+        return print_json(&views, streams);
+    }
+    Ok(writeln!(streams.out, "{}", table(&views))?)
+}
+
+const HEADER: [&str; 10] =
+    ["NAME", "ID", "RUNTIME", "STATE", "EGRESS", "INGRESS", "REMAINING", "PASSED", "DELAYED", "DROPPED"];
+const FIRST_COUNT: usize = 7;
+
+fn table(views: &[ContainerView]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(HEADER);
+    table.add_rows(views.iter().map(row));
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index >= FIRST_COUNT {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+fn row(view: &ContainerView) -> [String; 10] {
+    let container = &view.container;
+    let totals = view.totals();
+    let count = |packets: u64| if view.interfaces.is_empty() { NONE.to_owned() } else { packets.to_string() };
+    [
+        container.name.clone(),
+        container.id.short().to_owned(),
+        container.runtime.to_string(),
+        container.state.to_string(),
+        shaping(view, Direction::Egress),
+        shaping(view, Direction::Ingress),
+        view.remaining().map_or_else(|| NONE.to_owned(), text::duration),
+        count(totals.passed),
+        count(totals.delayed),
+        count(totals.dropped),
+    ]
+}
+
+const NONE: &str = "-";
+
+/// `120ms, 2.5%`; `ending` while the last packets of a cleared shaping leave.
+fn shaping(view: &ContainerView, direction: Direction) -> String {
+    let effects = |policy: Policy| {
+        let latency = policy.latency.map(|latency| latency.to_string());
+        let loss = policy.loss.map(|loss| loss.to_string());
+        latency.into_iter().chain(loss).collect::<Vec<_>>().join(", ")
+    };
+    match view.policy(direction).map(effects) {
+        Some(effects) if !effects.is_empty() => effects,
+        _ if view.interfaces.iter().any(|view| view.direction == direction) => "ending".to_owned(),
+        _ => NONE.to_owned(),
+    }
+}

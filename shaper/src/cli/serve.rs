@@ -1,0 +1,127 @@
+//! `shaper serve`: runs the daemon.
+
+use std::{io, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    daemon::{self, Options},
+    shaping::RuntimeName,
+};
+
+/// What `shaper serve` can be told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Shaping outlives the daemon: the next one finds it and goes on with it.
+
+Examples:
+  shaper serve
+  shaper serve --runtime netns --log-level shaper=debug
+  shaper serve --plugin-socket /run/shaper/traffic-control.sock --log-format json")]
+pub(super) struct Args {
+    /// Which containers to watch
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "docker,netns")]
+    runtime: Vec<RuntimeName>,
+    /// The Docker Engine's socket; DOCKER_HOST=unix://PATH is heeded [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
+    /// The directory with named network namespaces
+    #[arg(long, value_name = "PATH", default_value = "/run/netns")]
+    netns_dir: PathBuf,
+    /// The directory, in bpffs, for pinned programs and maps
+    #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/shaper")]
+    pin_dir: PathBuf,
+    /// How log lines on standard error look
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged: a level, or levels by module
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "RUST_LOG",
+        hide_env_values = true,
+        default_value = "info",
+        value_parser = log_filter
+    )]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For machines, one object a line
+    Json,
+}
+
+pub(super) fn run(args: Args, plugin_socket: PathBuf) -> Result<()> {
+    start_log(&args)?;
+    let options = options(args, plugin_socket, std::env::var("DOCKER_HOST").ok().as_deref())?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(daemon::serve(options))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn start_log(args: &Args) -> Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("start the log: {error}"))
+}
+
+fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Result<Options> {
+    let mut runtimes = args.runtime;
+    runtimes.sort();
+    runtimes.dedup();
+    let watches_docker = runtimes.contains(&RuntimeName::Docker);
+    Ok(Options {
+        docker_socket: docker_socket(args.docker_socket, docker_host.filter(|_| watches_docker))?,
+        plugin_socket,
+        runtimes,
+        netns_dir: args.netns_dir,
+        pin_dir: args.pin_dir,
+    })
+}
+
+/// The option, else `DOCKER_HOST`, else where Docker listens by itself.
+fn docker_socket(option: Option<PathBuf>, docker_host: Option<&str>) -> Result<PathBuf> {
+    match (option, docker_host) {
+        (Some(path), _) => Ok(path),
+        (None, None | Some("")) => Ok(PathBuf::from("/var/run/docker.sock")),
+        (None, Some(host)) => match host.strip_prefix("unix://") {
+            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+            _ => bail!(
+                "DOCKER_HOST={host} is no unix socket, and only this host's containers can be shaped: \
+                 give --docker-socket"
+            ),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_is_where_one_says_then_where_docker_host_says_then_where_it_always_is() {
+        let socket = |option: Option<&str>, host| docker_socket(option.map(PathBuf::from), host);
+        let path = |result: Result<PathBuf>| result.map_err(|error| error.to_string());
+        assert_eq!(path(socket(Some("/a"), Some("unix:///b"))), Ok("/a".into()));
+        assert_eq!(path(socket(None, Some("unix:///b"))), Ok("/b".into()));
+        assert_eq!(path(socket(None, None)), Ok("/var/run/docker.sock".into()));
+        let remote = path(socket(None, Some("tcp://there:2375"))).expect_err("another host's");
+        assert!(remote.starts_with("DOCKER_HOST=tcp://there:2375 is no unix socket"), "{remote}");
+    }
+}

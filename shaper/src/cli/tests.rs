@@ -1,0 +1,282 @@
+use std::{path::Path, sync::Arc};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::*;
+use crate::{
+    server::{self, PluginSocket},
+    shaping::{
+        ContainerState, RuntimeName, ShapingError,
+        fake::{FakeShaper, WEB, container, shaped_web, web},
+    },
+};
+
+/// A daemon on a socket of its own.
+struct Daemon {
+    shaper: Arc<FakeShaper>,
+    socket: PathBuf,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(shaper: FakeShaper) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("traffic-control.sock");
+        let shaper = Arc::new(shaper);
+        let listener = PluginSocket::bind(&socket).expect("the socket");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(server::serve(listener, crate::api::router(shaper.clone()), async move {
+            let _ = stopped.await;
+        }));
+        Self { shaper, socket, stop, server, _directory: directory }
+    }
+
+    /// What a command prints to standard output and standard error, and whether it failed.
+    async fn run(&self, args: &[&str]) -> (String, String, Result<()>) {
+        run_on(&self.socket, args).await
+    }
+
+    /// What a command prints that succeeds and has nothing to complain about.
+    async fn output(&self, args: &[&str]) -> String {
+        let (out, err, result) = self.run(args).await;
+        result.expect("success");
+        assert_eq!(err, "");
+        out
+    }
+
+    async fn error(&self, args: &[&str]) -> String {
+        let (out, _, result) = self.run(args).await;
+        assert_eq!(out, "");
+        format!("{:#}", result.expect_err("a failure"))
+    }
+}
+
+async fn run_on(socket: &Path, args: &[&str]) -> (String, String, Result<()>) {
+    let cli = Cli::try_parse_from([&["shaper"], args].concat()).expect("a right usage");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = Streams { out: &mut out, err: &mut err };
+    let result = ask(cli.command, &Client::new(socket.to_owned()), &mut streams).await;
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (text(out), text(err), result)
+}
+
+fn frozen() -> crate::shaping::ContainerView {
+    container("beef", "frozen", RuntimeName::Docker, ContainerState::Paused)
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn each_command_explains_itself() {
+    let mut help = String::new();
+    let commands = ["serve", "list", "set", "clear", "inspect", "completions"];
+    let commands = commands.map(|command| format!("shaper {command}"));
+    for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
+        let args = command.split(' ').chain(["--help"]);
+        // Outside of a terminal, the width is clap's default of 100.
+        let text = Cli::command().term_width(100).try_get_matches_from(args).expect_err("help");
+        help.push_str(&format!("$ {command} --help\n{text}\n"));
+    }
+    insta::assert_snapshot!(help);
+}
+
+#[test]
+fn wrong_usage_says_what_is_wrong() {
+    let mut errors = String::new();
+    for args in [
+        "set web",
+        "set web --direction both",
+        "set web --latency -1ms",
+        "set web --latency 100",
+        "set web --loss 101%",
+        "set web --loss 1% --for 0s",
+        "set web --loss 1% --direction up",
+        "clear",
+        "clear web --all",
+        "serve --runtime podman",
+        "serve --log-level shaper=loud",
+    ] {
+        let error = Cli::command()
+            .term_width(100)
+            .try_get_matches_from(["shaper"].into_iter().chain(args.split(' ')))
+            .expect_err("an error");
+        assert_eq!(error.exit_code(), 2);
+        errors.push_str(&format!("$ shaper {args}\n{error}\n"));
+    }
+    insta::assert_snapshot!(errors);
+}
+
+#[tokio::test]
+async fn the_list_shows_who_is_shaped_how() {
+    let mut ending = container("e0d", "ending", RuntimeName::Netns, ContainerState::Running);
+    ending.interfaces =
+        vec![crate::shaping::fake::interface(crate::shaping::Direction::Egress, Default::default())];
+    let daemon = Daemon::start(FakeShaper::new([shaped_web(), frozen(), ending]));
+    *daemon.shaper.waits.lock().expect("not poisoned") = 9;
+    insta::assert_snapshot!(daemon.output(&["list"]).await, @"
+    NAME    ID            RUNTIME  STATE    EGRESS       INGRESS  REMAINING  PASSED  DELAYED  DROPPED
+    web     c0ffee000000  docker   running  2000ms, 10%  200ms    10m            90       90       10
+    frozen  beef          docker   paused   -            -        -               -        -        -
+    ending  e0d           netns    running  ending       -        -               0        0        0
+    ");
+    let json = daemon.output(&["list", "--json"]).await;
+    let views: Vec<crate::shaping::ContainerView> = serde_json::from_str(&json).expect("views");
+    assert_eq!(views[0].container.id.as_str(), WEB);
+}
+
+#[tokio::test]
+async fn set_prints_what_is_now_in_force() {
+    let daemon = Daemon::start(FakeShaper::new([web()]));
+    let args = ["set", "web", "--latency", "120ms", "--direction", "both", "--for", "10m"];
+    insta::assert_snapshot!(daemon.output(&args).await, @"
+    web (c0ffee000000)
+      eth0 egress: latency 120ms, ends in 10m
+      eth0 ingress: latency 120ms, ends in 10m
+    ");
+    insta::assert_snapshot!(daemon.output(&["set", "c0ffee", "--loss", "2.5"]).await, @"
+    web (c0ffee000000)
+      eth0 egress: latency 120ms, loss 2.5%, ends in 10m
+      eth0 ingress: latency 120ms, ends in 10m
+    ");
+    let json = daemon.output(&["set", "web", "--latency", "0", "--json"]).await;
+    assert!(json.contains(r#""latency": null"#), "{json}");
+}
+
+#[tokio::test]
+async fn clear_waits_for_the_last_packets() {
+    let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
+    *daemon.shaper.waits.lock().expect("not poisoned") = 3;
+    assert_eq!(daemon.output(&["clear", "web"]).await, "web (c0ffee000000) is no longer shaped\n");
+    assert!(daemon.shaper.seen(WEB).interfaces.is_empty());
+}
+
+#[tokio::test]
+async fn clear_need_not_wait() {
+    let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
+    *daemon.shaper.waits.lock().expect("not poisoned") = 3;
+    let said = daemon.output(&["clear", "web", "--no-wait"]).await;
+    assert_eq!(said, "web (c0ffee000000) is no longer shaped; 6 packets still wait\n");
+    assert!(!daemon.shaper.seen(WEB).interfaces.is_empty());
+}
+
+#[tokio::test]
+async fn clear_all_goes_on_after_a_failure() {
+    let mut frozen = frozen();
+    frozen.interfaces = shaped_web().interfaces;
+    let idle = container("1d1e", "idle", RuntimeName::Docker, ContainerState::Running);
+    let daemon = Daemon::start(FakeShaper::new([frozen, shaped_web(), idle]));
+    let (out, err, result) = daemon.run(&["clear", "--all"]).await;
+    assert_eq!(out, "web (c0ffee000000) is no longer shaped\n");
+    assert_eq!(
+        err,
+        "error: frozen (beef): container frozen is paused: only a running container can be shaped\n"
+    );
+    assert_eq!(result.expect_err("a failure").to_string(), "1 container was not cleared");
+}
+
+#[tokio::test]
+async fn inspect_shows_where_to_look() {
+    let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
+    insta::assert_snapshot!(daemon.output(&["inspect", "web"]).await, @"
+    web (c0ffee000000), docker, running
+      id       c0ffee0000000000000000000000000000000000000000000000000000000001
+      netns    net:[108716361152], /proc/42/ns/net
+
+    eth0 egress
+      policy   latency 2000ms, loss 10%, ends in 10m
+      passed   0 packets, 0 bytes
+      delayed  90 packets, 8820 bytes
+      lost     10 packets, 980 bytes
+      queue    0 packets wait, 0 dropped
+      device   eth0, ifindex 2, net:[4026532200], /proc/42/ns/net
+      qdisc    fq 8001:
+      program  17
+      pinned   /sys/fs/bpf/shaper/4-4026532200/2-egress
+      see      bpftool prog show id 17
+
+    eth0 ingress
+      policy   latency 200ms
+      passed   0 packets, 0 bytes
+      delayed  0 packets, 0 bytes
+      lost     0 packets, 0 bytes
+      queue    0 packets wait, 0 dropped
+      device   eth0, ifindex 2, net:[4026532200], /proc/42/ns/net
+      qdisc    fq 8001:
+      program  17
+      pinned   /sys/fs/bpf/shaper/4-4026532200/2-egress
+      see      bpftool prog show id 17
+    ");
+    let json = daemon.output(&["inspect", "web", "--json"]).await;
+    let inspection: crate::shaping::Inspection = serde_json::from_str(&json).expect("an inspection");
+    assert_eq!(inspection.details.len(), 2);
+}
+
+#[tokio::test]
+async fn the_daemons_refusals_are_passed_on() {
+    let daemon = Daemon::start(FakeShaper::new([web(), frozen()]));
+    assert!(
+        daemon.error(&["inspect", "none/of that"]).await.starts_with(r#"no container is called "none/of"#)
+    );
+    assert!(daemon.error(&["set", "frozen", "--loss", "1%"]).await.starts_with("container frozen is paused"));
+    *daemon.shaper.failure.lock().expect("not poisoned") =
+        Some(|| ShapingError::Failed("attach to eth0 (egress) of container web: no".to_owned()));
+    assert_eq!(daemon.error(&["clear", "web"]).await, "attach to eth0 (egress) of container web: no");
+}
+
+#[tokio::test]
+async fn without_a_daemon_one_is_told_to_start_it() {
+    let daemon = Daemon::start(FakeShaper::default());
+    daemon.stop.send(()).expect("a running daemon");
+    daemon.server.await.expect("no panic");
+    let expected = format!(
+        "no daemon listens on {}: start it with `shaper serve`, or say where it does with --plugin-socket",
+        daemon.socket.display()
+    );
+    let error = |result: Result<()>| result.expect_err("no daemon").to_string();
+    assert_eq!(error(run_on(&daemon.socket, &["list"]).await.2), expected);
+    drop(std::os::unix::net::UnixListener::bind(&daemon.socket).expect("a dead daemon's socket"));
+    assert_eq!(error(run_on(&daemon.socket, &["list"]).await.2), expected);
+}
+
+#[tokio::test]
+async fn a_daemon_of_another_kind_is_recognised() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("other.sock");
+    let socket = PluginSocket::bind(&path).expect("the socket");
+    let other = axum::Router::new().fallback(|| async { "hello" });
+    tokio::spawn(server::serve(socket, other, std::future::pending()));
+    let (_, _, result) = run_on(&path, &["list"]).await;
+    let error = result.expect_err("no list").to_string();
+    assert!(error.contains("(GET /containers): it answered with something else"), "{error}");
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = Streams { out: &mut out, err: &mut err };
+    completions(Shell::Bash, &mut streams).expect("a script");
+    assert!(String::from_utf8(out).expect("text").contains("inspect"));
+}
+
+#[test]
+fn a_reader_that_had_enough_is_no_failure() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut streams = Streams { out: &mut Closed, err: &mut Vec::new() };
+    let error = completions(Shell::Bash, &mut streams).expect_err("nobody reads");
+    assert!(is_broken_pipe(&error));
+    let error = print_json(&web(), &mut streams).expect_err("nobody reads");
+    assert!(is_broken_pipe(&error));
+}

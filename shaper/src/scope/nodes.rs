@@ -1,0 +1,192 @@
+//! Turns what the daemon knows into a report.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    API_VERSION,
+    controls::{BUTTONS, Button, NODE_SUFFIX},
+    report::{
+        ById, Control, ControlState, Latest, MetadataTemplate, Metric, MetricSample, MetricTemplate, Node,
+        Plugin, Report, TableTemplate, Timestamp, Topology,
+    },
+};
+use crate::shaping::{ContainerState, ContainerView, Direction, Policy, RuntimeName, Sample};
+
+/// Must be the stem of the plugin socket's file name.
+const PLUGIN_ID: &str = "traffic-control";
+const TABLE: &str = "traffic-control-table";
+/// The metadata keys must not begin with it, or they would be rows of the table.
+const ROW_PREFIX: &str = "traffic-control-table-";
+const LATENCY: &str = "traffic-control-latency";
+const LOSS: &str = "traffic-control-pktloss";
+const PASSED: &str = "traffic_control_passed";
+const DROPPED: &str = "traffic_control_dropped";
+const NOT_SET: &str = "-";
+
+/// What the probe `probe_id` is told at `now`.
+pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -> Report {
+    let node = |view: &ContainerView| {
+        (format!("{}{NODE_SUFFIX}", view.container.id), node(view, probe_id, Timestamp(now)))
+    };
+    Report {
+        container: Topology {
+            nodes: views.iter().map(node).collect(),
+            controls: controls(),
+            metadata_templates: metadata_templates(),
+            metric_templates: metric_templates(),
+            table_templates: table_templates(),
+        },
+        plugins: [Plugin {
+            id: PLUGIN_ID,
+            label: "Traffic control",
+            description: "Adds latency and packet loss to the network of running containers",
+            interfaces: ["reporter", "controller"],
+            api_version: API_VERSION,
+        }],
+    }
+}
+
+fn node(view: &ContainerView, probe_id: &str, now: Timestamp) -> Node {
+    let latest = rows(view).into_iter().chain(identity(view, probe_id));
+    Node {
+        latest_controls: latest_controls(view, now),
+        latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
+        metrics: metrics(view),
+    }
+}
+
+/// Our buttons, and Docker's: Scope keeps the newest list of a node's buttons only, so that Docker's would vanish from
+/// each container that we list ours on.
+fn latest_controls(view: &ContainerView, now: Timestamp) -> ById<Latest<ControlState>> {
+    let ours = ControlState { dead: view.container.state != ContainerState::Running };
+    let docker = docker_controls(view).iter().map(|&id| (id, ControlState { dead: false }));
+    BUTTONS
+        .iter()
+        .map(|button| (button.id, ours))
+        .chain(docker)
+        .map(|(id, value)| (id, Latest { timestamp: now, value }))
+        .collect()
+}
+
+/// The buttons that Scope's Docker reporter has on a container (`probe/docker/container.go`).
+fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
+    match (view.container.runtime, view.container.state) {
+        (RuntimeName::Docker, ContainerState::Running) => &[
+            "docker_attach_container",
+            "docker_exec_container",
+            "docker_restart_container",
+            "docker_pause_container",
+            "docker_stop_container",
+        ],
+        (RuntimeName::Docker, ContainerState::Paused) => &["docker_unpause_container"],
+        (RuntimeName::Docker, ContainerState::Stopped) => {
+            &["docker_start_container", "docker_remove_container"]
+        }
+        (RuntimeName::Netns, _) => &[],
+    }
+}
+
+/// Rows of the table and lines of metadata.
+fn rows(view: &ContainerView) -> BTreeMap<String, String> {
+    let latency = both_ways(view, |policy| policy.latency.map(|latency| latency.to_string()));
+    let loss = both_ways(view, |policy| policy.loss.map(|loss| loss.to_string()));
+    let row = |name: &str| format!("{ROW_PREFIX}{name}");
+    let mut rows = BTreeMap::from([
+        (row("latency"), latency.clone()),
+        (row("pktloss"), loss.clone()),
+        (LATENCY.to_owned(), latency),
+        (LOSS.to_owned(), loss),
+    ]);
+    if !view.interfaces.is_empty() {
+        let totals = view.totals();
+        let counted = [("packets", totals.passed), ("delayed", totals.delayed), ("dropped", totals.dropped)];
+        rows.extend(counted.map(|(name, count)| (row(name), count.to_string())));
+    }
+    if let Some(remaining) = view.remaining() {
+        rows.insert(row("remaining"), humantime::format_duration(remaining).to_string());
+    }
+    rows
+}
+
+/// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name.
+fn both_ways(view: &ContainerView, setting: impl Fn(Policy) -> Option<String>) -> String {
+    let [out, back] = [Direction::Egress, Direction::Ingress].map(|way| view.policy(way).and_then(&setting));
+    match (out, back) {
+        (None, None) => NOT_SET.to_owned(),
+        (Some(out), None) => out,
+        (None, Some(back)) => format!("{back} in"),
+        (Some(out), Some(back)) if out == back => format!("{out} each way"),
+        (Some(out), Some(back)) => format!("{out} out, {back} in"),
+    }
+}
+
+/// What makes a node of what no other reporter knows: without `control_probe_id`, the app shows no buttons. Docker's
+/// containers have all this from Scope's Docker reporter, and their label would flap between its and ours.
+fn identity(view: &ContainerView, probe_id: &str) -> Vec<(String, String)> {
+    if view.container.runtime == RuntimeName::Docker {
+        return Vec::new();
+    }
+    let entries = [
+        ("control_probe_id", probe_id),
+        ("docker_container_name", &view.container.name),
+        ("docker_container_state", "running"),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Rates, of containers that are shaped.
+fn metrics(view: &ContainerView) -> ById<Metric> {
+    if view.interfaces.is_empty() || view.samples.is_empty() {
+        return ById::new();
+    }
+    ById::from([
+        (PASSED, metric(&view.samples, |sample| sample.passed)),
+        (DROPPED, metric(&view.samples, |sample| sample.dropped)),
+    ])
+}
+
+fn metric(samples: &[Sample], rate: impl Fn(&Sample) -> f64) -> Metric {
+    let at = |sample: &Sample| Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(sample.at_ms));
+    Metric {
+        samples: samples
+            .iter()
+            .map(|sample| MetricSample { date: at(sample), value: rate(sample) })
+            .collect(),
+        min: 0.0,
+        max: samples.iter().map(rate).fold(0.0, f64::max),
+    }
+}
+
+fn controls() -> ById<Control> {
+    let control = |button: &Button| Control {
+        id: button.id,
+        human: button.human,
+        icon: button.icon,
+        rank: button.rank,
+    };
+    BUTTONS.iter().map(|button| (button.id, control(button))).collect()
+}
+
+fn metadata_templates() -> ById<MetadataTemplate> {
+    [(LATENCY, "Latency", 13.5), (LOSS, "Packet Loss", 13.6)]
+        .map(|(id, label, priority)| {
+            (id, MetadataTemplate { id, label, priority, from: "latest", data_type: "" })
+        })
+        .into()
+}
+
+/// After Docker's two, CPU and memory: the first three have sparklines.
+fn metric_templates() -> ById<MetricTemplate> {
+    [(DROPPED, "Dropped packets/s", 3.0), (PASSED, "Passed packets/s", 4.0)]
+        .map(|(id, label, priority)| (id, MetricTemplate { id, label, format: "", priority }))
+        .into()
+}
+
+fn table_templates() -> ById<TableTemplate> {
+    let table =
+        TableTemplate { id: TABLE, label: "Traffic Control", kind: "property-list", prefix: ROW_PREFIX };
+    ById::from([(TABLE, table)])
+}

@@ -1,0 +1,128 @@
+//! A report as it is on the wire (Scope's `report/` and `probe/plugins/registry.go`, 2023-06).
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use serde::{Serialize, Serializer};
+
+/// A map by id, in the order of ids so that equal reports are equal bytes.
+pub(super) type ById<T> = BTreeMap<&'static str, T>;
+
+/// All there is to show.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Report {
+    pub(super) container: Topology,
+    /// Ourselves: Scope refuses a report with any other number of plugins.
+    pub(super) plugins: [Plugin; 1],
+}
+
+/// Containers, and how to show what is said of them.
+#[derive(Debug, Serialize)]
+pub(super) struct Topology {
+    /// By `<full container id>;<container>`.
+    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) controls: ById<Control>,
+    pub(super) metadata_templates: ById<MetadataTemplate>,
+    pub(super) metric_templates: ById<MetricTemplate>,
+    pub(super) table_templates: ById<TableTemplate>,
+}
+
+/// What is said of one container; Scope merges it into what other reporters say of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Node {
+    pub(super) latest_controls: ById<Latest<ControlState>>,
+    pub(super) latest: BTreeMap<String, Latest<String>>,
+    pub(super) metrics: ById<Metric>,
+}
+
+/// A value and since when it is one; the newest wins.
+#[derive(Debug, Serialize)]
+pub(super) struct Latest<T> {
+    pub(super) timestamp: Timestamp,
+    pub(super) value: T,
+}
+
+/// Whether a button is hidden.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct ControlState {
+    pub(super) dead: bool,
+}
+
+/// A button.
+#[derive(Debug, Serialize)]
+pub(super) struct Control {
+    pub(super) id: &'static str,
+    pub(super) human: &'static str,
+    /// A class of Font Awesome.
+    pub(super) icon: &'static str,
+    /// Its place among the buttons.
+    pub(super) rank: u32,
+}
+
+/// A line of the details panel.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MetadataTemplate {
+    pub(super) id: &'static str,
+    pub(super) label: &'static str,
+    /// From 10 on it is collapsed.
+    pub(super) priority: f64,
+    pub(super) from: &'static str,
+    pub(super) data_type: &'static str,
+}
+
+/// A sparkline.
+#[derive(Debug, Serialize)]
+pub(super) struct MetricTemplate {
+    pub(super) id: &'static str,
+    pub(super) label: &'static str,
+    pub(super) format: &'static str,
+    pub(super) priority: f64,
+}
+
+/// A table, whose rows are the entries of `latest` that begin with `prefix`.
+#[derive(Debug, Serialize)]
+pub(super) struct TableTemplate {
+    pub(super) id: &'static str,
+    pub(super) label: &'static str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) prefix: &'static str,
+}
+
+/// A metric's history, oldest first.
+#[derive(Debug, Serialize)]
+pub(super) struct Metric {
+    pub(super) samples: Vec<MetricSample>,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+/// A metric's value at a time.
+#[derive(Debug, Serialize)]
+pub(super) struct MetricSample {
+    pub(super) date: Timestamp,
+    pub(super) value: f64,
+}
+
+/// Who reports.
+#[derive(Debug, Serialize)]
+pub(super) struct Plugin {
+    /// Must be the socket's file name without its extension.
+    pub(super) id: &'static str,
+    pub(super) label: &'static str,
+    pub(super) description: &'static str,
+    pub(super) interfaces: [&'static str; 2],
+    pub(super) api_version: &'static str,
+}
+
+/// A time, written as RFC 3339 has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timestamp(pub(super) SystemTime);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+    }
+}

@@ -1,0 +1,241 @@
+//! The plugin socket's file: made for us alone, taken over from the dead, left to the living, removed at the end.
+
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
+            net,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::{
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+        stat::{Mode, fchmod},
+    },
+};
+use tokio::net::UnixListener;
+
+/// The longest path that fits into `sockaddr_un` with its final zero (unix(7)).
+const MAX_PATH: usize = 107;
+
+/// The listening socket; its file goes when this does.
+#[derive(Debug)]
+pub(crate) struct PluginSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl PluginSocket {
+    /// Listens on `path`, for this user only (mode 0600), in a directory that is made (0700) if there is none.
+    ///
+    /// A socket that nobody answers on is replaced. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When another daemon answers there, when something else than a socket is there, when the path is too long, and
+    /// when the directory or the socket cannot be made. What was there is left alone then.
+    pub(crate) fn bind(path: &Path) -> Result<Self> {
+        let length = path.as_os_str().as_bytes().len();
+        if length > MAX_PATH {
+            bail!(
+                "listen on {}: the path has {length} bytes, the most is {MAX_PATH}: {GIVE_ANOTHER}",
+                path.display()
+            );
+        }
+        let directory = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => bail!("listen on {}: this is no file: {GIVE_ANOTHER}", path.display()),
+        };
+        make_directory(directory)?;
+        // Of two daemons that start together, one is to take the dead socket over and the other to find it alive.
+        let _lock = lock(directory)?;
+        remove_dead(path)?;
+        let attempt = || format!("listen on {}: {RUN_AS_ROOT}", path.display());
+        let listener = listen_on(path).and_then(UnixListener::from_std).with_context(attempt)?;
+        let inode = path.symlink_metadata().with_context(attempt)?.ino();
+        Ok(Self { listener, path: path.to_owned(), inode })
+    }
+
+    pub(super) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for PluginSocket {
+    fn drop(&mut self) {
+        let ours = self.path.symlink_metadata().is_ok_and(|metadata| metadata.ino() == self.inode);
+        if !ours {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "remove the plugin socket");
+        }
+    }
+}
+
+const GIVE_ANOTHER: &str = "give another one with --plugin-socket";
+const RUN_AS_ROOT: &str = "run as root, or give a path of your own with --plugin-socket";
+
+/// Makes the directory. One that exists keeps its mode: it may be anybody's, such as `/tmp`.
+fn make_directory(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let attempt =
+        || format!("make the directory {} for the plugin socket: {RUN_AS_ROOT}", directory.display());
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent).with_context(attempt)?;
+    }
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        made => made.with_context(attempt),
+    }
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>> {
+    let file =
+        File::open(directory).with_context(|| format!("open {}: {RUN_AS_ROOT}", directory.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error).with_context(|| {
+        format!("lock {}: another shaper daemon starts there: try again", directory.display())
+    })
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_dead(path: &Path) -> Result<()> {
+    let metadata = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.with_context(|| format!("look at {}: {RUN_AS_ROOT}", path.display()))?,
+    };
+    if !metadata.file_type().is_socket() {
+        bail!("listen on {}: something is there that is no socket: {GIVE_ANOTHER}", path.display());
+    }
+    match net::UnixStream::connect(path) {
+        Ok(_) => bail!(
+            "another shaper daemon answers on {}: stop it first, or give --plugin-socket",
+            path.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
+            .with_context(|| format!("remove {}, which nobody listens on: {RUN_AS_ROOT}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("see who listens on {}: {RUN_AS_ROOT}", path.display()))
+        }
+    }
+}
+
+fn listen_on(path: &Path) -> io::Result<net::UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // The kernel gives the file the mode of the socket (unix_bind_bsd, 5.14; unix_bind before): it is never open to others.
+    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&fd, Backlog::new(128)?)?;
+    Ok(net::UnixListener::from(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().expect("metadata").permissions().mode() & 0o777
+    }
+
+    fn error(path: &Path) -> String {
+        format!("{:#}", PluginSocket::bind(path).expect_err("no socket"))
+    }
+
+    #[tokio::test]
+    async fn the_socket_and_its_directory_are_for_this_user_only_and_only_the_socket_goes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("plugins/traffic-control/traffic-control.sock");
+        let socket = PluginSocket::bind(&path).expect("the socket");
+        assert_eq!(mode(&path), 0o600);
+        let parent = path.parent().expect("a parent");
+        assert_eq!(mode(parent), 0o700);
+        std::fs::write(parent.join("other"), "").expect("a file beside it");
+        drop(socket);
+        assert!(!path.exists());
+        assert!(parent.join("other").exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_there_keeps_its_mode() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("a mode");
+        let _socket = PluginSocket::bind(&directory.path().join("a.sock")).expect("the socket");
+        assert_eq!(mode(directory.path()), 0o755);
+    }
+
+    #[tokio::test]
+    async fn a_dead_daemons_socket_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        drop(net::UnixListener::bind(&path).expect("a socket"));
+        assert!(path.exists());
+        let _socket = PluginSocket::bind(&path).expect("the socket");
+        net::UnixStream::connect(&path).expect("someone answers");
+    }
+
+    #[tokio::test]
+    async fn a_living_daemons_socket_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let _living = PluginSocket::bind(&path).expect("the socket");
+        let expected = format!(
+            "another shaper daemon answers on {}: stop it first, or give --plugin-socket",
+            path.display()
+        );
+        assert_eq!(error(&path), expected);
+        net::UnixStream::connect(&path).expect("it still answers");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        std::fs::write(&path, "precious").expect("a file");
+        assert!(error(&path).contains("something is there that is no socket"));
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_took_our_path_is_not_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let socket = PluginSocket::bind(&path).expect("the socket");
+        std::fs::rename(&path, directory.path().join("moved")).expect("out of the way");
+        let _other = net::UnixListener::bind(&path).expect("another's");
+        drop(socket);
+        net::UnixStream::connect(&path).expect("the other still answers");
+    }
+
+    #[tokio::test]
+    async fn a_path_too_long_says_so() {
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(103)));
+        let expected = "the path has 108 bytes, the most is 107: give another one with --plugin-socket";
+        assert!(error(&path).ends_with(expected));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_made_says_so() {
+        let text = error(Path::new("/proc/no/such/a.sock"));
+        assert!(
+            text.starts_with("make the directory /proc/no/such for the plugin socket: run as root"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! A daemon without a kernel, for tests of those who talk to people.
+
+use std::{num::NonZeroU64, path::PathBuf, sync::Mutex};
+
+use super::*;
+
+/// A container id of the length that Docker's have.
+pub(crate) const WEB: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
+
+/// Remembers shaping, in egress and ingress of one interface `eth0`.
+#[derive(Default)]
+pub(crate) struct FakeShaper {
+    containers: Mutex<Vec<ContainerView>>,
+    /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
+    pub(crate) waits: Mutex<u64>,
+    /// What every change fails with, if anything.
+    pub(crate) failure: Mutex<Option<fn() -> ShapingError>>,
+}
+
+impl FakeShaper {
+    pub(crate) fn new(containers: impl IntoIterator<Item = ContainerView>) -> Self {
+        Self { containers: Mutex::new(containers.into_iter().collect()), ..Self::default() }
+    }
+
+    /// As it is now.
+    pub(crate) fn seen(&self, id: &str) -> ContainerView {
+        let containers = self.containers.lock().expect("not poisoned");
+        containers.iter().find(|view| view.container.id.as_str() == id).expect("a container").clone()
+    }
+
+    fn find(&self, name: &str) -> Result<ContainerView, ShapingError> {
+        let containers = self.containers.lock().expect("not poisoned");
+        let found: Vec<&ContainerView> = containers
+            .iter()
+            .filter(|view| view.container.name == name || view.container.id.as_str().starts_with(name))
+            .collect();
+        match found[..] {
+            [] => Err(ShapingError::NotFound(name.to_owned())),
+            [view] => Ok(view.clone()),
+            _ => Err(ShapingError::Ambiguous {
+                name: name.to_owned(),
+                candidates: found.iter().map(|view| view.container.name.clone()).collect(),
+            }),
+        }
+    }
+
+    /// Changes what `name` and those of its network namespace have.
+    fn change(
+        &self,
+        name: &str,
+        change: impl Fn(&mut Vec<InterfaceView>),
+    ) -> Result<ContainerView, ShapingError> {
+        let mut changed = self.find(name)?;
+        if changed.container.state != ContainerState::Running {
+            let Container { name, state, .. } = changed.container;
+            return Err(ShapingError::NotRunning { name, state });
+        }
+        if let Some(failure) = *self.failure.lock().expect("not poisoned") {
+            return Err(failure());
+        }
+        change(&mut changed.interfaces);
+        for view in self.containers.lock().expect("not poisoned").iter_mut() {
+            if view.container.netns == changed.container.netns {
+                view.interfaces = changed.interfaces.clone();
+            }
+        }
+        Ok(changed)
+    }
+
+    /// One packet of a cleared container leaves each time that somebody looks.
+    fn let_packets_leave(&self) {
+        let mut waits = self.waits.lock().expect("not poisoned");
+        *waits = waits.saturating_sub(1);
+        for view in self.containers.lock().expect("not poisoned").iter_mut() {
+            for interface in &mut view.interfaces {
+                interface.queue.waiting = *waits;
+            }
+            view.interfaces.retain(|interface| *waits > 0 || interface.policy != Policy::default());
+        }
+    }
+}
+
+impl Shaper for FakeShaper {
+    async fn list(&self) -> Vec<ContainerView> {
+        self.let_packets_leave();
+        self.containers.lock().expect("not poisoned").clone()
+    }
+
+    async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+        self.change(name, |interfaces| {
+            for &direction in request.directions.each() {
+                if !interfaces.iter().any(|view| view.direction == direction) {
+                    interfaces.push(interface(direction, Policy::default()));
+                }
+                for view in interfaces.iter_mut().filter(|view| view.direction == direction) {
+                    view.policy = view.policy.after(&request, 1);
+                    view.remaining_ms = view.policy.expires_at_ns.map(|ns| ns.get() / 1_000_000);
+                }
+            }
+        })
+    }
+
+    async fn clear(&self, name: &str) -> Result<ContainerView, ShapingError> {
+        let waits = *self.waits.lock().expect("not poisoned");
+        self.change(name, |interfaces| {
+            for view in interfaces.iter_mut() {
+                (view.policy, view.remaining_ms) = (Policy::default(), None);
+                view.queue.waiting = waits;
+            }
+            interfaces.retain(|_| waits > 0);
+        })
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {
+        self.let_packets_leave();
+        let view = self.find(name)?;
+        Ok(Inspection { details: view.interfaces.iter().map(detail).collect(), view })
+    }
+}
+
+/// A container that is not shaped; each has a network namespace of its own.
+pub(crate) fn container(id: &str, name: &str, runtime: RuntimeName, state: ContainerState) -> ContainerView {
+    let inode = name.bytes().fold(4_026_531_840, |sum, byte| sum * 3 + u64::from(byte));
+    let netns = NetnsRef { id: NetnsId { dev: 4, inode }, path: PathBuf::from("/proc/42/ns/net") };
+    ContainerView {
+        container: Container {
+            id: ContainerId::new(id).expect("a good id"),
+            name: name.to_owned(),
+            runtime,
+            state,
+            netns: (state != ContainerState::Stopped).then_some(netns),
+        },
+        interfaces: Vec::new(),
+        samples: Vec::new(),
+    }
+}
+
+/// `web`, a running Docker container that is not shaped.
+pub(crate) fn web() -> ContainerView {
+    container(WEB, "web", RuntimeName::Docker, ContainerState::Running)
+}
+
+/// A container shaped in both directions for another ten minutes, with packets counted.
+pub(crate) fn shaped_web() -> ContainerView {
+    let egress = Policy {
+        latency: Latency::parse("2s").expect("a latency"),
+        loss: Loss::parse("10%").expect("a loss"),
+        expires_at_ns: NonZeroU64::new(900_000_000_000),
+    };
+    let ingress = Policy { latency: Latency::parse("200ms").expect("a latency"), ..Policy::default() };
+    let counted = InterfaceView {
+        remaining_ms: Some(599_700),
+        delayed: Counts { packets: 90, bytes: 8820 },
+        lost: Counts { packets: 10, bytes: 980 },
+        queue: QueueCounts { waiting: 2, dropped: 0 },
+        ..interface(Direction::Egress, egress)
+    };
+    ContainerView {
+        interfaces: vec![counted, interface(Direction::Ingress, ingress)],
+        samples: vec![
+            Sample { at_ms: 1_700_000_000_000, passed: 9.0, dropped: 1.0 },
+            Sample { at_ms: 1_700_000_001_000, passed: 8.0, dropped: 0.5 },
+        ],
+        ..web()
+    }
+}
+
+/// `eth0` with nothing counted.
+pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
+    InterfaceView {
+        interface: "eth0".to_owned(),
+        direction,
+        policy,
+        remaining_ms: None,
+        passed: Counts::default(),
+        delayed: Counts::default(),
+        lost: Counts::default(),
+        queue: QueueCounts::default(),
+        invalid_policy: 0,
+        orphan_failed: 0,
+    }
+}
+
+fn detail(view: &InterfaceView) -> InterfaceInspection {
+    InterfaceInspection {
+        interface: view.interface.clone(),
+        direction: view.direction,
+        device: "eth0".to_owned(),
+        ifindex: 2,
+        netns_path: Some(PathBuf::from("/proc/42/ns/net")),
+        pin_path: PathBuf::from("/sys/fs/bpf/shaper/4-4026532200/2-egress"),
+        program_id: 17,
+        root_qdisc: "fq 8001:".to_owned(),
+        commands: vec!["bpftool prog show id 17".to_owned()],
+    }
+}
