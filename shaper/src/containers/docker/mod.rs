@@ -5,7 +5,7 @@ mod engine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
@@ -14,13 +14,13 @@ use anyhow::anyhow;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tracing::{info, warn};
 
 use self::engine::{Engine, Event, Look};
 use super::{Runtime, Update};
-use crate::shaping::{Container, ContainerId, RuntimeName};
+use crate::shaping::{Container, ContainerId, ContainerState, RuntimeName};
 
 /// How many containers are looked at side by side.
 const LOOKS: usize = 8;
@@ -69,30 +69,33 @@ struct Watcher {
     stale: BTreeSet<ContainerId>,
     /// Those that could not be described, which has been logged; they are looked at again after a while.
     failing: BTreeSet<ContainerId>,
-    /// Whether it has been logged that a container's network namespace cannot be seen.
+    /// Those that have processes, but no network namespace that can be seen, since when.
+    unseen: BTreeMap<ContainerId, Instant>,
+    /// Whether it has been logged that network namespaces cannot be seen.
     blind: bool,
 }
 
 impl Watcher {
     fn new(updates: mpsc::Sender<Update>) -> Self {
-        let (known, stale, failing) = Default::default();
-        Self { updates, known, stale, failing, blind: false }
+        let (known, stale, failing, unseen) = Default::default();
+        Self { updates, known, stale, failing, unseen, blind: false }
     }
 
-    async fn stay_connected(&mut self, socket: &std::path::Path) {
+    async fn stay_connected(&mut self, socket: &Path) {
         let mut pause = FIRST_PAUSE;
-        let mut logged = None;
+        let mut logged = BTreeSet::new();
         loop {
-            let Err(error) = self.follow(socket, || (pause, logged) = (FIRST_PAUSE, None)).await else {
+            let Err(error) = self.follow(socket, || (pause, logged) = (FIRST_PAUSE, BTreeSet::new())).await
+            else {
                 return;
             };
             let error = format!("{error:#}");
-            if logged.as_ref() != Some(&error) {
+            if !logged.contains(&error) {
                 warn!(
                     ?socket,
                     error, "Docker cannot be watched: what is known is kept, and Docker waited for"
                 );
-                logged = Some(error);
+                logged.insert(error);
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -100,7 +103,7 @@ impl Watcher {
     }
 
     /// Follows the engine until nobody listens to us any more, or an error ends the connection.
-    async fn follow(&mut self, socket: &std::path::Path, connected: impl FnOnce()) -> anyhow::Result<()> {
+    async fn follow(&mut self, socket: &Path, connected: impl FnOnce()) -> anyhow::Result<()> {
         let engine = Engine::connect(socket).await?;
         // Subscribed before listing, so that no change falls between.
         let mut events = pin!(engine.events().ready_chunks(EVENTS));
@@ -110,7 +113,7 @@ impl Watcher {
         }
         info!(?socket, containers = self.known.len(), "watching Docker");
         connected();
-        let mut second_look = interval(SECOND_LOOK);
+        let mut second_look = interval_at(Instant::now() + SECOND_LOOK, SECOND_LOOK);
         second_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             for update in self.look_again(&engine).await? {
@@ -120,7 +123,7 @@ impl Watcher {
             }
             tokio::select! {
                 batch = events.next() => self.mark(batch)?,
-                _ = second_look.tick(), if !self.failing.is_empty() => self.stale.clone_from(&self.failing),
+                _ = second_look.tick() => self.doubt(),
             }
         }
     }
@@ -160,6 +163,14 @@ impl Watcher {
         Ok(())
     }
 
+    /// Marks those that are to be looked at once more although nothing was heard of them.
+    fn doubt(&mut self) {
+        self.stale.extend(self.failing.iter().cloned());
+        if !self.blind {
+            self.stale.extend(self.unseen.keys().cloned());
+        }
+    }
+
     async fn look_again(&mut self, engine: &Engine) -> anyhow::Result<Vec<Update>> {
         let looks = look_at(engine, std::mem::take(&mut self.stale)).await?;
         Ok(looks.into_iter().filter_map(|(id, look)| self.learn(id, look)).collect())
@@ -180,17 +191,25 @@ impl Watcher {
                 self.known.insert(id, container.clone());
                 Some(Update::One(container))
             }
-            _ => self.known.remove(&id).map(|_| Update::Gone { runtime: RuntimeName::Docker, id }),
+            _ => {
+                self.unseen.remove(&id);
+                self.known.remove(&id).map(|_| Update::Gone { runtime: RuntimeName::Docker, id })
+            }
         }
     }
 
+    /// A process may have ended before Docker noticed; only one that stays unseen is worth a word.
     fn complain_if_unseen(&mut self, container: &Container) {
-        let unseen = container.netns.is_none() && container.state != crate::shaping::ContainerState::Stopped;
-        if unseen && !self.blind {
+        if container.netns.is_some() || container.state == ContainerState::Stopped {
+            self.unseen.remove(&container.id);
+            return;
+        }
+        let since = self.unseen.entry(container.id.clone()).or_insert_with(Instant::now);
+        if since.elapsed() >= SECOND_LOOK / 2 && !self.blind {
             let name = &container.name;
             warn!(
                 name,
-                "/proc does not show the container's network namespace: share the host's pid namespace (--pid=host), as root"
+                "/proc does not show the container's network namespace: run as root and share the host's pid namespace (--pid=host)"
             );
             self.blind = true;
         }
