@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::builder::NonEmptyStringValueParser;
 use hyper::StatusCode;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressFinish};
 use tokio::time::{self, Instant};
 
 use super::{
@@ -111,7 +111,8 @@ async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView>
         }
         if started.elapsed() >= SPINNER_AFTER {
             // Hidden where standard error is no terminal.
-            let spinner = spinner.get_or_insert_with(ProgressBar::new_spinner);
+            let new = || ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+            let spinner = spinner.get_or_insert_with(new);
             spinner.set_message(format!("{}: {}", title(&view), waiting(packets(&view))));
             spinner.tick();
         }
@@ -121,9 +122,6 @@ async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView>
             Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => view.interfaces.clear(),
             Err(error) => return Err(error.into()),
         }
-    }
-    if let Some(spinner) = spinner {
-        spinner.finish_and_clear();
     }
     Ok(view)
 }

@@ -168,4 +168,13 @@ mod tests {
         assert_eq!(encoded("web-1.a_b~c"), "web-1.a_b~c");
         assert_eq!(encoded("a/b c?%é"), "a%2Fb%20c%3F%25%C3%A9");
     }
+
+    #[test]
+    fn a_socket_of_another_user_asks_for_root() {
+        let client = Client::new(PathBuf::from("/run/a.sock"));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = client.no_connection(&denied).expect("a known kind").to_string();
+        assert_eq!(error, "no permission to speak to the daemon on /run/a.sock: run as root");
+        assert!(client.no_connection(&io::Error::from(io::ErrorKind::BrokenPipe)).is_none());
+    }
 }

@@ -27,7 +27,9 @@ impl Daemon {
         let shaper = Arc::new(shaper);
         let listener = PluginSocket::bind(&socket).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(server::serve(listener, crate::api::router(shaper.clone()), async move {
+        // Scope and the commands share the socket.
+        let router = crate::scope::router(shaper.clone()).merge(crate::api::router(shaper.clone()));
+        let server = tokio::spawn(server::serve(listener, router, async move {
             let _ = stopped.await;
         }));
         Self { shaper, socket, stop, server, _directory: directory }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::shaping::{Change, ContainerView, Latency, Loss, Request, Shaper, ShapingError};
+use crate::shaping::{Change, ContainerView, Latency, Loss, Request, Shaper};
 
 /// What follows a container's id in a node's id.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
@@ -97,14 +97,9 @@ async fn act(shaper: &impl Shaper, id: &str, action: Action) -> Result<Container
         Action::LossPercent(percent) => {
             Request { loss: Change::To(Loss::from_percent(percent)?), ..Request::default() }
         }
-        Action::Clear => return shaper.clear(id).await.map_err(text),
+        Action::Clear => return shaper.clear(id).await.map_err(|error| error.to_string()),
     };
-    shaper.set(id, request).await.map_err(text)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn text(error: ShapingError) -> String {
-    error.to_string()
+    shaper.set(id, request).await.map_err(|error| error.to_string())
 }
 
 /// The changed container and those that share its network namespace, and so its shaping.

@@ -89,9 +89,11 @@ async fn post_control<S: Shaper>(
     let request: ControlRequest = serde_json::from_slice(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no control request: {error}")))?;
     let answer = match controls::carry_out(&*shaper, &request).await {
-        Ok(views) => ControlAnswer::Done {
-            shortcut_report: Box::new(nodes::report(&views, &probe.probe_id, SystemTime::now())),
-        },
+        Ok(views) => {
+            tracing::info!(node = request.node_id, control = request.control, "a control was carried out");
+            let report = nodes::report(&views, &probe.probe_id, SystemTime::now());
+            ControlAnswer::Done { shortcut_report: Box::new(report) }
+        }
         Err(error) => {
             tracing::warn!(node = request.node_id, control = request.control, error, "a control failed");
             ControlAnswer::Failed { error }
