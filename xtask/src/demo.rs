@@ -10,7 +10,7 @@ use crate::artifacts;
 use crate::capabilities::has_qdisc;
 use crate::process::shell_line;
 use crate::progress::say;
-use crate::setup::{self, Component};
+use crate::setup::{self, Component, is_root};
 use crate::vm::{self, GuestCommand, Machine};
 use crate::workspace::Workspace;
 
@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     say("looking for what the demo needs");
     setup::ensure(workspace, &[Component::Bpf, Component::Test])?;
-    let in_vm = arguments.vm || !has_qdisc("fq");
+    let obstacle = obstacle();
+    let in_vm = arguments.vm || obstacle.is_some();
     if in_vm {
         setup::ensure(workspace, &[Component::Vm])?;
     }
@@ -38,7 +39,23 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let path =
         |package, name| anyhow::Ok(artifacts::binary(&built, package, name)?.to_string_lossy().into_owned());
     let (shaper, demo) = (path("shaper", "shaper")?, path("shaper-tests", "demo")?);
-    if in_vm { run_in_vm(workspace, arguments, demo, &shaper) } else { run_here(&demo, &shaper) }
+    if !in_vm {
+        return run_here(&demo, &shaper);
+    }
+    if let Some(obstacle) = obstacle {
+        say(obstacle);
+        say("So the demo runs in a virtual machine with Debian's kernel: emulated, and therefore slower.");
+    }
+    run_in_vm(workspace, demo, &shaper)
+}
+
+/// What keeps the demo from running on this kernel.
+fn obstacle() -> Option<&'static str> {
+    if !is_root() {
+        return Some("This is not root, who alone may shape.");
+    }
+    (!has_qdisc("fq"))
+        .then_some("This kernel has no fq queueing discipline, which holds packets until they are due.")
 }
 
 fn run_here(demo: &str, shaper: &str) -> Result<ExitCode> {
@@ -51,13 +68,7 @@ fn run_here(demo: &str, shaper: &str) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn run_in_vm(workspace: &Workspace, arguments: &Arguments, demo: String, shaper: &str) -> Result<ExitCode> {
-    if !arguments.vm {
-        say("This kernel has no fq queueing discipline, which delays the packets, or this is not root.");
-        say(
-            "So the demo runs in a virtual machine with Debian's kernel, emulated: slower, but just the same.",
-        );
-    }
+fn run_in_vm(workspace: &Workspace, demo: String, shaper: &str) -> Result<ExitCode> {
     say("booting the virtual machine (about 10 s), then starting the demo in it");
     let machine = Machine { memory: 4096, icount: false, timeout: Duration::from_secs(1800) };
     let directory = env::current_dir().context("find the current directory")?;

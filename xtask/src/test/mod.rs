@@ -71,6 +71,8 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
     say("building the workspace and its tests");
     let mut tests = artifacts::build(workspace, &["test", "--no-run"])?;
     tests.retain(|artifact| artifact.is_test);
+    // Cargo names them in the order in which they got ready.
+    tests.sort_by_key(Artifact::title);
     let binaries = artifacts::build(workspace, &["build"])?;
     let daemon = artifacts::binary(&binaries, "shaper", "shaper")?;
     Ok((tests, daemon.to_string_lossy().into_owned()))
@@ -147,37 +149,39 @@ fn run_in_vm(
 ) -> Result<()> {
     let required = required_in_vm();
     say(&format!("booting a virtual machine to run tests in it, {REQUIRE}={required}"));
-    let commands: Vec<_> = tests.iter().map(|test| guest_command(test, daemon, filter, &required)).collect();
+    // A command that does nothing comes first: when it ends, the machine is up.
+    let mut commands = vec![GuestCommand::new(vec!["true".to_owned()], &workspace.root)];
+    commands.extend(tests.iter().map(|test| guest_command(test, daemon, filter, &required)));
     let machine = Machine { memory: 4096, icount: false, timeout: Duration::from_secs(1800) };
     let mut titles = tests.iter().map(|test| format!("vm {}", test.title()));
-    let mut current = titles.next();
-    let mut tally = Tally::default();
-    let mut start = Instant::now();
-    let mut untitled = true;
+    let mut current: Option<(String, Tally, Instant)> = None;
     let ran = machine.run(workspace, &commands, |event| {
-        let title = current.clone().context("the guest ran more commands than it was given")?;
-        if untitled {
-            println!("\n=== {title}");
-            untitled = false;
-        }
-        match event {
-            Event::Output(bytes) => {
-                show(&bytes)?;
+        match (event, &mut current) {
+            (Event::Output(bytes), None) => return show(&bytes),
+            (Event::Output(bytes), Some((_, tally, _))) => {
                 tally.feed(&bytes);
+                return show(&bytes);
             }
-            Event::Exit(code) => {
-                report.0.push(std::mem::take(&mut tally).finish(title, code == 0, start.elapsed()));
-                current = titles.next();
-                start = Instant::now();
-                untitled = true;
+            (Event::Exit(_), None) => say("the virtual machine is up"),
+            (Event::Exit(code), running @ Some(_)) => {
+                let ended = running
+                    .take()
+                    .map(|(title, tally, start)| tally.finish(title, code == 0, start.elapsed()));
+                report.0.extend(ended);
             }
+        }
+        current = titles.next().map(|title| (title, Tally::default(), Instant::now()));
+        if let Some((title, ..)) = &current {
+            println!("\n=== {title}");
         }
         Ok(())
     });
     if let Err(error) = ran {
         // The table must still show what came before.
         eprintln!("error: {error:#}");
-        report.0.push(tally.finish(current.unwrap_or_default(), false, start.elapsed()));
+        let (title, tally, start) =
+            current.unwrap_or_else(|| ("vm boot".to_owned(), Tally::default(), Instant::now()));
+        report.0.push(tally.finish(title, false, start.elapsed()));
     }
     Ok(())
 }
