@@ -219,7 +219,10 @@ fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
 
 /// Hands what BPF logs to the daemon's own log.
 async fn forward_log(ring: LogRing) {
-    let mut ring = match AsyncFd::register_with_interest(ring, Interest::READABLE) {
+    #[expect(unsafe_code, reason = "tokio calls every other way to make an AsyncFd deprecated")]
+    // SAFETY: the ring has one descriptor all its life, and nothing takes it out of the `AsyncFd`.
+    let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    let mut ring = match registered {
         Ok(ring) => ring,
         Err(error) => return tracing::warn!(%error, "what BPF logs will not be shown"),
     };

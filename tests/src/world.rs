@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{daemon::{Daemon, program}, netns::Netns};
+use crate::{daemon::{Daemon, eventually, program}, netns::Netns};
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -125,6 +125,11 @@ impl World {
         self.host.run(&format!("ip link set {host_end} up"))?;
         inside.run(&format!("ip addr add {address}/24 dev {name}"))?;
         inside.run(&format!("ip link set {name} up"))?;
+        for (netns, end) in [(inside, name), (&self.host, host_end)] {
+            eventually(&format!("{end} is up"), || {
+                netns.run(&format!("ip -o link show {end}")).is_ok_and(|link| link.contains("state UP")).then_some(())
+            });
+        }
         Ok(())
     }
 

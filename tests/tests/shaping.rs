@@ -282,8 +282,8 @@ fn shaping_ends_on_time_without_a_daemon() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");
     let before = web.netns.traces();
-    let begin = std::time::Instant::now();
     daemon.run("set web --loss 100% --for 3s");
+    let begin = std::time::Instant::now();
     daemon.kill(Signal::SIGKILL);
     assert_eq!(lost_from(&world, &web, 20), 20);
     thread::sleep(Duration::from_secs(3).saturating_sub(begin.elapsed()));

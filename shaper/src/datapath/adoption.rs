@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     network::{Netns, Socket},
-    shaping::{NetnsRef, Policy, ShapingError},
+    shaping::{NetnsRef, ShapingError},
 };
 
 /// Takes over what is pinned in `pin_dir`; what cannot be taken over is removed, with what it put on its device.
@@ -52,8 +52,8 @@ fn adopt_one(
     let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
     let Some(target) = survey::target_at(netns, host, key)? else { return Ok(None) };
     let adopted = Instance::open(&target, directory.to_owned()).and_then(|instance| {
-        let runs = attachment::hold(&instance, Policy::default())?;
-        Ok((instance, runs))
+        let holds = attachment::holds(&instance)?;
+        Ok((instance, holds))
     });
     match adopted {
         Ok((instance, true)) => Ok(Some(instance)),

@@ -204,26 +204,36 @@ fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
     })
 }
 
-/// Readies an attached instance for `policy`; false when its classifier is not there any more.
+/// Whether an instance's classifier still is on its device.
 ///
 /// # Errors
 ///
-/// When the device cannot be looked at, or does not admit the queue that a delay needs.
-pub(super) fn hold(instance: &Instance, policy: Policy) -> Result<bool, ShapingError> {
+/// When the device cannot be looked at.
+pub(super) fn holds(instance: &Instance) -> Result<bool, ShapingError> {
+    let device = instance.device();
+    let read = || Present::read(&Socket::open()?, device);
+    let Ok(netns) = on_device(instance) else { return Ok(false) };
+    let present = netns.enter(read).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
+    instance.note_queue(present.our_queue());
+    Ok(present.runs(instance.program_id()).is_some())
+}
+
+/// Gives an instance that has held no queue so far the one that a delay needs.
+///
+/// # Errors
+///
+/// When the device does not admit it, or the kernel has none.
+pub(super) fn ready_queue(instance: &Instance) -> Result<(), ShapingError> {
+    if instance.queue().is_some() {
+        return Ok(());
+    }
     let device = instance.device();
     on_device(instance)?
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
-            if present.runs(instance.program_id()).is_none() {
-                return Ok(false);
-            }
-            instance.note_queue(present.our_queue());
-            if policy.latency.is_some() && present.our_queue().is_none() {
-                present.admits_queue(device)?;
-                put_queue(&socket, instance)?;
-            }
-            Ok(true)
+            present.admits_queue(device)?;
+            put_queue(&socket, instance)
         })
         .map_err(cannot_enter)?
 }

@@ -102,7 +102,7 @@ impl Datapath {
     pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
         let changing = lock(&self.changing);
         let targets = survey::targets(netns, &self.host, request.directions)?;
-        self.forget_others(netns.id, request.directions, &targets);
+        self.weed(netns.id)?;
         let now_ns = monotonic_ns();
         let mut created = Vec::new();
         let mut changes = Vec::new();
@@ -127,6 +127,12 @@ impl Datapath {
 
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost.
     pub(crate) fn refresh(&self, netns: &NetnsRef) {
+        {
+            let _changing = lock(&self.changing);
+            if let Err(error) = self.weed(netns.id) {
+                tracing::warn!(netns = %netns.path.display(), %error, "cannot look at what is shaped");
+            }
+        }
         for directions in [Directions::Egress, Directions::Ingress] {
             let shaped = self.of(netns.id).iter().any(|instance| directions.each().contains(&instance.key().direction));
             let request = Request { directions, ..Request::default() };
@@ -148,11 +154,10 @@ impl Datapath {
         let old = self.policy_of(&target.key)?;
         let new = old.after(request, now_ns);
         if let Some(instance) = existing {
-            if attachment::hold(&instance, new)? {
-                return Ok(Some((instance, new)));
+            if new.latency.is_some() {
+                attachment::ready_queue(&instance)?;
             }
-            tracing::warn!(interface = %target, "somebody else took the classifier away: attaching again");
-            self.forget(&instance);
+            return Ok(Some((instance, new)));
         }
         if !new.is_in_force(now_ns) {
             return Ok(None);
@@ -170,15 +175,16 @@ impl Datapath {
         own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
     }
 
-    /// Forgets instances of interfaces that are not among `targets`: they have gone.
-    fn forget_others(&self, netns: NetnsId, directions: Directions, targets: &[Target]) {
+    /// Forgets the instances of a namespace that are not attached any more: the interface has gone, somebody took the
+    /// classifier away, or the namespace is a new one with an old number.
+    fn weed(&self, netns: NetnsId) -> Result<(), ShapingError> {
         for instance in self.of(netns) {
-            let key = instance.key();
-            if directions.each().contains(&key.direction) && !targets.iter().any(|target| target.key == key) {
-                tracing::info!(interface = %instance, "it has gone");
+            if !attachment::holds(&instance)? {
+                tracing::warn!(interface = %instance, "its classifier has gone");
                 self.forget(&instance);
             }
         }
+        Ok(())
     }
 
     fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsRawFd, RawFd},
     path::Path,
 };
 
@@ -27,9 +27,9 @@ impl LogRing {
     }
 }
 
-impl AsFd for LogRing {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+impl AsRawFd for LogRing {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
