@@ -267,7 +267,7 @@ fn shaping_outlives_the_daemon_and_the_next_one_adopts_it() {
         assert_eq!(lost_from(&world, &web, 20), 20, "after {signal}");
         let daemon = world.daemon().expect("another daemon");
         let view = daemon.view("web");
-        assert_eq!(view["interfaces"].as_array().map(Vec::len), Some(2));
+        assert_eq!(view["interfaces"].as_array().map(Vec::len), Some(2), "{}", daemon.log());
         assert!(view["interfaces"][0]["lost"]["packets"].as_u64() >= Some(20), "the counters go on: {view}");
         daemon.run("set web --loss 0% --direction ingress");
         daemon.run("clear web");

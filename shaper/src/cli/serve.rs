@@ -1,6 +1,6 @@
 //! `shaper serve`: runs the daemon.
 
-use std::{io, path::PathBuf};
+use std::{io::{self, IsTerminal as _}, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -73,7 +73,10 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 fn start_log(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match args.log_format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),

@@ -35,7 +35,8 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
                 continue;
             }
             Some(Err(error)) => tracing::warn!(pins = %directory.display(), %error, "cannot adopt: removing it"),
-            Some(Ok(None)) | None => tracing::info!(pins = %directory.display(), "its interface has gone"),
+            Some(Ok(None)) => tracing::info!(pins = %directory.display(), "its interface has gone"),
+            None => tracing::info!(pins = %directory.display(), "its network namespace has gone"),
         }
         pins::remove(&directory);
     }

@@ -7,12 +7,13 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::{NSFS_MAGIC, statfs},
+};
+use procfs::process::Process;
 
 use crate::shaping::{NetnsId, NetnsRef};
-
-/// Directories whose entries are, or may be, namespaces that somebody keeps.
-const NAMED: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
 
 /// An open network namespace. It lives as long as this does, so never keep one.
 #[derive(Debug)]
@@ -84,7 +85,7 @@ impl Netns {
         fs::metadata(&netns.path).is_ok_and(|metadata| id_of(&metadata) == netns.id)
     }
 
-    /// Looks for the namespaces with these inode numbers among named ones and those of all processes.
+    /// Looks for the namespaces with these inode numbers among those that are mounted and those of all processes.
     pub(crate) fn find(inodes: &[u64]) -> Vec<NetnsRef> {
         let mut found: Vec<NetnsRef> = Vec::new();
         for path in candidates() {
@@ -107,13 +108,18 @@ fn id_of(metadata: &fs::Metadata) -> NetnsId {
 }
 
 fn is_nsfs(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
 }
 
+/// Files that are, or may be, network namespaces: those that somebody keeps by a mount, and those of all processes.
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let processes = entries("/proc")
-        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
-        .map(|path| path.join("ns/net"));
-    NAMED.into_iter().flat_map(entries).chain(processes)
+    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_or_else(|_| Vec::new(), |mounts| mounts.0);
+    let kept = mounts.into_iter().filter(|mount| mount.fs_type == "nsfs").map(|mount| mount.mount_point);
+    let processes = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+        .map(|entry| entry.path().join("ns/net"));
+    kept.chain(processes)
 }
