@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::process::{cargo, run};
 use crate::progress::say;
+use crate::setup::{self, Component};
 use crate::tidy;
 use crate::workspace::Workspace;
 
@@ -16,6 +17,8 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
         command.args(arguments).current_dir(&workspace.root);
         command
     };
+    // Clippy compiles the build script of `shaper`, which compiles the BPF programs.
+    setup::ensure(workspace, &[Component::Bpf])?;
     say("checking the formatting");
     run(&mut in_workspace(&["fmt", "--all", "--check"]))?;
     say("running clippy");

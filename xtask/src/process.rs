@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,27 +78,32 @@ pub(crate) fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     }
-    let open = || File::options().create(true).append(true).open(log);
-    let file = open().with_context(|| format!("open {}", log.display()))?;
+    let line = shell_line(command);
+    let opened = File::options().create(true).append(true).open(log).and_then(|mut file| {
+        let start = file.metadata()?.len();
+        writeln!(file, "$ {line}").map(|()| (file, start))
+    });
+    let (file, start) = opened.with_context(|| format!("write to {}", log.display()))?;
     let same = file.try_clone().context("duplicate a file descriptor")?;
     let status = command
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(same)
         .status()
-        .with_context(|| format!("start `{}`", shell_line(command)))?;
+        .with_context(|| format!("start `{line}`"))?;
     if !status.success() {
-        let tail = last_lines(log, 20);
-        let log = log.display();
-        bail!("`{}` failed ({status}); the end of {log}:\n{tail}", shell_line(command));
+        let tail = last_lines(log, start, 20);
+        bail!("`{line}` failed ({status}); the end of {}:\n{tail}", log.display());
     }
     Ok(())
 }
 
-/// The last `count` lines of a file, indented; what is wrong with the file if it cannot be read.
-pub(crate) fn last_lines(file: &Path, count: usize) -> String {
+/// The last `count` lines of a file, of those after so many bytes, indented; what is wrong with the file if it cannot be read.
+pub(crate) fn last_lines(file: &Path, after: u64, count: usize) -> String {
     let text = match fs::read(file) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).replace('\r', ""),
+        Ok(bytes) => {
+            String::from_utf8_lossy(bytes.get(after as usize..).unwrap_or_default()).replace('\r', "")
+        }
         Err(error) => format!("({}: {error})", file.display()),
     };
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -93,12 +93,12 @@ impl Apt {
             return Ok(());
         }
         sleep(Duration::from_secs(3));
-        run_logged(&mut command(), &self.log).context("twice in a row")
+        run_logged(&mut command(), &self.log).context("in two attempts")
     }
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-q", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
     command
 }

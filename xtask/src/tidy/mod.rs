@@ -1,4 +1,4 @@
-//! The rules of this repository that a machine can check. `ARCHITECTURE.md` gives their reasons.
+//! The rules of this repository that a machine can check. Each complaint gives the rule's reason.
 
 mod layers;
 mod text;

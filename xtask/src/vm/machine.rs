@@ -67,7 +67,7 @@ impl Machine {
             }
             RecvTimeoutError::Disconnected => "ended by itself".to_owned(),
         };
-        let tail = last_lines(console, 25);
+        let tail = last_lines(console, 0, 25);
         format!(
             "the virtual machine {what} with {left} command(s) not finished; its console ends with\n{tail}"
         )
