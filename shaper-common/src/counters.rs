@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn the_counters_of_two_cpus_add_up() {
-        let one = Counters { lost: Tally { packets: 1, bytes: 60 }, invalid_policy: 2, ..Counters::default() };
+        let one =
+            Counters { lost: Tally { packets: 1, bytes: 60 }, invalid_policy: 2, ..Counters::default() };
         let mut sum = one;
         sum += one;
         assert_eq!(sum.lost, Tally { packets: 2, bytes: 120 });

@@ -19,7 +19,12 @@ fn ifindex(ctx: &TcContext) -> u32 {
 #[inline(always)]
 pub(crate) fn invalid_policy(ctx: &TcContext, count: u64) {
     if is_rare(count) {
-        warn!(ctx, "ifindex {}: the policy's delay is out of range, {} packets passed unshaped", ifindex(ctx), count);
+        warn!(
+            ctx,
+            "ifindex {}: the policy's delay is out of range, {} packets passed unshaped",
+            ifindex(ctx),
+            count
+        );
     }
 }
 
@@ -33,6 +38,11 @@ pub(crate) fn orphan_failed(ctx: &TcContext, count: u64) {
 #[inline(always)]
 pub(crate) fn refused(ctx: &TcContext, refused: Tally) {
     if is_rare(refused.packets) {
-        warn!(ctx, "ifindex {}: {} packets were refused behind the classifier", ifindex(ctx), refused.packets);
+        warn!(
+            ctx,
+            "ifindex {}: {} packets were refused behind the classifier",
+            ifindex(ctx),
+            refused.packets
+        );
     }
 }

@@ -5,7 +5,10 @@
 #![no_std]
 #![no_main]
 #![allow(missing_docs, unreachable_pub, reason = "the classifier macro writes a public function of its own")]
-#![allow(unsafe_code, reason = "the kernel's packet context and maps are raw pointers; the verifier checks them")]
+#![allow(
+    unsafe_code,
+    reason = "the kernel's packet context and maps are raw pointers; the verifier checks them"
+)]
 
 mod counters;
 mod log;

@@ -22,8 +22,8 @@ use crate::{
     scope,
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Request, RuntimeName,
-        Shaper, ShapingError, Totals,
+        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Request,
+        RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -135,7 +135,11 @@ impl Daemon {
     }
 
     /// Takes in what runtimes tell; `awaited` are those that have not told of all their containers yet.
-    async fn follow(self: Arc<Self>, mut updates: mpsc::Receiver<Update>, mut awaited: BTreeSet<RuntimeName>) {
+    async fn follow(
+        self: Arc<Self>,
+        mut updates: mpsc::Receiver<Update>,
+        mut awaited: BTreeSet<RuntimeName>,
+    ) {
         while let Some(update) = updates.recv().await {
             let listed = match &update {
                 Update::All { runtime, .. } => awaited.remove(runtime) && awaited.is_empty(),
@@ -157,7 +161,13 @@ impl Daemon {
     async fn refresh(&self, netns: NetnsId) {
         let owner = lock(&self.registry).sharing(netns).next().cloned();
         let cleared = match owner.and_then(|container| container.netns) {
-            Some(netns) => self.blocking(move |datapath| { datapath.refresh(&netns); Ok(()) }).await,
+            Some(netns) => {
+                self.blocking(move |datapath| {
+                    datapath.refresh(&netns);
+                    Ok(())
+                })
+                .await
+            }
             None => self.blocking(move |datapath| datapath.clear(netns)).await,
         };
         if let Err(error) = cleared {
@@ -277,7 +287,11 @@ impl Shaper for Daemon {
         let container = self.resolve(name)?;
         let details = match container.netns.as_ref().map(|netns| netns.id) {
             Some(netns) => {
-                self.blocking(move |datapath| { datapath.sample_queues(); datapath.inspect(netns) }).await
+                self.blocking(move |datapath| {
+                    datapath.sample_queues();
+                    datapath.inspect(netns)
+                })
+                .await
             }
             None => Vec::new(),
         };

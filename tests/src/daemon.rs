@@ -106,7 +106,11 @@ impl Daemon {
     pub fn run(&self, line: &str) -> String {
         let output = self.output(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "`shaper {line}` failed: {stderr}\nthe daemon's log:\n{}", self.log());
+        assert!(
+            output.status.success(),
+            "`shaper {line}` failed: {stderr}\nthe daemon's log:\n{}",
+            self.log()
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 

@@ -33,7 +33,8 @@ impl Netns {
             mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
             Ok(())
         };
-        thread::scope(|scope| scope.spawn(keep).join().expect("it does not panic")).context("make a namespace")?;
+        thread::scope(|scope| scope.spawn(keep).join().expect("it does not panic"))
+            .context("make a namespace")?;
         let this = Self { path };
         this.run("ip link set lo up")?;
         Ok(this)

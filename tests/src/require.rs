@@ -54,7 +54,10 @@ pub fn met(needs: &[Need]) -> bool {
     let required = std::env::var("SHAPER_REQUIRE").unwrap_or_default();
     let missing: Vec<_> = needs.iter().filter(|need| !need.is_met()).map(|need| need.name()).collect();
     for name in &missing {
-        assert!(!required.split(',').any(|required| required.trim() == *name), "SHAPER_REQUIRE demands {name}, which is missing");
+        assert!(
+            !required.split(',').any(|required| required.trim() == *name),
+            "SHAPER_REQUIRE demands {name}, which is missing"
+        );
     }
     if !missing.is_empty() {
         eprintln!("skipped: this machine has no {}", missing.join(" and no "));

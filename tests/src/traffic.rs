@@ -32,10 +32,20 @@ pub struct Pings {
 /// When `ping` is missing or writes what it does not usually.
 pub fn ping(from: &Netns, to: Ipv4Addr, count: u32, interval: Duration, options: &[&str]) -> Result<Pings> {
     let mut command = from.command("ping");
-    command.args(["-n", "-q", "-c", &count.to_string(), "-i", &interval.as_secs_f64().to_string(), "-W", "10"]);
+    command.args([
+        "-n",
+        "-q",
+        "-c",
+        &count.to_string(),
+        "-i",
+        &interval.as_secs_f64().to_string(),
+        "-W",
+        "10",
+    ]);
     let output = command.args(options).arg(to.to_string()).output().context("run ping")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    parse_ping(&text).with_context(|| format!("ping wrote {text:?} {:?}", String::from_utf8_lossy(&output.stderr)))
+    parse_ping(&text)
+        .with_context(|| format!("ping wrote {text:?} {:?}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn parse_ping(text: &str) -> Result<Pings> {
@@ -46,7 +56,8 @@ fn parse_ping(text: &str) -> Result<Pings> {
     };
     let times: Vec<f64> = match text.lines().find(|line| line.starts_with("rtt ")) {
         Some(line) => {
-            let times = line.split(" = ").nth(1).context("no times")?.split(' ').next().context("no times")?;
+            let times =
+                line.split(" = ").nth(1).context("no times")?.split(' ').next().context("no times")?;
             times.split('/').map(str::parse).collect::<Result<_, _>>()?
         }
         None => vec![0.0; 4],

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{daemon::{Daemon, eventually, program}, netns::Netns};
+use crate::{
+    daemon::{Daemon, eventually, program},
+    netns::Netns,
+};
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
@@ -56,7 +59,8 @@ impl World {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let name = format!("shaper-test-{}-{number}", std::process::id());
         let directory = Path::new("/run").join(&name);
-        fs::create_dir_all(directory.join("netns")).with_context(|| format!("make {}", directory.display()))?;
+        fs::create_dir_all(directory.join("netns"))
+            .with_context(|| format!("make {}", directory.display()))?;
         let host = Netns::create(directory.join("host"))?;
         let pin_dir = Path::new("/sys/fs/bpf").join(&name);
         Ok(Self { directory, pin_dir, host, containers: AtomicU8::new(0) })
@@ -101,7 +105,13 @@ impl World {
             host_address: Ipv4Addr::new(10, 99, subnet, 1),
             host_end: format!("veth{subnet}"),
         };
-        self.add_interface(&container, "eth0", &container.host_end, container.host_address, container.address)?;
+        self.add_interface(
+            &container,
+            "eth0",
+            &container.host_end,
+            container.host_address,
+            container.address,
+        )?;
         Ok(container)
     }
 
@@ -121,14 +131,21 @@ impl World {
         let inside = &container.netns;
         let path = inside.path().display();
         self.host.run(&format!("ip link add {host_end} type veth peer name {name} netns {path}"))?;
-        self.host.run(&format!("ip addr add {host_address}/24 dev {host_end}"))?;
-        self.host.run(&format!("ip link set {host_end} up"))?;
-        inside.run(&format!("ip addr add {address}/24 dev {name}"))?;
-        inside.run(&format!("ip link set {name} up"))?;
-        for (netns, end) in [(inside, name), (&self.host, host_end)] {
-            eventually(&format!("{end} is up"), || {
-                netns.run(&format!("ip -o link show {end}")).is_ok_and(|link| link.contains("state UP")).then_some(())
-            });
+        let ends = [(&self.host, host_end, host_address, address), (inside, name, address, host_address)];
+        for (netns, end, own, _) in ends {
+            // No neighbour discovery of IPv6, so that the only packets are the test's.
+            netns.run(&format!("ip link set {end} addrgenmode none"))?;
+            netns.run(&format!("ip addr add {own}/24 dev {end}"))?;
+            netns.run(&format!("ip link set {end} up"))?;
+        }
+        for (index, (netns, end, _, other)) in ends.into_iter().enumerate() {
+            let up =
+                || netns.run(&format!("ip -o link show {end}")).is_ok_and(|link| link.contains("state UP"));
+            eventually(&format!("{end} is up"), || up().then_some(()));
+            // No ARP either: a request that is lost is not sent again for a second.
+            let (there, its_end, ..) = ends[1 - index];
+            let mac = mac(there, its_end)?;
+            netns.run(&format!("ip neigh replace {other} lladdr {mac} dev {end} nud permanent"))?;
         }
         Ok(())
     }
@@ -155,7 +172,8 @@ impl World {
     #[must_use]
     pub fn pins(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.pin_dir).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -183,4 +201,10 @@ impl Drop for World {
         let _ = fs::remove_dir(&self.pin_dir);
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+fn mac(netns: &Netns, device: &str) -> Result<String> {
+    let link = netns.run(&format!("ip -o link show {device}"))?;
+    let (_, mac) = link.split_once("link/ether ").context("it is an Ethernet device")?;
+    Ok(mac.split(' ').next().context("an address")?.to_owned())
 }

@@ -154,7 +154,8 @@ fn a_packets_own_departure_time_is_kept_under_the_delay() {
     assert_eq!(out.u64_at(Context::TSTAMP), paced + SECOND_NS);
     let other_clock = 1_800_000_000 * SECOND_NS;
     let before = now_ns();
-    let (_, out, _) = subject.run(DELAYED, &Context::new().with(Context::TSTAMP, other_clock.to_ne_bytes()), 1);
+    let (_, out, _) =
+        subject.run(DELAYED, &Context::new().with(Context::TSTAMP, other_clock.to_ne_bytes()), 1);
     assert!((before + SECOND_NS..=now_ns() + SECOND_NS).contains(&out.u64_at(Context::TSTAMP)));
 }
 
@@ -182,7 +183,8 @@ fn losses_over_a_hundred_thousand_packets_are_binomial() {
         let (n, mean) = (f64::from(draws), f64::from(draws) * share);
         // 99.9 % of samples lie within 3.29 standard deviations; two in a row outside happen once in a million runs.
         let bound = 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0;
-        let lost: Vec<_> = (0..2).map(|_| subject.run(policy, &Context::new(), draws).2.lost.packets).collect();
+        let lost: Vec<_> =
+            (0..2).map(|_| subject.run(policy, &Context::new(), draws).2.lost.packets).collect();
         #[expect(clippy::cast_precision_loss, reason = "at most a hundred thousand")]
         let close = lost.iter().any(|&lost| (lost as f64 - mean).abs() <= bound);
         assert!(close, "{lost:?} of {draws} lost at {share}, expected {mean} +- {bound}");

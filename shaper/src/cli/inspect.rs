@@ -78,7 +78,8 @@ fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
 
 fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Result {
     let InterfaceInspection { device, ifindex, netns_path, .. } = detail;
-    let place = netns_path.as_ref().map_or_else(|| "on the host".to_owned(), |path| format!("in {}", path.display()));
+    let place =
+        netns_path.as_ref().map_or_else(|| "on the host".to_owned(), |path| format!("in {}", path.display()));
     writeln!(out, "  device   {device}, ifindex {ifindex}, {place}")?;
     writeln!(out, "  qdisc    {}", detail.root_qdisc)?;
     writeln!(out, "  program  {}", detail.program_id)?;

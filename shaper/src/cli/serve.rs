@@ -1,6 +1,9 @@
 //! `shaper serve`: runs the daemon.
 
-use std::{io::{self, IsTerminal as _}, path::PathBuf};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;

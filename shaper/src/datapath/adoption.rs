@@ -34,7 +34,9 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
                 adopted.push(instance);
                 continue;
             }
-            Some(Err(error)) => tracing::warn!(pins = %directory.display(), %error, "cannot adopt: removing it"),
+            Some(Err(error)) => {
+                tracing::warn!(pins = %directory.display(), %error, "cannot adopt: removing it")
+            }
             Some(Ok(None)) => tracing::info!(pins = %directory.display(), "its interface has gone"),
             None => tracing::info!(pins = %directory.display(), "its network namespace has gone"),
         }

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     network::{
-        Filter, FqLimits, Netns, NetlinkError, Qdisc, Socket, add_clsact, add_fq, delete_clsact, delete_filter,
-        delete_root, egress_filters, has_filters, qdiscs, set_tx_queue_len,
+        Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, delete_clsact,
+        delete_filter, delete_root, egress_filters, has_filters, qdiscs, set_tx_queue_len,
     },
     shaping::{InterfaceInspection, Policy, QueueCounts, ShapingError},
 };
@@ -63,10 +63,10 @@ impl Present {
     }
 
     fn our_queue(&self) -> Option<QueueCounts> {
-        self.qdiscs.iter().find(|qdisc| qdisc.is_our_fq()).map(|qdisc| QueueCounts {
-            waiting: qdisc.waiting.into(),
-            dropped: qdisc.dropped.into(),
-        })
+        self.qdiscs
+            .iter()
+            .find(|qdisc| qdisc.is_our_fq())
+            .map(|qdisc| QueueCounts { waiting: qdisc.waiting.into(), dropped: qdisc.dropped.into() })
     }
 
     fn root(&self) -> Option<&Qdisc> {
@@ -115,30 +115,30 @@ impl Present {
 /// # Errors
 ///
 /// When the device does not admit it, or something is missing; the device is then what it was.
-pub(super) fn attach(
-    loaded: &mut Ebpf,
-    instance: &mut Instance,
-    policy: Policy,
-) -> Result<(), ShapingError> {
+pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = program::classifier(loaded)?;
-    on_device(instance)?.enter(|| {
-        let socket = Socket::open().map_err(|error| explain(&error))?;
-        let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
-        present.admits_classifier(&device)?;
-        admits_no_tcx(&device)?;
-        if policy.latency.is_some() {
-            present.admits_queue(&device)?;
-        }
-        let clsact = present.clsact().is_some();
-        instance.write_original(Original { tx_queue_len: device.tx_queue_len, clsact: clsact.into() })?;
-        let attached = put_on(&socket, classifier, instance, policy, clsact);
-        if attached.is_err() {
-            log_failure(&device, take_off(&socket, &device, Some(instance.program_id()), instance.original()));
-        }
-        attached
-    })
-    .map_err(cannot_enter)?
+    on_device(instance)?
+        .enter(|| {
+            let socket = Socket::open().map_err(|error| explain(&error))?;
+            let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
+            present.admits_classifier(&device)?;
+            admits_no_tcx(&device)?;
+            if policy.latency.is_some() {
+                present.admits_queue(&device)?;
+            }
+            let clsact = present.clsact().is_some();
+            instance.write_original(Original { tx_queue_len: device.tx_queue_len, clsact: clsact.into() })?;
+            let attached = put_on(&socket, classifier, instance, policy, clsact);
+            if attached.is_err() {
+                log_failure(
+                    &device,
+                    take_off(&socket, &device, Some(instance.program_id()), instance.original()),
+                );
+            }
+            attached
+        })
+        .map_err(cannot_enter)?
 }
 
 fn put_on(
@@ -192,7 +192,9 @@ fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
 /// TCX programs (Linux 6.6) run before clsact, and one that does not say "next" keeps ours from ever running.
 fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
     // Kernels without TCX refuse the question.
-    let Ok((_, programs)) = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress) else { return Ok(()) };
+    let Ok((_, programs)) = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress) else {
+        return Ok(());
+    };
     programs.first().map_or(Ok(()), |program| {
         Err(ShapingError::Refused(format!(
             "{}: the TCX program {} (id {}) runs before any classifier and may keep ours from running: detach it \
@@ -277,8 +279,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
 pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
     let Ok(netns) = on_device(instance) else { return Ok(()) };
     let device = instance.device();
-    let detach =
-        || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
+    let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
 }
 

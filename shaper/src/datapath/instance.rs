@@ -88,7 +88,8 @@ impl Instance {
         let failed = |what: &str, error: &dyn fmt::Display| {
             ShapingError::Failed(format!("open the pinned {what} in {}: {error}", pins.display()))
         };
-        let program = SchedClassifier::from_pin(pins.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
+        let program =
+            SchedClassifier::from_pin(pins.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
         let program_id = program.info().map_err(|e| failed("program", &e))?.id();
         let map = |name: &str| MapData::from_pin(pins.join(name)).map_err(|e| failed(name, &e));
         let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;

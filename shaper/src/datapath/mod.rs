@@ -26,7 +26,10 @@ use self::{
 };
 use crate::{
     network::Netns,
-    shaping::{InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, Request, ShapingError, Directions},
+    shaping::{
+        Directions, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, Request,
+        ShapingError,
+    },
 };
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of deadlines and departures.
@@ -134,7 +137,10 @@ impl Datapath {
             }
         }
         for directions in [Directions::Egress, Directions::Ingress] {
-            let shaped = self.of(netns.id).iter().any(|instance| directions.each().contains(&instance.key().direction));
+            let shaped = self
+                .of(netns.id)
+                .iter()
+                .any(|instance| directions.each().contains(&instance.key().direction));
             let request = Request { directions, ..Request::default() };
             if let Some(Err(error)) = shaped.then(|| self.set(netns, &request)) {
                 tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
@@ -169,8 +175,11 @@ impl Datapath {
 
     /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
     fn policy_of(&self, key: &Key) -> Result<Policy, ShapingError> {
-        let alike: Vec<_> =
-            self.of(key.netns).into_iter().filter(|instance| instance.key().direction == key.direction).collect();
+        let alike: Vec<_> = self
+            .of(key.netns)
+            .into_iter()
+            .filter(|instance| instance.key().direction == key.direction)
+            .collect();
         let own = alike.iter().find(|instance| instance.key() == *key);
         own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
     }
@@ -310,7 +319,11 @@ impl Datapath {
 
     fn of(&self, netns: NetnsId) -> Vec<Arc<Instance>> {
         let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
-        instances.range(Key::first_of(netns)..).take_while(|(key, _)| key.netns == netns).map(|(_, i)| Arc::clone(i)).collect()
+        instances
+            .range(Key::first_of(netns)..)
+            .take_while(|(key, _)| key.netns == netns)
+            .map(|(_, i)| Arc::clone(i))
+            .collect()
     }
 
     fn instance(&self, key: &Key) -> Option<Arc<Instance>> {

@@ -37,7 +37,8 @@ impl PinName {
     fn parse(name: &str) -> Option<Self> {
         let (inode, rest) = name.strip_prefix("netns-")?.split_once("-if-")?;
         let (ifindex, direction) = rest.split_once('-')?;
-        let direction = [Direction::Egress, Direction::Ingress].into_iter().find(|d| d.as_str() == direction)?;
+        let direction =
+            [Direction::Egress, Direction::Ingress].into_iter().find(|d| d.as_str() == direction)?;
         Some(Self { inode: inode.parse().ok()?, ifindex: ifindex.parse().ok()?, direction })
     }
 }
@@ -76,7 +77,8 @@ pub(super) fn publish(
     remove(&complete);
     fs::create_dir(&incomplete).map_err(|error| failed("make the pin directory", &incomplete, &error))?;
     let published = fill(&incomplete).and_then(|()| {
-        fs::rename(&incomplete, &complete).map_err(|error| failed("name the pin directory", &complete, &error))
+        fs::rename(&incomplete, &complete)
+            .map_err(|error| failed("name the pin directory", &complete, &error))
     });
     if published.is_err() {
         remove(&incomplete);

@@ -94,7 +94,8 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError {
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let denied = cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
+        let denied =
+            cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
         if denied {
             return ShapingError::Failed(
                 "no permission to load BPF programs: run the daemon as root, or with CAP_BPF, CAP_NET_ADMIN, \

@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 
 use super::instance::Key;
 use crate::{
-    network::{Link, Netns, NetlinkError, Socket, links, netns_id_of},
+    network::{Link, NetlinkError, Netns, Socket, links, netns_id_of},
     shaping::{Direction, Directions, NetnsRef, ShapingError},
 };
 
@@ -116,7 +116,8 @@ fn look_inside(netns: &Netns, host: &Netns) -> Result<Inside, ShapingError> {
 pub(super) fn cannot_enter(error: std::io::Error) -> ShapingError {
     ShapingError::Failed(match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
-            "no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN".to_owned()
+            "no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN"
+                .to_owned()
         }
         _ => format!("enter a network namespace: {error}"),
     })

@@ -42,7 +42,8 @@ pub(crate) struct Link {
 ///
 /// When the kernel does not list them.
 pub(crate) fn links(socket: &Socket) -> Result<Vec<Link>, NetlinkError> {
-    let answers = socket.dump("list network devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let answers =
+        socket.dump("list network devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -58,7 +59,8 @@ fn link(message: LinkMessage) -> Link {
         ifindex: header.index,
         name: String::new(),
         kind: None,
-        is_ethernet: header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Loopback),
+        is_ethernet: header.link_layer_type == LinkLayerType::Ether
+            && !header.flags.contains(LinkFlags::Loopback),
         peer: None,
         tx_queue_len: 0,
     };

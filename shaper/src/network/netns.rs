@@ -113,7 +113,9 @@ fn is_nsfs(path: &Path) -> bool {
 
 /// Files that are, or may be, network namespaces: those that somebody keeps by a mount, and those of all processes.
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_or_else(|_| Vec::new(), |mounts| mounts.0);
+    let mounts = Process::myself()
+        .and_then(|process| process.mountinfo())
+        .map_or_else(|_| Vec::new(), |mounts| mounts.0);
     let kept = mounts.into_iter().filter(|mount| mount.fs_type == "nsfs").map(|mount| mount.mount_point);
     let processes = fs::read_dir("/proc")
         .into_iter()

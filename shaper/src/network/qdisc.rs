@@ -116,7 +116,8 @@ fn qdisc(message: &TcMessage) -> Qdisc {
 ///
 /// `EEXIST` when there is one, or an ingress qdisc in its place.
 pub(crate) fn add_clsact(socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
-    let message = message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
+    let message =
+        message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
     let operation = || format!("add a clsact qdisc to ifindex {ifindex}");
     socket.change(operation, RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
@@ -127,7 +128,8 @@ pub(crate) fn add_clsact(socket: &Socket, ifindex: u32) -> Result<(), NetlinkErr
 ///
 /// When there is none, or the device has gone.
 pub(crate) fn delete_clsact(socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
-    let message = message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
+    let message =
+        message(ifindex, TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 }, "clsact", Vec::new());
     let operation = || format!("delete the clsact qdisc of ifindex {ifindex}");
     socket.change(operation, RouteNetlinkMessage::DelQueueDiscipline(message), 0)
 }
@@ -170,7 +172,13 @@ fn fq_options(limits: FqLimits) -> Vec<TcOption> {
     options.into_iter().map(TcOption::Other).collect()
 }
 
-fn message(ifindex: u32, parent: TcHandle, handle: TcHandle, kind: &str, options: Vec<TcOption>) -> TcMessage {
+fn message(
+    ifindex: u32,
+    parent: TcHandle,
+    handle: TcHandle,
+    kind: &str,
+    options: Vec<TcOption>,
+) -> TcMessage {
     let mut message = TcMessage::with_index(ifindex.cast_signed());
     message.header.parent = parent;
     message.header.handle = handle;

@@ -41,7 +41,9 @@ impl Socket {
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(socket)
         };
-        open().map(Self).map_err(|source| NetlinkError { operation: "open an rtnetlink socket".to_owned(), source })
+        open()
+            .map(Self)
+            .map_err(|source| NetlinkError { operation: "open an rtnetlink socket".to_owned(), source })
     }
 
     /// Has the kernel carry out `message`; `flags` are those beyond REQUEST and ACK.

@@ -107,7 +107,8 @@ impl Totals {
     /// Sums over `interfaces`.
     pub(crate) fn of(interfaces: &[InterfaceView]) -> Self {
         interfaces.iter().fold(Self::default(), |sum, view| Self {
-            passed: sum.passed + (view.passed.packets + view.delayed.packets).saturating_sub(view.queue.dropped),
+            passed: sum.passed
+                + (view.passed.packets + view.delayed.packets).saturating_sub(view.queue.dropped),
             delayed: sum.delayed + view.delayed.packets,
             dropped: sum.dropped + view.lost.packets + view.queue.dropped,
         })
