@@ -19,6 +19,8 @@ pub struct Pings {
     pub sent: u32,
     /// Replies received.
     pub received: u32,
+    /// Least round-trip time, of those that came back.
+    pub least: Duration,
     /// Mean round-trip time, of those that came back.
     pub mean: Duration,
     /// Standard deviation of the round-trip times.
@@ -67,6 +69,7 @@ fn parse_ping(text: &str) -> Result<Pings> {
     Ok(Pings {
         sent: number("packets transmitted")?,
         received: number("received")?,
+        least: ms(times[0]),
         mean: ms(times[1]),
         deviation: ms(times[3]),
     })
@@ -97,22 +100,41 @@ impl Transfer {
 /// # Errors
 ///
 /// When no connection comes about.
-pub fn tcp(from: &Netns, to: &Netns, address: Ipv4Addr, time: Duration) -> Result<Transfer> {
+pub fn tcp(from: &Netns, to: &Netns, address: IpAddr, time: Duration) -> Result<Transfer> {
+    transfer(from, to, address, |_, elapsed| elapsed < time)
+}
+
+/// Sends about so many bytes from one namespace to an address of another over one TCP connection.
+///
+/// # Errors
+///
+/// When no connection comes about.
+pub fn tcp_bytes(from: &Netns, to: &Netns, address: IpAddr, bytes: u64) -> Result<Transfer> {
+    transfer(from, to, address, |sent, _| sent < bytes)
+}
+
+fn transfer(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    goes_on: impl Fn(u64, Duration) -> bool + Send,
+) -> Result<Transfer> {
     let listener = to.enter(|| TcpListener::bind((address, 0)))?;
-    let port = listener.local_addr()?.port();
+    let destination = listener.local_addr()?;
     let receiver = thread::spawn(move || receive(&listener));
     let before = retransmits(from)?;
-    from.enter(|| send(SocketAddr::new(IpAddr::V4(address), port), time))?;
+    from.enter(|| send(destination, goes_on))?;
     let (bytes, time) = receiver.join().expect("it does not panic")?;
     Ok(Transfer { bytes, time, retransmits: retransmits(from)? - before })
 }
 
-fn send(to: SocketAddr, time: Duration) -> Result<()> {
+fn send(to: SocketAddr, goes_on: impl Fn(u64, Duration) -> bool) -> Result<()> {
     let mut stream = TcpStream::connect(to).context("connect")?;
-    let block = vec![0_u8; 1 << 16];
-    let begin = Instant::now();
-    while begin.elapsed() < time {
+    let block = vec![0_u8; 1 << 14];
+    let (begin, mut sent) = (Instant::now(), 0);
+    while goes_on(sent, begin.elapsed()) {
         stream.write_all(&block).context("send")?;
+        sent += block.len() as u64;
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ fn a_loss_is_seen_by_ping_and_by_tcp() {
     let lost: Vec<_> = (0..2).map(|_| lost_from(&world, &web, 1000)).collect();
     assert!(lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
     let transfer =
-        tcp(&web.netns, world.host(), web.host_address, Duration::from_secs(1)).expect("it arrives");
+        tcp(&web.netns, world.host(), web.host_address.into(), Duration::from_secs(1)).expect("it arrives");
     assert!(transfer.retransmits > 0, "TCP noticed nothing: {transfer:?}");
     let view = daemon.view("web");
     assert!(
