@@ -40,9 +40,6 @@ pub(crate) enum Update {
 
 /// Something that runs containers, and can be watched.
 pub(crate) trait Runtime {
-    /// What it is called.
-    fn name(&self) -> RuntimeName;
-
     /// Tells of its containers, first of all of them, then of each change, until nobody listens any more.
     ///
     /// A runtime that is absent, or goes away, is waited for; what was told of it stays true meanwhile.

@@ -56,10 +56,6 @@ impl NamedNetns {
 }
 
 impl Runtime for NamedNetns {
-    fn name(&self) -> RuntimeName {
-        RuntimeName::Netns
-    }
-
     async fn watch(self, updates: mpsc::Sender<Update>) {
         tokio::select! {
             () = updates.closed() => {}

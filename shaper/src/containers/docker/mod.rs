@@ -47,10 +47,6 @@ impl Docker {
 }
 
 impl Runtime for Docker {
-    fn name(&self) -> RuntimeName {
-        RuntimeName::Docker
-    }
-
     async fn watch(self, updates: mpsc::Sender<Update>) {
         let mut watcher = Watcher::new(updates.clone());
         tokio::select! {
