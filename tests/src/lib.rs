@@ -4,8 +4,10 @@
 
 pub mod daemon;
 pub mod docker;
+pub mod http;
 pub mod netns;
 pub mod probe;
 pub mod require;
+pub mod scene;
 pub mod traffic;
 pub mod world;

@@ -3,7 +3,6 @@
 //! It asks as the probe asks (`probe/plugins/registry.go`, 2023-06): the same bytes, the same half second, one request
 //! at a time. What would make the probe drop the plugin, or the app crash or show less than was meant, is an error here.
 
-mod http;
 mod report;
 
 use std::{
@@ -14,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+
+use crate::http;
 
 pub use report::{Latest, Metric, MetricSample, Node, NodeView, Plugin, Report, Topology};
 

@@ -75,6 +75,13 @@ fn parse_ping(text: &str) -> Result<Pings> {
     })
 }
 
+/// Whether `lost` of `count` lies in the binomial 99.9 % interval of `share`.
+#[must_use]
+pub fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
+    let (lost, n) = (f64::from(lost), f64::from(count));
+    (lost - n * share).abs() <= 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0
+}
+
 /// What became of a TCP transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use shaper_tests::{
     daemon::{Daemon, eventually},
     needs,
-    traffic::{ping, tcp},
+    traffic::{is_binomial, ping, tcp},
     world::{Container, World},
 };
 
@@ -31,12 +31,6 @@ fn lost_from(world: &World, container: &Container, count: u32) -> u32 {
         .expect("ping works");
     assert_eq!(pings.sent, count, "{}", world.pin_dir().display());
     pings.sent - pings.received
-}
-
-/// Whether `lost` of `count` lies in the binomial 99.9 % interval of `share`.
-fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
-    let (lost, n) = (f64::from(lost), f64::from(count));
-    (lost - n * share).abs() <= 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0
 }
 
 /// The network namespaces that the daemon's threads are in.

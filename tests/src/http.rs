@@ -12,13 +12,19 @@ use httparse::Status;
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// What follows the headers.
+    pub body: Vec<u8>,
 }
 
-/// Sends `request` and reads the answer; both within `timeout`, and no body larger than `limit`.
-pub(super) fn exchange(socket: &Path, request: &[u8], timeout: Duration, limit: usize) -> Result<Answer> {
+/// Sends `request`, which need not be one, and reads the answer; both within `timeout`, and no body larger than `limit`.
+///
+/// # Errors
+///
+/// When nobody listens, when the answer is late or too large, and when it is no HTTP.
+pub fn exchange(socket: &Path, request: &[u8], timeout: Duration, limit: usize) -> Result<Answer> {
     let deadline = Instant::now() + timeout;
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
