@@ -10,8 +10,8 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
-    http::{Method, Uri},
+    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    http::Method,
     routing::{get, put},
 };
 use serde_json::{Value, json};
@@ -19,17 +19,16 @@ use serde_json::{Value, json};
 use self::{error::ApiError, input::ShapingInput};
 use crate::shaping::{ContainerView, Inspection, Shaper};
 
-/// Answers people and scripts for `shaper`.
+/// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
     let routes = Router::new()
         .route("/version", get(version))
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
         .route("/containers/{name}/shaping", put(set::<S>).delete(clear::<S>))
-        .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(shaper);
-    Router::new().nest("/api/v1", routes)
+    Router::new().nest("/api/v1", routes).fallback(unknown_route)
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -61,12 +60,12 @@ async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<Co
     Ok(Json(shaper.clear(&name).await?))
 }
 
-async fn unknown_route(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no /api/v1{} here", uri.path()))
+async fn unknown_route(OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::not_found(format!("there is no {} here", uri.path()))
 }
 
-async fn unknown_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::method_not_allowed(format!("/api/v1{} does not take {method}", uri.path()))
+async fn unknown_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::method_not_allowed(format!("{} does not take {method}", uri.path()))
 }
 
 #[cfg(test)]

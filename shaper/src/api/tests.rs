@@ -105,6 +105,8 @@ async fn each_refusal_has_its_status() {
 async fn unknown_routes_and_methods_are_answered_in_json() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     check_error(&shaper, ("GET", "/nothing", ""), 404, "there is no /api/v1/nothing here").await;
+    check_error(&shaper, ("GET", "", ""), 404, "there is no /api/v1 here").await;
+    check_error(&shaper, ("GET", "x/containers", ""), 404, "there is no /api/v1x/containers here").await;
     check_error(&shaper, ("POST", "/containers", ""), 405, "/api/v1/containers does not take POST").await;
     check_error(&shaper, ("GET", "/containers/%ff", ""), 400, "the container's name in the path").await;
     let (_, version) = ask(&shaper, "GET", "/version", "").await;
