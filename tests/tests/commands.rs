@@ -1,0 +1,163 @@
+//! The commands that people type, asked of a daemon that shapes.
+
+use std::{
+    os::unix::fs::symlink,
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use shaper_tests::{needs, scene::Scene};
+
+fn scene(names: &[&str]) -> Scene {
+    Scene::of(names).expect("a scene")
+}
+
+fn run(scene: &Scene, line: &str) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } =
+        scene.daemon.shaper(line).output().expect("the program can be run");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn json(scene: &Scene, line: &str) -> Value {
+    serde_json::from_str(&scene.daemon.run(line)).unwrap_or_else(|error| panic!("`{line}`: {error}"))
+}
+
+/// The names of the containers that are shaped.
+fn shaped(scene: &Scene) -> Vec<String> {
+    let list = json(scene, "list --json");
+    let views = list.as_array().expect("a list").iter().filter(|view| view["interfaces"] != json!([]));
+    views.map(|view| view["container"]["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn wrong_usage_and_refusals_are_told_apart() {
+    needs!(Root);
+    let scene = scene(&["web1", "web2"]);
+    for (line, code, text) in [
+        ("set web1 --loss 101%", 2, "from 0% to 100%"),
+        ("set web1 --loss -1%", 2, "--loss"),
+        ("set web1 --latency -1ms", 2, "a latency cannot be negative"),
+        ("set web1 --latency 1h", 2, "the longest is 5m"),
+        ("set web1 --loss 1% --for 0s", 2, "a duration of nothing"),
+        ("set web1 --loss 1% --direction sideways", 2, "possible values: egress, ingress, both"),
+        ("set web1", 2, "<--latency <TIME>|--loss <PERCENT>|--for <TIME>>"),
+        ("clear", 2, "<NAME|ID>"),
+        ("clear web1 --all", 2, "--all"),
+        ("set web --loss 1%", 1, "error: \"web\" may be any of web1, web2: write more of the id"),
+        ("set nosuch --loss 1%", 1, "error: no container is called \"nosuch\""),
+        ("clear nosuch", 1, "error: no container is called \"nosuch\""),
+        ("inspect nosuch", 1, "error: no container is called \"nosuch\""),
+        ("inspect ../../version", 1, "error: no container is called \"../../version\""),
+    ] {
+        let (status, stdout, stderr) = run(&scene, line);
+        assert_eq!(status, Some(code), "{line}: {stderr}");
+        assert!(stderr.contains(text), "{line}: {stderr}");
+        assert_eq!(stdout, "", "{line}");
+    }
+    assert_eq!(shaped(&scene), [""; 0]);
+}
+
+#[test]
+fn what_is_set_is_told_and_listed() {
+    needs!(Root);
+    let scene = scene(&["web", "db"]);
+    let told = scene.daemon.run("set web --loss 2.5% --for 1h");
+    assert!(told.starts_with("web (web)\n  eth0 egress: loss 2.5%, ends in "), "{told}");
+    let view = json(&scene, "set web --loss 50% --direction both --for forever --json");
+    assert_eq!(view["container"]["runtime"], "netns");
+    let policies: Vec<_> =
+        view["interfaces"].as_array().expect("a list").iter().map(|i| &i["policy"]).collect();
+    assert_eq!(policies.len(), 2, "{view}");
+    assert!(policies.iter().all(|policy| policy["loss"] == "50%"), "{view}");
+    let list = scene.daemon.run("list");
+    let cells = |name: &str| {
+        let line = list.lines().find(|line| line.starts_with(name)).expect("a line");
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(cells("web")[2..7], ["netns", "running", "50%", "50%", "-"], "{list}");
+    assert_eq!(cells("db")[2..], ["netns", "running", "-", "-", "-", "-", "-", "-"], "{list}");
+    assert_eq!(shaped(&scene), ["web"]);
+    let cleared = json(&scene, "clear web --json");
+    assert_eq!(cleared["interfaces"], json!([]));
+}
+
+#[test]
+fn all_can_be_cleared_at_once() {
+    needs!(Root);
+    let scene = scene(&["web", "db", "cache"]);
+    scene.daemon.run("set web --loss 1%");
+    scene.daemon.run("set db --loss 2% --direction both");
+    assert_eq!(shaped(&scene), ["db", "web"]);
+    let told = scene.daemon.run("clear --all");
+    assert_eq!(told, "db (db) is no longer shaped\nweb (web) is no longer shaped\n");
+    assert_eq!(shaped(&scene), [""; 0]);
+    assert_eq!(scene.world.pins(), ["AYA_LOGS"]);
+    assert_eq!(scene.daemon.run("clear --all"), "", "there is nothing to do");
+    assert_eq!(json(&scene, "clear --all --json"), json!([]));
+}
+
+/// The line of `inspect` that begins with `label`.
+fn line<'a>(shown: &'a str, label: &str) -> &'a str {
+    let line = shown.lines().find_map(|line| line.trim_start().strip_prefix(label));
+    line.unwrap_or_else(|| panic!("no line {label:?} in {shown}")).trim()
+}
+
+#[test]
+fn what_inspect_shows_can_be_seen_with_the_kernels_tools() {
+    needs!(Root);
+    let scene = scene(&["web"]);
+    let web = &scene.containers[0];
+    assert!(scene.daemon.run("inspect web").contains("  not shaped\n"));
+    scene.daemon.run("set web --loss 10%");
+    let shown = scene.daemon.run("inspect web");
+    let pins = scene.world.pins_of(web, "egress").expect("its pins");
+    assert_eq!(line(&shown, "pinned"), pins.display().to_string());
+    assert_eq!(line(&shown, "policy"), "loss 10%");
+    assert_eq!(line(&shown, "see"), format!("bpftool map dump pinned {}/POLICY", pins.display()));
+
+    let inspection = json(&scene, "inspect web --json");
+    let detail = &inspection["details"][0];
+    assert_eq!(line(&shown, "program"), detail["program_id"].to_string());
+    let commands: Vec<_> =
+        detail["commands"].as_array().expect("a list").iter().map(|c| c.as_str().expect("text")).collect();
+    assert!(commands.iter().all(|command| shown.contains(command)), "{shown}");
+    for command in &commands {
+        let tool = command.split(' ').find(|word| ["bpftool", "tc"].contains(word)).expect("a tool");
+        if Command::new(tool).arg("-V").output().is_err() {
+            eprintln!("skipped: this machine has no {tool}");
+            continue;
+        }
+        let output = Command::new("sh").args(["-c", command]).output().expect("there is a shell");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !stdout.trim().is_empty(), "`{command}`: {stdout}{stderr}");
+        let names: &[&str] = match *command {
+            policy if policy.ends_with("/POLICY") => &["\"delay_ns\": 0", "\"loss\": 429496729"],
+            counters if counters.ends_with("/COUNTERS") => &["\"passed\"", "\"lost\"", "\"packets\""],
+            filters if filters.contains("tc filter") => &["direct-action", "id "],
+            _ => &[],
+        };
+        assert!(names.iter().all(|name| stdout.contains(name)), "`{command}` says not {names:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_command_without_a_daemon_says_how_to_start_one() {
+    needs!(Root);
+    let scene = scene(&[]);
+    let elsewhere = scene.world.netns_dir().join("none.sock");
+    let dead = scene.world.netns_dir().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).expect("a socket"));
+    let linked = scene.world.netns_dir().join("linked.sock");
+    symlink(scene.world.socket(), &linked).expect("a link");
+    for (socket, answers) in [(elsewhere, false), (dead, false), (linked, true)] {
+        let mut command = Command::new(shaper_tests::daemon::program());
+        let output = command.arg("--plugin-socket").arg(&socket).arg("list").output().expect("it runs");
+        assert_eq!(output.status.success(), answers, "{}", socket.display());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let expected =
+            format!("error: no daemon listens on {}: start it with `shaper serve`", socket.display());
+        assert!(answers || stderr.starts_with(&expected), "{stderr}");
+    }
+}
