@@ -90,6 +90,10 @@ fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
 }
 
 /// Rows of the table and lines of metadata.
+///
+/// Latency and loss are always there: the app merges the reports of the last 15 s and keeps the newest value of each key,
+/// so that a row we leave out lingers while one that says `-` is replaced at once. Counts and the remaining time are left
+/// out all the same when nothing is shaped: they go a few seconds late, but do not clutter every container.
 fn rows(view: &ContainerView) -> BTreeMap<String, String> {
     let latency = both_ways(view, |policy| policy.latency.map(|latency| latency.to_string()));
     let loss = both_ways(view, |policy| policy.loss.map(|loss| loss.to_string()));
