@@ -1,7 +1,7 @@
 //! One HTTP request on a Unix socket, with a deadline for the whole of it.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
     time::{Duration, Instant},
@@ -50,7 +50,13 @@ fn receive(stream: &mut UnixStream, received: &mut Vec<u8>, deadline: Instant) -
     ensure!(!left.is_zero(), "too late");
     stream.set_read_timeout(Some(left))?;
     let mut buffer = [0; 64 * 1024];
-    let length = stream.read(&mut buffer)?;
+    // With a timeout, a signal that nobody handles ends a wait, too (signal(7), Linux).
+    let length = loop {
+        match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
     received.extend_from_slice(&buffer[..length]);
     Ok(length > 0)
 }

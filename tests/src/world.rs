@@ -20,10 +20,23 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 /// Namespaces, pins and a socket of one test's own, gone with it.
 #[derive(Debug)]
 pub struct World {
-    directory: PathBuf,
     pin_dir: PathBuf,
     host: Netns,
     containers: AtomicU8,
+    /// After the host's namespace, which is mounted in it.
+    directory: Directory,
+}
+
+/// A directory, gone with all that is in it.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("remove {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// A container: a named network namespace with a veth to the world's host.
@@ -58,12 +71,12 @@ impl World {
     pub fn new() -> Result<Self> {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let name = format!("shaper-test-{}-{number}", std::process::id());
-        let directory = Path::new("/run").join(&name);
-        fs::create_dir_all(directory.join("netns"))
-            .with_context(|| format!("make {}", directory.display()))?;
-        let host = Netns::create(directory.join("host"))?;
+        let directory = Directory(Path::new("/run").join(&name));
+        fs::create_dir_all(directory.0.join("netns"))
+            .with_context(|| format!("make {}", directory.0.display()))?;
+        let host = Netns::create(directory.0.join("host"))?;
         let pin_dir = Path::new("/sys/fs/bpf").join(&name);
-        Ok(Self { directory, pin_dir, host, containers: AtomicU8::new(0) })
+        Ok(Self { pin_dir, host, containers: AtomicU8::new(0), directory })
     }
 
     /// The namespace that the daemon is in.
@@ -81,13 +94,13 @@ impl World {
     /// Where the daemon finds containers.
     #[must_use]
     pub fn netns_dir(&self) -> PathBuf {
-        self.directory.join("netns")
+        self.directory.0.join("netns")
     }
 
     /// Where the daemon listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("plugins/traffic-control/traffic-control.sock")
+        self.directory.0.join("plugins/traffic-control/traffic-control.sock")
     }
 
     /// Adds a container with one interface, `eth0`.
@@ -199,7 +212,6 @@ impl Drop for World {
             let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
         let _ = fs::remove_dir(&self.pin_dir);
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
