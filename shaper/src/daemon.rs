@@ -66,13 +66,18 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn(Arc::clone(&daemon).follow(updates, options.runtimes.iter().copied().collect()));
     tasks.spawn(Arc::clone(&daemon).settle());
     tasks.spawn(Arc::clone(&daemon).sample());
-    let router = scope::router(Arc::clone(&daemon)).merge(api::router(Arc::clone(&daemon)));
+    let router = router(Arc::clone(&daemon));
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     server::serve(socket, router, stopped()?).await;
     tasks.shutdown().await;
     daemon.blocking(Datapath::close).await;
     tracing::info!("stopped; shaping stays as it is");
     Ok(())
+}
+
+/// Answers Scope's probe and our own commands, which share the socket.
+pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> axum::Router {
+    scope::router(Arc::clone(&shaper)).merge(api::router(shaper))
 }
 
 fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {

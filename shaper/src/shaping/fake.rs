@@ -182,13 +182,17 @@ pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
 }
 
 fn detail(view: &InterfaceView) -> InterfaceInspection {
+    let (device, ifindex, netns_path) = match view.direction {
+        Direction::Egress => ("eth0", 2, Some(PathBuf::from("/proc/42/ns/net"))),
+        Direction::Ingress => ("veth7", 9, None),
+    };
     InterfaceInspection {
         interface: view.interface.clone(),
         direction: view.direction,
-        device: "eth0".to_owned(),
-        ifindex: 2,
-        netns_path: Some(PathBuf::from("/proc/42/ns/net")),
-        pin_path: PathBuf::from("/sys/fs/bpf/shaper/4-4026532200/2-egress"),
+        device: device.to_owned(),
+        ifindex,
+        netns_path,
+        pin_path: PathBuf::from(format!("/sys/fs/bpf/shaper/netns-4026532200-if-2-{}", view.direction)),
         program_id: 17,
         root_qdisc: "fq 8001:".to_owned(),
         commands: vec!["bpftool prog show id 17".to_owned()],
