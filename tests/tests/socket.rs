@@ -231,7 +231,7 @@ fn a_second_daemon_leaves_the_first_alone() {
 #[test]
 fn a_socket_that_a_killed_daemon_left_is_replaced() {
     needs!(Root);
-    let Scene { daemon, probe, containers: _containers, world } = scene();
+    let Scene { world, containers: _containers, probe, daemon } = scene();
     daemon.kill(Signal::SIGKILL);
     let socket = world.socket();
     let is_socket = fs::symlink_metadata(&socket).is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -251,7 +251,7 @@ fn a_socket_that_a_killed_daemon_left_is_replaced() {
 fn a_daemon_ends_although_clients_do_not() {
     needs!(Root);
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let Scene { daemon, containers: _containers, world, .. } = scene();
+        let Scene { world, containers: _containers, daemon, .. } = scene();
         let mut half = UnixStream::connect(world.socket()).expect("a connection");
         half.write_all(b"POST /control?api_version=1 HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
             .expect("half a request");
