@@ -59,7 +59,10 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
     let daemon = Arc::new(Daemon::new(datapath));
-    daemon.begin().await?;
+    // Not the end: the reason may go away, and until then each request is answered with it.
+    if let Err(error) = daemon.blocking(Datapath::prepare).await {
+        tracing::error!(%error, "nothing can be shaped yet");
+    }
     let mut tasks = JoinSet::new();
     let (sender, updates) = mpsc::channel(UPDATES);
     watch(&options, sender, &mut tasks);
@@ -129,14 +132,6 @@ impl Daemon {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-    }
-
-    async fn begin(&self) -> anyhow::Result<()> {
-        // Not the end: the reason may go away, and until then each request is answered with it.
-        if let Err(error) = self.blocking(Datapath::prepare).await {
-            tracing::error!(%error, "nothing can be shaped yet");
-        }
-        self.blocking(Datapath::adopt).await.context("adopt the shaping that is there")
     }
 
     /// Takes in what runtimes tell; `awaited` are those that have not told of all their containers yet.

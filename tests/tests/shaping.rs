@@ -343,3 +343,19 @@ fn a_daemon_without_permission_says_which_it_needs() {
     assert!(complaint.contains("permission") && complaint.contains("CAP_"), "{complaint}");
     assert_eq!(lost_from(&world, &web, 20), 0);
 }
+
+#[test]
+fn two_daemons_do_not_share_pins() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world("web");
+    daemon.run("set web --loss 100%");
+    let other_world = World::new().expect("another world");
+    let _db = other_world.container("db").expect("a container");
+    let other = other_world.daemon_pinning_in(world.pin_dir()).expect("it serves nonetheless");
+    other.view("db");
+    let complaint = other.complaint("set db --loss 1%");
+    assert!(complaint.contains("another shaper daemon pins in"), "{complaint}");
+    drop(other);
+    assert_eq!(lost_from(&world, &web, 20), 20, "the first one's shaping is untouched");
+    assert_eq!(daemon.view("web")["interfaces"].as_array().map(Vec::len), Some(1));
+}

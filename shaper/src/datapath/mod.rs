@@ -17,6 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
+use aya::Ebpf;
 pub(crate) use program::LogRing;
 
 use self::{
@@ -71,13 +72,15 @@ impl Datapath {
         })
     }
 
-    /// Readies the BPF program, which is otherwise done by the first request.
+    /// Readies the BPF program and takes over the shaping that an earlier daemon left; what cannot be taken over is
+    /// taken away. Requests do the same, if it has not been done.
     ///
     /// # Errors
     ///
-    /// What the first request would get: no bpffs, no permission, or a kernel that refuses the program.
+    /// No bpffs, no permission, another daemon that pins in the same place, or a kernel that refuses the program.
     pub(crate) fn prepare(&self) -> Result<(), ShapingError> {
-        self.with_loader(|_| Ok(()))
+        let _changing = lock(&self.changing);
+        self.ready()
     }
 
     /// The ring with what the program logs, once, after the program has been made ready.
@@ -85,15 +88,17 @@ impl Datapath {
         lock(&self.loader).as_mut()?.take_log_ring()
     }
 
-    /// Takes over what an earlier daemon left pinned, and takes away what cannot be taken over.
-    ///
-    /// # Errors
-    ///
-    /// When the pins cannot be read.
-    pub(crate) fn adopt(&self) -> io::Result<()> {
-        let _changing = lock(&self.changing);
-        let adopted = adoption::adopt(&self.pin_dir, &self.host)?;
+    fn ready(&self) -> Result<(), ShapingError> {
+        let mut loader = lock(&self.loader);
+        if loader.is_some() {
+            return Ok(());
+        }
+        let new = Loader::new(&self.pin_dir)?;
+        let adopted = adoption::adopt(&self.pin_dir, &self.host).map_err(|error| {
+            ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
+        })?;
         self.instances_mut().extend(adopted.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
+        *loader = Some(new);
         Ok(())
     }
 
@@ -104,13 +109,14 @@ impl Datapath {
     /// When one of them cannot be shaped so; nothing has changed then.
     pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
         let changing = lock(&self.changing);
+        self.ready()?;
         let targets = survey::targets(netns, &self.host, request.directions)?;
         self.weed(netns.id)?;
         let now_ns = monotonic_ns();
         let mut created = Vec::new();
         let mut changes = Vec::new();
         for target in targets {
-            match self.ready(&target, request, now_ns, &mut created) {
+            match self.prepare_change(&target, request, now_ns, &mut created) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
                     self.abandon(&created);
@@ -149,7 +155,7 @@ impl Datapath {
     }
 
     /// Readies an interface for its next policy, attaching to it if need be; says which policy that is.
-    fn ready(
+    fn prepare_change(
         &self,
         target: &Target,
         request: &Request,
@@ -197,11 +203,8 @@ impl Datapath {
     }
 
     fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {
-        let (mut program, mut instance) = self.with_loader(|loader| {
-            let mut loaded = loader.load()?;
-            let instance = Instance::pin(&mut loaded, target, &self.pin_dir)?;
-            Ok((loaded, instance))
-        })?;
+        let mut program = self.load()?;
+        let mut instance = Instance::pin(&mut program, target, &self.pin_dir)?;
         let attached = attachment::attach(&mut program, &mut instance, policy);
         if attached.is_err() {
             instance.unpin();
@@ -223,6 +226,7 @@ impl Datapath {
     /// When a policy cannot be written.
     pub(crate) fn clear(&self, netns: NetnsId) -> Result<(), ShapingError> {
         let changing = lock(&self.changing);
+        self.ready()?;
         let changes: Vec<_> =
             self.of(netns).into_iter().map(|instance| (instance, Policy::default())).collect();
         write(&changes)?;
@@ -235,12 +239,12 @@ impl Datapath {
     ///
     /// Says whether something still waits to be taken away.
     pub(crate) fn settle(&self, only: Option<NetnsId>) -> bool {
-        let _changing = lock(&self.changing);
         let mut unsettled = false;
-        for instance in self.all() {
-            if only.is_some_and(|netns| netns != instance.key().netns) {
-                continue;
-            }
+        let keys: Vec<_> = self.all().iter().map(|instance| instance.key()).collect();
+        for key in keys.into_iter().filter(|key| only.is_none_or(|netns| netns == key.netns)) {
+            // For each anew, so that a request waits for one of them at most.
+            let _changing = lock(&self.changing);
+            let Some(instance) = self.instance(&key) else { continue };
             match attachment::settle(&instance) {
                 Ok(attachment::Settled::Kept) => {}
                 Ok(attachment::Settled::Draining) => unsettled = true,
@@ -297,16 +301,11 @@ impl Datapath {
         self.instances_mut().remove(&instance.key());
     }
 
-    fn with_loader<T>(
-        &self,
-        work: impl FnOnce(&mut Loader) -> Result<T, ShapingError>,
-    ) -> Result<T, ShapingError> {
-        let mut loader = lock(&self.loader);
-        if loader.is_none() {
-            pins::ready(&self.pin_dir)?;
-            *loader = Some(Loader::new(&self.pin_dir)?);
+    fn load(&self) -> Result<Ebpf, ShapingError> {
+        match lock(&self.loader).as_mut() {
+            Some(loader) => loader.load(),
+            None => Err(ShapingError::Failed("the BPF program is not ready".to_owned())),
         }
-        loader.as_mut().map_or_else(|| unreachable!("it was made above"), work)
     }
 
     fn instances_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
 
 use crate::shaping::{Direction, ShapingError};
 
@@ -43,12 +47,12 @@ impl PinName {
     }
 }
 
-/// Makes the directory, if it is in bpffs.
+/// Makes the directory, if it is in bpffs, and takes it for this daemon alone, until what is returned is dropped.
 ///
 /// # Errors
 ///
-/// When it is not, or may not be made.
-pub(super) fn ready(pin_dir: &Path) -> Result<(), ShapingError> {
+/// When it is not, may not be made, or another daemon has it.
+pub(super) fn take(pin_dir: &Path) -> Result<Flock<fs::File>, ShapingError> {
     let mount = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let is_bpffs = statfs(mount).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
     if !is_bpffs {
@@ -57,7 +61,18 @@ pub(super) fn ready(pin_dir: &Path) -> Result<(), ShapingError> {
             pin_dir.display()
         )));
     }
-    fs::create_dir_all(pin_dir).map_err(|error| failed("make the pin directory", pin_dir, &error))
+    let open = || {
+        fs::create_dir_all(pin_dir)?;
+        fs::File::open(pin_dir)
+    };
+    let directory = open().map_err(|error| failed("make the pin directory", pin_dir, &error))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => ShapingError::Refused(format!(
+            "another shaper daemon pins in {}: stop it, or give each its own --pin-dir",
+            pin_dir.display()
+        )),
+        error => failed("lock the pin directory", pin_dir, &error.into()),
+    })
 }
 
 /// Has `fill` pin into a new directory, and gives it its name when it is complete.

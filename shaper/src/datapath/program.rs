@@ -11,6 +11,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
+use nix::fcntl::Flock;
 
 use super::pins;
 use crate::shaping::ShapingError;
@@ -36,6 +37,8 @@ impl AsRawFd for LogRing {
 /// Loads instances. Making one parses the kernel's type information (21 ms), so there is one for all.
 pub(super) struct Loader {
     loader: EbpfLoader<'static>,
+    /// No other daemon may touch what is pinned where this one pins.
+    _pin_dir: Flock<fs::File>,
     log_ring: Option<LogRing>,
 }
 
@@ -44,11 +47,12 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// When the kernel does not take the program.
+    /// When the directory cannot be had, or the kernel does not take the program.
     pub(super) fn new(pin_dir: &Path) -> Result<Self, ShapingError> {
+        let taken = pins::take(pin_dir)?;
         let mut loader = EbpfLoader::new();
         loader.map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
-        let mut this = Self { loader, log_ring: None };
+        let mut this = Self { loader, _pin_dir: taken, log_ring: None };
         let mut loaded = this.load().or_else(|_| {
             // A ring that another version of the program left may not fit this one. Instances that log to it go on
             // doing so, unread.
