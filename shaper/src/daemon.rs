@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -55,6 +56,7 @@ pub(crate) struct Options {
 ///
 /// When the socket cannot be opened. Shaping is left as it is, whatever the reason for the end.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
+    raise_file_limit();
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
@@ -81,6 +83,15 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
 /// Answers Scope's probe and our own commands, which share the socket.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> axum::Router {
     scope::router(Arc::clone(&shaper)).merge(api::router(shaper))
+}
+
+/// Allows as many open files as may be had: each shaped interface and direction has two maps.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {

@@ -2,7 +2,7 @@
 //!
 //! Whoever calls this has the datapath's lock, so nothing of ours changes in between.
 
-use std::{fmt::Display, mem, time::Duration};
+use std::{fmt::Display, io, mem, time::Duration};
 
 use aya::{
     Ebpf,
@@ -118,7 +118,8 @@ impl Present {
 pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = program::classifier(loaded)?;
-    on_device(instance)?
+    let netns = on_device(instance)?.ok_or_else(gone)?;
+    netns
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
@@ -214,7 +215,7 @@ fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
 pub(super) fn holds(instance: &Instance) -> Result<bool, ShapingError> {
     let device = instance.device();
     let read = || Present::read(&Socket::open()?, device);
-    let Ok(netns) = on_device(instance) else { return Ok(false) };
+    let Some(netns) = on_device(instance)? else { return Ok(false) };
     let present = netns.enter(read).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
     instance.note_queue(present.our_queue());
     Ok(present.runs(instance.program_id()).is_some())
@@ -230,7 +231,8 @@ pub(super) fn ready_queue(instance: &Instance) -> Result<(), ShapingError> {
         return Ok(());
     }
     let device = instance.device();
-    on_device(instance)?
+    let netns = on_device(instance)?.ok_or_else(gone)?;
+    netns
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
@@ -246,7 +248,7 @@ pub(super) fn ready_queue(instance: &Instance) -> Result<(), ShapingError> {
 ///
 /// When the device cannot be looked at; to be tried again.
 pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
-    let Ok(netns) = on_device(instance) else { return Ok(Settled::Removed) };
+    let Some(netns) = on_device(instance)? else { return Ok(Settled::Removed) };
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
     if in_force && (policy.latency.is_some() || instance.queue().is_none()) {
@@ -277,7 +279,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
 ///
 /// When the kernel refuses; that the device has gone is no error.
 pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
-    let Ok(netns) = on_device(instance) else { return Ok(()) };
+    let Some(netns) = on_device(instance)? else { return Ok(()) };
     let device = instance.device();
     let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
@@ -325,7 +327,8 @@ pub(super) fn sample_queue(instance: &Instance) {
     }
     let device = instance.device();
     let read = || Present::read(&Socket::open()?, device);
-    match on_device(instance).and_then(|netns| netns.enter(read).map_err(cannot_enter)) {
+    let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
+    match netns.and_then(|netns| netns.enter(read).map_err(cannot_enter)) {
         Ok(Ok(present)) => instance.note_queue(present.our_queue()),
         failed => tracing::debug!(interface = %instance, failed = failed.is_err(), "cannot read the queue"),
     }
@@ -335,7 +338,8 @@ pub(super) fn sample_queue(instance: &Instance) {
 pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
     let device = instance.device();
     let read = || Present::read(&Socket::open()?, device);
-    let present = on_device(instance).and_then(|netns| netns.enter(read).map_err(cannot_enter));
+    let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
+    let present = netns.and_then(|netns| netns.enter(read).map_err(cannot_enter));
     let root_qdisc = match present {
         Ok(Ok(present)) => present.root().map_or_else(
             || "none".to_owned(),
@@ -374,19 +378,28 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
     }
 }
 
-/// The namespace that an instance's device is in, wherever the container's namespace can be found by now.
-fn on_device(instance: &Instance) -> Result<Netns, ShapingError> {
+/// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
+fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
     let mut netns = instance.netns();
     if !Netns::is_at(&netns) {
         let found = Netns::find(&[netns.id.inode]).into_iter().find(|found| found.id == netns.id);
-        netns = found.ok_or_else(|| ShapingError::Failed("the network namespace has gone".to_owned()))?;
-        instance.moved_to(netns.clone());
+        let Some(found) = found else { return Ok(None) };
+        instance.moved_to(found.clone());
+        netns = found;
     }
-    match instance.device().end {
+    let opened = match instance.device().end {
         End::Host => Netns::own(),
         End::Container => Netns::open(&netns),
+    };
+    match opened {
+        Ok(netns) => Ok(Some(netns)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_enter(error)),
     }
-    .map_err(cannot_enter)
+}
+
+fn gone() -> ShapingError {
+    ShapingError::Failed("the network namespace has gone".to_owned())
 }
 
 fn explain(error: &NetlinkError) -> ShapingError {

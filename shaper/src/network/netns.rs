@@ -47,12 +47,13 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// `NotFound` when it has gone.
+    /// `NotFound` when it has gone from there.
     pub(crate) fn open(netns: &NetnsRef) -> io::Result<Self> {
-        match Self::at(&netns.path) {
-            Ok(found) if found.id == netns.id => Ok(found),
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the network namespace has gone")),
+        let found = Self::at(&netns.path)?;
+        if found.id == netns.id {
+            return Ok(found);
         }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the network namespace has gone"))
     }
 
     /// Its identity.
