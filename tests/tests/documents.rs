@@ -2,15 +2,15 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use shaper_tests::{
-    daemon::{eventually, program},
+    daemon::{PATIENCE, eventually, program},
     documents::{commands, option, read, root, words},
+    http::exchange,
 };
 
 const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"];
@@ -104,17 +104,15 @@ impl Drop for Daemon {
     }
 }
 
-/// Does what curl would do with these words.
-fn curl(words: &[String], socket: &Path) -> String {
+/// Does what curl would do with these words; the status and the body of the answer.
+fn curl(words: &[String], socket: &Path) -> (u16, String) {
     let url = words.iter().find_map(|word| word.strip_prefix("http://shaper")).expect("a URL of ours");
     let method = option(words, "-X").pop().unwrap_or_else(|| "GET".to_owned());
     let body = option(words, "-d").pop().unwrap_or_default();
-    let mut stream = UnixStream::connect(socket).expect("a connection");
-    let head = format!("{method} {url} HTTP/1.1\r\nHost: shaper\r\nConnection: close\r\nContent-Length: ");
-    write!(stream, "{head}{}\r\n\r\n{body}", body.len()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
+    let head = format!("{method} {url} HTTP/1.1\r\nHost: shaper\r\nConnection: close");
+    let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let answer = exchange(socket, request.as_bytes(), PATIENCE, 1 << 20).expect("an answer");
+    (answer.status, String::from_utf8(answer.body).expect("text"))
 }
 
 #[test]
@@ -124,9 +122,9 @@ fn the_api_takes_every_example() {
     let examples: Vec<_> = typed().into_iter().filter(|words| words[0] == "curl").collect();
     for words in &examples {
         assert_eq!(option(words, "--unix-socket"), [SOCKET]);
-        let answer = curl(words, &directory.path().join("socket"));
-        let is_understood = answer.starts_with("HTTP/1.1 200 ") || answer.contains("no container is called");
-        assert!(is_understood, "{}: {answer}", words.join(" "));
+        let (status, answer) = curl(words, &directory.path().join("socket"));
+        let is_understood = status == 200 || answer.contains("no container is called");
+        assert!(is_understood, "{}: {status} {answer}", words.join(" "));
     }
     let readme = read("README.md");
     let routes = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" /api/v1/"));
