@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod docker;
+pub mod documents;
 pub mod http;
 pub mod netns;
 pub mod probe;
