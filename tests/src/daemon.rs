@@ -2,12 +2,20 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
+    unistd::Pid,
+};
 
 use crate::world::World;
 
@@ -49,7 +57,9 @@ pub fn program() -> PathBuf {
 /// A running daemon; killed when dropped, which leaves its shaping.
 #[derive(Debug)]
 pub struct Daemon {
+    /// The daemon itself, or what runs it and ends with it.
     child: Child,
+    pid: u32,
     socket: PathBuf,
     log: PathBuf,
 }
@@ -61,12 +71,23 @@ impl Daemon {
     ///
     /// When it ends instead of answering.
     pub fn spawn(mut command: Command, world: &World, pin_dir: &Path, runtime: &[&str]) -> Result<Self> {
-        let log = world.socket().ancestors().nth(3).context("the socket lies deep")?.join("daemon.log");
+        command.arg("serve").arg("--pin-dir").arg(pin_dir);
+        command.arg("--netns-dir").arg(world.netns_dir()).args(runtime);
+        Self::listening_on(world.socket(), command)
+    }
+
+    /// Starts `command`, which is to run `shaper serve`, perhaps by way of another program, and has it listen on
+    /// `socket`. Its log is three levels above.
+    ///
+    /// # Errors
+    ///
+    /// When it ends instead of answering.
+    pub fn listening_on(socket: PathBuf, mut command: Command) -> Result<Self> {
+        let log = socket.ancestors().nth(3).context("the socket lies deep")?.join("daemon.log");
         let stderr = fs::File::options().append(true).create(true).open(&log)?;
-        command.arg("serve").arg("--plugin-socket").arg(world.socket()).arg("--pin-dir").arg(pin_dir);
-        command.arg("--netns-dir").arg(world.netns_dir()).args(runtime).stdin(Stdio::null()).stderr(stderr);
+        command.arg("--plugin-socket").arg(&socket).stdin(Stdio::null()).stderr(stderr);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        let mut this = Self { child, socket: world.socket(), log };
+        let mut this = Self { pid: child.id(), child, socket, log };
         let begin = Instant::now();
         while this.shaper("list").output()?.status.code() != Some(0) {
             if let Some(status) = this.child.try_wait()? {
@@ -75,13 +96,14 @@ impl Daemon {
             ensure!(begin.elapsed() < PATIENCE, "the daemon does not answer: {}", this.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+        this.pid = listener(&this.socket)?;
         Ok(this)
     }
 
-    /// Its process id.
+    /// Its process id, also where another program runs it.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// What it has logged, and those before it in the same world.
@@ -148,16 +170,29 @@ impl Daemon {
     /// # Panics
     ///
     /// When it has ended before.
-    pub fn kill(mut self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, signal).expect("it runs");
+    pub fn kill(mut self, signal: Signal) {
+        self.signal(signal).expect("it runs");
         self.child.wait().expect("it is our child");
+    }
+
+    fn signal(&self, signal: Signal) -> nix::Result<()> {
+        kill(Pid::from_raw(self.pid.cast_signed()), signal)
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Not the child, which may be another program: the daemon would outlive it.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.signal(Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
+}
+
+/// The process that listens on a socket (`unix(7)`, `SO_PEERCRED`), by the number that it has here.
+fn listener(socket: &Path) -> Result<u32> {
+    let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    let listener = getsockopt(&stream, PeerCredentials).context("ask who listens")?;
+    Ok(listener.pid().try_into()?)
 }

@@ -3,6 +3,8 @@
 //! It has its own network, mounts, `/run`, `/sys` and pids. What is to see its containers as the host's daemons see
 //! theirs runs inside too: [`DockerDaemon::command`].
 
+mod world;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -21,6 +23,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
+pub use world::DockerWorld;
+
+use crate::daemon::eventually;
+
 /// The only image there is.
 pub const IMAGE: &str = "busybox:local";
 
@@ -32,8 +38,8 @@ const END: Duration = Duration::from_secs(20);
 /// What runs as the first process's child inside the namespaces. Arguments: the directory, the cgroup.
 ///
 /// /sys shows the network namespace it was mounted in, so it is mounted afresh, without losing the cgroups below it.
-/// Standard input is a pipe from us: once it closes, for whatever reason, the engine is killed, then its init ends, and
-/// with it the pid namespace.
+/// Standard input is a pipe from us: once it closes, for whatever reason, the shell is killed, then its init ends, and
+/// with it the pid namespace. While there is a file `down`, the engine may be so, too.
 const INIT: &str = r#"
 set -e
 dir=$1 cgroup=$2
@@ -48,8 +54,16 @@ mount -t tmpfs tmpfs "$dir/data"
 ip link set lo up
 exec 3<&0
 (read -r _ <&3 || true; kill -KILL $$) &
-exec dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid \
-    --cgroup-parent "/$cgroup" -H "unix://$dir/docker.sock" 3<&- </dev/null
+engine() {
+    dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid --live-restore \
+        --cgroup-parent "/$cgroup" -H "unix://$dir/docker.sock" 3<&- </dev/null
+}
+engine || true
+while [ -e "$dir/down" ]; do
+    while [ -e "$dir/down" ]; do sleep 0.1; done
+    engine || true
+done
+exit 1
 "#;
 
 /// The engine. Dropping it ends it, its containers and everything else in its namespaces.
@@ -70,7 +84,9 @@ impl DockerDaemon {
     /// When it cannot be started, with the end of its log; needs root, and Debian's packages `docker.io`, `iptables`,
     /// `tini` and `busybox-static`.
     pub fn start() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("shaper-docker-").tempdir().context("make a directory")?;
+        // Not where TMPDIR says, which may be below /run.
+        let dir = tempfile::Builder::new().prefix("shaper-docker-").tempdir_in("/tmp");
+        let dir = dir.context("make a directory in /tmp")?;
         let name =
             dir.path().file_name().and_then(OsStr::to_str).context("name a cgroup after the directory")?;
         let cgroup = name.to_owned();
@@ -91,6 +107,12 @@ impl DockerDaemon {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("docker.sock")
+    }
+
+    /// Where its socket is, in and outside of the namespaces; the place for other sockets, gone with the engine.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A command that runs `program` inside the namespaces, with `DOCKER_HOST` set.
@@ -140,6 +162,22 @@ impl DockerDaemon {
     /// As [`DockerDaemon::docker`].
     pub fn rm(&self, name: &str) -> Result<()> {
         self.docker(&["rm", "-f", name]).map(drop)
+    }
+
+    /// Kills the engine, not its containers, and starts it again after `meanwhile`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be killed, or does not start.
+    pub fn restart(&mut self, meanwhile: impl FnOnce()) -> Result<()> {
+        let down = self.dir.path().join("down");
+        fs::write(&down, "").context("have the engine stay down")?;
+        let kill = ["-c", "kill -KILL $(cat /run/docker.pid)"];
+        ensure!(self.command("sh").args(kill).status()?.success(), "kill dockerd: {}", self.log());
+        eventually("dockerd is down", || (!answers(&self.socket())).then_some(()));
+        meanwhile();
+        fs::remove_file(&down).context("have the engine start")?;
+        self.wait_until_ready().map(drop)
     }
 
     fn wait_until_ready(&mut self) -> Result<u32> {

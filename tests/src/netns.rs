@@ -1,4 +1,4 @@
-//! Network namespaces that end with their guard.
+//! Network namespaces: those made here end with their guard.
 
 use std::{
     fs,
@@ -14,10 +14,12 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-/// A network namespace, kept by a bind mount on a file, as `ip netns` does.
+/// A network namespace.
 #[derive(Debug)]
 pub struct Netns {
     path: PathBuf,
+    /// Whether a bind mount of ours on the path keeps it, as `ip netns` does.
+    mounted: bool,
 }
 
 impl Netns {
@@ -35,7 +37,7 @@ impl Netns {
         };
         thread::scope(|scope| scope.spawn(keep).join().expect("it does not panic"))
             .context("make a namespace")?;
-        let this = Self { path };
+        let this = Self { path, mounted: true };
         this.run("ip link set lo up")?;
         Ok(this)
     }
@@ -48,7 +50,13 @@ impl Netns {
     pub fn alias(&self, path: PathBuf) -> Result<Self> {
         fs::File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
         mount(Some(&self.path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-        Ok(Self { path })
+        Ok(Self { path, mounted: true })
+    }
+
+    /// The namespace that `path` leads to, which somebody else keeps.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self { path, mounted: false }
     }
 
     /// The file that leads to it.
@@ -65,7 +73,7 @@ impl Netns {
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                let netns = fs::File::open(&self.path).expect("it lives as long as its guard");
+                let netns = fs::File::open(&self.path).expect("it is still there");
                 setns(netns.as_fd(), CloneFlags::CLONE_NEWNET).expect("tests that make namespaces are root");
                 work()
             });
@@ -110,6 +118,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if !self.mounted {
+            return;
+        }
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }

@@ -206,6 +206,20 @@ fn a_clsact_that_was_there_stays() {
 }
 
 #[test]
+fn a_queue_length_of_nothing_is_given_back() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world("web");
+    // As Docker makes its veths.
+    web.netns.run("ip link set eth0 txqueuelen 0").expect("it can be set");
+    world.host().run(&format!("ip link set {} txqueuelen 0", web.host_end)).expect("it can be set");
+    let (inside, outside) = (web.netns.traces(), world.host().traces());
+    daemon.run("set web --loss 1% --direction both");
+    daemon.run("clear web");
+    assert_eq!(web.netns.traces(), inside);
+    assert_eq!(world.host().traces(), outside);
+}
+
+#[test]
 fn a_missing_fq_is_said_and_leaves_nothing() {
     needs!(Root);
     if shaper_tests::require::met(&[shaper_tests::require::Need::Fq]) {

@@ -304,6 +304,7 @@ pub(super) fn take_off(
     let was_there = original.clsact != 0;
     if present.clsact().is_some() && !was_there && !has_filters(socket, device.ifindex)? {
         delete_clsact(socket, device.ifindex)?;
+        restore_length(socket, device, original)?;
     }
     Ok(())
 }
@@ -313,11 +314,15 @@ fn take_queue(socket: &Socket, device: &Device, original: Original) -> Result<()
         return Ok(());
     }
     delete_root(socket, device.ifindex)?;
-    // Grafting a qdisc gave a device without a queue length the default one (`qdisc_create`).
-    if original.tx_queue_len == 0 {
-        set_tx_queue_len(socket, device.ifindex, 0)?;
+    restore_length(socket, device, original)
+}
+
+/// Docker's veths have no queue length: a new qdisc, clsact too, gave them the default one (`qdisc_create`).
+fn restore_length(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
+    match original.tx_queue_len {
+        0 => set_tx_queue_len(socket, device.ifindex, 0),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads the queue's own counters, if the instance has a queue.
