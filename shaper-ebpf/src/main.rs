@@ -62,12 +62,12 @@ pub fn shape(ctx: TcContext) -> i32 {
         }
         Outcome::Lose => {
             counters::lost(&ctx);
-            TC_ACT_STOLEN as i32
+            TC_ACT_STOLEN
         }
-        Outcome::Replaced => TC_ACT_STOLEN as i32,
+        Outcome::Replaced => TC_ACT_STOLEN,
         Outcome::Refused => {
             counters::refused(&ctx);
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }

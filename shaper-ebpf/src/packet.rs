@@ -71,7 +71,9 @@ pub(crate) fn depart_at(ctx: &TcContext, departure_ns: u64) {
 #[inline(always)]
 pub(crate) fn waits_on_a_socket(ctx: &TcContext) -> bool {
     // SAFETY: the context is valid while the program runs.
-    let sk = unsafe { (*skb(ctx)).__bindgen_anon_2.sk };
+    let socket = unsafe { (*skb(ctx)).__bindgen_anon_2 };
+    // SAFETY: the union's one member; the kernel gives null where there is no socket.
+    let sk = unsafe { socket.sk };
     if sk.is_null() {
         return false;
     }

@@ -102,8 +102,7 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError {
             cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
         if denied {
             return ShapingError::Failed(
-                "no permission to load BPF programs: run the daemon as root, or with CAP_BPF, CAP_NET_ADMIN, \
-                 CAP_PERFMON and CAP_SYS_ADMIN"
+                "no permission to load BPF programs: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
                     .to_owned(),
             );
         }

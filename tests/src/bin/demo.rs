@@ -52,10 +52,11 @@ const TCP_BYTES: u64 = 128 << 10;
 
 /// The stage: `web` is shaped and sends to `db`; `cache` is left alone.
 struct Stage {
-    world: World,
     web: Container,
     db: Container,
     cache: Container,
+    // Dropped last, as it holds the others' files.
+    world: World,
 }
 
 /// What was measured after a press.
@@ -84,6 +85,7 @@ fn run() -> Result<()> {
     eventually("Scope's probe sees the containers", || {
         probe.report().ok()?.node(&stage.web.name).map(|_| ())
     });
+    let before = stage.web.netns.traces();
     let mut table = table();
     say("measuring the network as it is");
     add_row(&mut table, ["(before)", "nothing", "", "- / -"], &stage.measure((100, ms(10)))?);
@@ -110,6 +112,7 @@ fn run() -> Result<()> {
         TCP_BYTES >> 10
     );
     daemon.run("clear web");
+    ensure!(stage.web.netns.traces() == before, "web is not what it was: {}", stage.web.netns.traces());
     ensure!(stage.world.pins() == ["AYA_LOGS"], "something is left: {:?}", stage.world.pins());
     println!("Cleared: web has the qdisc it had, and nothing of it is pinned any more.");
     Ok(())
@@ -139,7 +142,7 @@ fn table() -> Table {
 
 fn add_row(table: &mut Table, told: [&str; 4], measured: &Measured) {
     let Measured { pings, transfer, neighbour } = measured;
-    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     let lost = f64::from(pings.sent - pings.received) / f64::from(pings.sent) * 100.0;
     let numbers = [
         ms(pings.mean),
@@ -166,7 +169,7 @@ impl Stage {
         for container in [&web, &db, &cache] {
             container.netns.run(&format!("ip route add default via {}", container.host_address))?;
         }
-        Ok(Self { world, web, db, cache })
+        Ok(Self { web, db, cache, world })
     }
 
     fn measure(&self, (count, interval): (u32, Duration)) -> Result<Measured> {
