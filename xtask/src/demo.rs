@@ -44,8 +44,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     }
     if let Some(obstacle) = obstacle {
         say(obstacle);
-        say("So the demo runs in a virtual machine with Debian's kernel. Its clock counts the emulated processor's");
-        say("instructions, one a nanosecond: times are exact whatever else this machine does, and throughputs are that");
+        say(
+            "So the demo runs in a virtual machine with Debian's kernel. Its clock counts the emulated processor's",
+        );
+        say(
+            "instructions, one a nanosecond: times are exact whatever else this machine does, and throughputs are that",
+        );
         say("processor's.");
     }
     run_in_vm(workspace, demo, &shaper)
