@@ -196,7 +196,6 @@ impl Daemon {
             }
             let draining = self.blocking(|datapath| datapath.settle(None)).await;
             let pause = if draining { DRAINING_TICK } else { TICK };
-            // Not while packets drain: each ring would have them looked at again.
             let _ = tokio::time::timeout(pause, self.changed.notified()).await;
         }
     }

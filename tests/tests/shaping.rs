@@ -369,7 +369,8 @@ fn two_daemons_do_not_share_pins() {
     other.view("db");
     let complaint = other.complaint("set db --loss 1%");
     assert!(complaint.contains("another shaper daemon pins in"), "{complaint}");
-    drop(other);
+    other.kill(Signal::SIGTERM);
     assert_eq!(lost_from(&world, &web, 20), 20, "the first one's shaping is untouched");
+    assert_eq!(world.pins().first().map(String::as_str), Some("AYA_LOGS"), "and so is its log ring");
     assert_eq!(daemon.view("web")["interfaces"].as_array().map(Vec::len), Some(1));
 }

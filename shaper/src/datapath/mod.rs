@@ -264,6 +264,8 @@ impl Datapath {
     /// Reads the queues' own counters, for [`Self::view`] to show.
     pub(crate) fn sample_queues(&self) {
         for instance in self.all() {
+            // Or a reading from before a queue came or went would be noted after it.
+            let _changing = lock(&self.changing);
             attachment::sample_queue(&instance);
         }
     }
@@ -286,9 +288,10 @@ impl Datapath {
         shaped
     }
 
-    /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end.
+    /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end. A directory
+    /// that was never this daemon's is left alone: it may be another's.
     pub(crate) fn close(&self) {
-        if self.all().is_empty() {
+        if lock(&self.loader).is_some() && self.all().is_empty() {
             pins::remove_empty(&self.pin_dir);
         }
     }
