@@ -63,10 +63,15 @@ impl Apt {
         Ok(())
     }
 
-    /// Installs packages.
+    /// Installs packages. Nothing is removed for them, but QEMU's tools are brought to the version of its emulator.
     pub(super) fn install(&mut self, packages: &[String]) -> Result<()> {
         self.update()?;
-        let mut arguments = vec!["install", "-y", "--no-install-recommends", "--no-remove"];
+        let mut packages = packages.to_vec();
+        if packages.iter().any(|package| package == QEMU) {
+            packages.extend(qemu_utils_to_match()?);
+        }
+        let mut arguments =
+            vec!["install", "-y", "--no-install-recommends", "--no-remove", "--allow-downgrades"];
         arguments.extend(packages.iter().map(String::as_str));
         let what = format!("installing {}", packages.join(" "));
         step(&what, || self.with_retry(|| apt_get(&arguments)))
@@ -95,6 +100,19 @@ impl Apt {
         sleep(Duration::from_secs(3));
         run_logged(&mut command(), &self.log).context("in two attempts")
     }
+}
+
+/// The emulator's package; it cannot be installed beside a `qemu-utils` of another version, as from backports.
+const QEMU: &str = "qemu-system-x86";
+
+/// Which `qemu-utils` to install with the emulator, where another version of it is installed.
+fn qemu_utils_to_match() -> Result<Option<String>> {
+    if !is_installed("qemu-utils") {
+        return Ok(None);
+    }
+    let shown = output(Command::new("apt-cache").args(["show", "--no-all-versions", QEMU]))?;
+    let version = shown.lines().find_map(|line| line.strip_prefix("Version: "));
+    Ok(version.map(|version| format!("qemu-utils={}", version.trim())))
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
