@@ -1,0 +1,37 @@
+//! Measures one thing, beside `netem` and a bare veth where there is something to compare, and prints what came out.
+//!
+//! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
+
+mod clock;
+mod cost;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::table::Table;
+
+fn main() -> ExitCode {
+    let measured = match std::env::args().nth(1).as_deref() {
+        Some("cost") => cost::run(),
+        other => Err(anyhow::anyhow!("no bench is called {other:?}")),
+    };
+    match measured.and_then(|tables| print(&tables)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(tables: &[Table]) -> Result<()> {
+    for table in tables {
+        println!("bench: {}", serde_json::to_string(table)?);
+    }
+    if tables.is_empty() {
+        bail!("nothing was measured");
+    }
+    Ok(())
+}
