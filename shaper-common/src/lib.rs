@@ -7,13 +7,15 @@
 #[cfg(test)]
 extern crate std;
 
+mod charge;
 mod counters;
 mod original;
 mod policy;
 
+pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
-pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy};
+pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy, RETRANSMITTED_FROM_NS};
 
 /// Name of the classifier in the object file.
 pub const PROGRAM: &str = "shape";

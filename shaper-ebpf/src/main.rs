@@ -14,6 +14,7 @@ mod counters;
 mod log;
 mod packet;
 mod policy;
+mod queue;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
@@ -93,7 +94,7 @@ fn outcome(ctx: &TcContext) -> Outcome {
     }
     // Before the loss is drawn: the copy comes through here again, and a packet's fate is drawn once.
     let mut orphan_failed = false;
-    if policy.orphan != 0 && packet::waits_on_a_socket(ctx) {
+    if policy.orphan != 0 && packet::must_leave_its_socket(ctx, policy, now_ns) {
         match packet::orphan(ctx) {
             Orphaned::Sent => return Outcome::Replaced,
             Orphaned::Dropped => return Outcome::Refused,
@@ -105,7 +106,8 @@ fn outcome(ctx: &TcContext) -> Outcome {
     } else if policy.delay_ns == 0 {
         Outcome::Pass
     } else {
-        Outcome::Delay { departure_ns: policy.departure_ns(packet::stamp_ns(ctx), now_ns), orphan_failed }
+        let due_ns = policy.departure_ns(packet::stamp_ns(ctx), now_ns);
+        Outcome::Delay { departure_ns: queue::departure_ns(policy, due_ns), orphan_failed }
     }
 }
 

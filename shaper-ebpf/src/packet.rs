@@ -3,13 +3,16 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::__sk_buff,
-    helpers::generated::{bpf_clone_redirect, bpf_sk_fullsock},
+    helpers::generated::{bpf_clone_redirect, bpf_sk_fullsock, bpf_tcp_sock},
     programs::TcContext,
 };
-use shaper_common::Tally;
+use shaper_common::{Policy, RETRANSMITTED_FROM_NS, Tally};
+
+use crate::queue;
 
 const ETHERNET_HEADER: u32 = 14;
-const IPPROTO_TCP: u32 = 6;
+const TCP_FIN: u8 = 0x01;
+const TCP_SYN: u8 = 0x02;
 const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
 const ETH_P_IPV6: u32 = (0x86dd_u16).to_be() as u32;
 /// `include/uapi/linux/pkt_sched.h`.
@@ -65,11 +68,9 @@ pub(crate) fn depart_at(ctx: &TcContext, departure_ns: u64) {
     }
 }
 
-/// Whether a socket is charged for the packet in a way that would hold its sender back.
-///
-/// A pure acknowledgement is not: TCP charges its socket next to nothing for it (`__tcp_send_ack`).
+/// Whether the packet has to leave its socket before it waits, as it would hold its sender back.
 #[inline(always)]
-pub(crate) fn waits_on_a_socket(ctx: &TcContext) -> bool {
+pub(crate) fn must_leave_its_socket(ctx: &TcContext, policy: &Policy, now_ns: u64) -> bool {
     // SAFETY: the context is valid while the program runs.
     let socket = unsafe { (*skb(ctx)).__bindgen_anon_2 };
     // SAFETY: the union's one member; the kernel gives null where there is no socket.
@@ -77,20 +78,34 @@ pub(crate) fn waits_on_a_socket(ctx: &TcContext) -> bool {
     if sk.is_null() {
         return false;
     }
-    // SAFETY: the verifier has seen that it is not null; what is not a full socket (a connection just being made,
-    // TIME_WAIT) gives null.
-    let sk = unsafe { bpf_sk_fullsock(sk) };
-    if sk.is_null() {
-        return false;
+    // SAFETY: the verifier has seen that it is not null; what is no TCP connection gives null.
+    let tcp = unsafe { bpf_tcp_sock(sk) };
+    if !tcp.is_null() {
+        // SAFETY: the verifier has seen that it is not null.
+        let in_flight = unsafe { (*tcp).packets_out };
+        return tcp_must_leave(ctx, policy, in_flight);
     }
-    // SAFETY: as above.
-    let protocol = unsafe { (*sk).protocol };
-    protocol != IPPROTO_TCP || tcp_payload(ctx)
+    // SAFETY: as for TCP; what is not a full socket (a connection just being made, TIME_WAIT) gives null.
+    let sk = unsafe { bpf_sk_fullsock(sk) };
+    !sk.is_null() && !queue::stays_charged(ctx.len(), now_ns, policy.delay_ns)
 }
 
-/// Whether a TCP packet carries data; what cannot be read counts as data.
+/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) let a connection have two packets in the host's queues; where
+/// all that is unacknowledged is at most one other packet, they do not bite.
+///
+/// A pure acknowledgement is charged next to nothing (`__tcp_send_ack`).
 #[inline(always)]
-fn tcp_payload(ctx: &TcContext) -> bool {
+fn tcp_must_leave(ctx: &TcContext, policy: &Policy, in_flight: u32) -> bool {
+    if policy.delay_ns >= RETRANSMITTED_FROM_NS {
+        is_retransmittable(ctx)
+    } else {
+        in_flight > 1 && is_retransmittable(ctx)
+    }
+}
+
+/// Whether TCP would send the packet again: it carries data, or begins or ends a connection. What cannot be read counts.
+#[inline(always)]
+fn is_retransmittable(ctx: &TcContext) -> bool {
     let skb = skb(ctx);
     // SAFETY: the context is valid while the program runs.
     let protocol = unsafe { (*skb).protocol };
@@ -104,10 +119,10 @@ fn tcp_payload(ctx: &TcContext) -> bool {
         ETH_P_IPV6 => 40,
         _ => return true,
     };
-    let Ok(offset) = ctx.load::<u8>((ETHERNET_HEADER + ip_header + 12) as usize) else {
+    let Ok([offset, flags]) = ctx.load::<[u8; 2]>((ETHERNET_HEADER + ip_header + 12) as usize) else {
         return true;
     };
-    ctx.len() > ETHERNET_HEADER + ip_header + u32::from(offset >> 4) * 4
+    flags & (TCP_FIN | TCP_SYN) != 0 || ctx.len() > ETHERNET_HEADER + ip_header + u32::from(offset >> 4) * 4
 }
 
 /// Sends a copy of the packet, which belongs to no socket, through the same hook of the same device.

@@ -1,6 +1,7 @@
 //! The project's only automation: CI, the README and people run these same commands.
 
 mod artifacts;
+mod bench;
 mod capabilities;
 mod demo;
 mod lint;
@@ -20,7 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::setup::Component;
 use crate::workspace::Workspace;
 
-/// Sets up, builds, tests and demonstrates this repository
+/// Sets up, builds, tests, measures and demonstrates this repository
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -39,6 +40,7 @@ enum Task {
         release: bool,
     },
     Test(test::Arguments),
+    Bench(bench::Arguments),
     Demo(demo::Arguments),
     /// Checks the formatting, runs clippy, and checks the rules of this repository
     Lint,
@@ -65,6 +67,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(arguments) => return vm::run(&workspace, arguments),
         Task::Build { release } => build(&workspace, release)?,
         Task::Test(arguments) => test::run(&workspace, &arguments)?,
+        Task::Bench(arguments) => bench::run(&workspace, &arguments)?,
         Task::Demo(arguments) => return demo::run(&workspace, &arguments),
         Task::Lint => lint::run_all(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,

@@ -1,0 +1,73 @@
+//! What may wait in the queue while it is charged to its sender.
+
+/// How much a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the default
+/// send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
+const ALLOWANCE: u64 = 96 << 10;
+
+/// What the kernel is assumed to charge for a packet beside its bytes, as it rounds its memory up (`SKB_TRUESIZE`).
+const OVERHEAD: u64 = 800;
+
+/// The bytes that were left charged to their sockets lately, of all sockets of an interface.
+///
+/// A socket blocks when its send buffer is full of packets that wait; in a network they would not fill it. So only so
+/// much of what is sent within one delay stays charged, which a sender does not feel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    since_ns: u64,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Nothing charged.
+    pub const NONE: Self = Self { since_ns: 0, bytes: 0 };
+
+    /// This and a packet of `length` bytes that is sent at `now_ns` and will wait for `delay_ns`; none where the packet
+    /// must not stay charged.
+    #[inline(always)]
+    pub const fn and(self, length: u64, now_ns: u64, delay_ns: u64) -> Option<Self> {
+        let length = length + OVERHEAD;
+        if now_ns.wrapping_sub(self.since_ns) >= delay_ns {
+            Some(Self { since_ns: now_ns, bytes: length })
+        } else if self.bytes + length <= ALLOWANCE {
+            Some(Self { since_ns: self.since_ns, bytes: self.bytes + length })
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many packets of `length` bytes, one each `gap_ns`, stay charged within one delay.
+    fn charged(length: u64, gap_ns: u64, delay_ns: u64) -> u64 {
+        let (mut charge, mut count, begin) = (Charge::NONE, 0, 10_000_000_000);
+        for number in 0..delay_ns / gap_ns {
+            if let Some(more) = charge.and(length, begin + number * gap_ns, delay_ns) {
+                (charge, count) = (more, count + 1);
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn a_sender_that_sends_little_is_charged_for_all_of_it() {
+        assert_eq!(charged(106, 13_000, 1_000_000), 76);
+        assert_eq!(charged(1_514, 20_000_000, 100_000_000), 5);
+    }
+
+    #[test]
+    fn a_sender_that_sends_much_is_charged_for_less_than_half_its_buffer() {
+        assert_eq!(charged(106, 13_000, 100_000_000), 108);
+        assert_eq!(charged(1_514, 10_000, 100_000_000), 42);
+        assert!(2 * 108 * 768 < 212_992 && 2 * 42 * 2_304 < 212_992);
+    }
+
+    #[test]
+    fn each_delay_begins_anew() {
+        let full = Charge { since_ns: 1_000, bytes: ALLOWANCE };
+        assert_eq!(full.and(64, 1_999, 1_000), None);
+        assert_eq!(full.and(64, 2_000, 1_000), Some(Charge { since_ns: 2_000, bytes: 864 }));
+    }
+}
