@@ -160,6 +160,24 @@ fn a_packets_own_departure_time_is_kept_under_the_delay() {
 }
 
 #[test]
+fn packets_that_are_due_together_depart_together() {
+    needs!(Root);
+    let mut subject = Subject::new();
+    let stamps: Vec<_> = (0..1_000)
+        .map(|_| (now_ns(), subject.run(DELAYED, &Context::new(), 1).1.u64_at(Context::TSTAMP), now_ns()))
+        .collect();
+    for &(before, stamp, after) in &stamps {
+        // 100 us early at most; never late.
+        assert!(
+            (before + SECOND_NS - 100_000..=after + SECOND_NS).contains(&stamp),
+            "{before} {stamp} {after}"
+        );
+    }
+    assert!(stamps.windows(2).all(|pair| pair[0].1 <= pair[1].1), "none overtakes another");
+    assert!(stamps.windows(2).any(|pair| pair[0].1 == pair[1].1), "some depart together");
+}
+
+#[test]
 fn a_policy_ends_at_its_deadline_by_itself() {
     needs!(Root);
     let mut subject = Subject::new();

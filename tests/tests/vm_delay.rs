@@ -278,6 +278,23 @@ fn traffic_of_the_highest_priority_is_delayed_too() {
 }
 
 #[test]
+fn a_fast_sender_is_not_held_back_by_what_waits() {
+    needs!(Root, Fq);
+    let (world, web, daemon) = shaped_world();
+    daemon.run("set web --latency 1s");
+    let receiver = world.host().enter(|| UdpSocket::bind((web.host_address, 0))).expect("a socket");
+    let to = receiver.local_addr().expect("it is bound");
+    let time = web.netns.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        let begin = Instant::now();
+        (0..5_000).for_each(|_| drop(socket.send_to(&[0; 64], to).expect("it is sent")));
+        begin.elapsed()
+    });
+    // The default send buffer holds some 280 packets: charged for what waits, it would take 17 s.
+    assert!(time < ms(1000), "5000 datagrams took {time:?}");
+}
+
+#[test]
 fn other_classifiers_see_each_packet_once() {
     needs!(Root, Fq);
     let (world, web, daemon) = shaped_world();

@@ -4,6 +4,7 @@
 
 mod clock;
 mod cost;
+mod program;
 mod table;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use crate::table::Table;
 fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("cost") => cost::run(),
+        Some("program") => program::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
     match measured.and_then(|tables| print(&tables)) {
