@@ -10,6 +10,8 @@ pub struct Original {
     pub tx_queue_len: u32,
     /// Whether a clsact qdisc was there already: 0 or 1.
     pub clsact: u32,
+    /// How many segments it took in one packet; it takes one while packets are to be lost.
+    pub gso_max_segs: u32,
 }
 
-plain!(Original, u32, u32);
+plain!(Original, u32, u32, u32);

@@ -9,6 +9,7 @@ use super::{
     attachment,
     instance::{Instance, Key},
     pins::{self, PinName},
+    segments,
     survey::{self, End, Target},
 };
 use crate::{
@@ -76,7 +77,11 @@ fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -
     let program = SchedClassifier::from_pin(directory.join(pins::PROGRAM)).and_then(|program| program.info());
     let program_id = program.ok().map(|info| info.id());
     // What the device was is not known; but a clsact that holds nothing does nothing.
-    let original = Original { tx_queue_len: target.device.tx_queue_len, clsact: 0 };
+    let original = Original {
+        tx_queue_len: target.device.tx_queue_len,
+        clsact: 0,
+        gso_max_segs: segments::guess(&target.device),
+    };
     let take_off = || attachment::take_off(&Socket::open()?, &target.device, program_id, original);
     let taken = match target.device.end {
         End::Host => host.enter(take_off),

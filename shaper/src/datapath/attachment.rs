@@ -16,13 +16,13 @@ use shaper_common::{MAX_DELAY_NS, Original};
 
 use super::{
     instance::Instance,
-    monotonic_ns, program,
+    monotonic_ns, program, segments,
     survey::{Device, End, cannot_enter},
 };
 use crate::{
     network::{
         Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, delete_clsact,
-        delete_filter, delete_root, egress_filters, has_filters, qdiscs, set_tx_queue_len,
+        delete_filter, delete_root, egress_filters, has_filters, link_at, qdiscs, set_tx_queue_len,
     },
     shaping::{InterfaceInspection, Policy, QueueCounts, ShapingError},
 };
@@ -129,7 +129,12 @@ pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy)
                 present.admits_queue(&device)?;
             }
             let clsact = present.clsact().is_some();
-            instance.write_original(Original { tx_queue_len: device.tx_queue_len, clsact: clsact.into() })?;
+            let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
+            instance.write_original(Original {
+                tx_queue_len: link.tx_queue_len,
+                clsact: clsact.into(),
+                gso_max_segs: link.gso_max_segs,
+            })?;
             let attached = put_on(&socket, classifier, instance, policy, clsact);
             if attached.is_err() {
                 log_failure(
@@ -153,6 +158,9 @@ fn put_on(
     // The queue first: a stamp without it would be ignored.
     if policy.latency.is_some() {
         put_queue(socket, instance)?;
+    }
+    if policy.loss.is_some() {
+        segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
     if !clsact {
         add_clsact(socket, device.ifindex).map_err(|error| explain(&error))?;
@@ -242,7 +250,22 @@ pub(super) fn ready_queue(instance: &Instance) -> Result<(), ShapingError> {
         .map_err(cannot_enter)?
 }
 
-/// Looks after an instance: takes away its queue when nothing is delayed any more, and all of it when it is over.
+/// Has an instance's device, which is now `device`, take the single segments that a loss is drawn for.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(super) fn ready_segments(instance: &Instance, device: &Device) -> Result<(), ShapingError> {
+    if !segments::are_to_be_held(device) {
+        return Ok(());
+    }
+    let netns = on_device(instance)?.ok_or_else(gone)?;
+    let hold = || segments::hold(&Socket::open()?, instance);
+    netns.enter(hold).map_err(cannot_enter)?.map_err(|error| explain(&error))
+}
+
+/// Looks after an instance: takes away what it needs no more, its queue when nothing is delayed, and all of it when it
+/// is over.
 ///
 /// # Errors
 ///
@@ -251,12 +274,20 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     let Some(netns) = on_device(instance)? else { return Ok(Settled::Removed) };
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
-    if in_force && (policy.latency.is_some() || instance.queue().is_none()) {
+    let (delays, loses) = (in_force && policy.latency.is_some(), in_force && policy.loss.is_some());
+    if in_force && (delays || instance.queue().is_none()) && (loses || !instance.is_held()) {
         return Ok(Settled::Kept);
     }
     let device = instance.device();
     let settle = || {
         let socket = Socket::open()?;
+        if !loses {
+            segments::release(&socket, device, instance.original().gso_max_segs)?;
+            instance.note_held(false);
+        }
+        if delays {
+            return Ok(Settled::Kept);
+        }
         let queue = Present::read(&socket, device)?.our_queue();
         instance.note_queue(queue);
         if queue.is_some_and(|queue| queue.waiting > 0) {
@@ -306,7 +337,7 @@ pub(super) fn take_off(
         delete_clsact(socket, device.ifindex)?;
         restore_length(socket, device, original)?;
     }
-    Ok(())
+    segments::release(socket, device, original.gso_max_segs)
 }
 
 fn take_queue(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya::{
@@ -16,7 +19,7 @@ use shaper_common::{COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
 use super::{
     Queue, lock,
     pins::{self, PinName},
-    program,
+    program, segments,
     survey::{Device, Target},
 };
 use crate::shaping::{Counts, Direction, InterfaceView, NetnsId, NetnsRef, Policy, ShapingError};
@@ -52,6 +55,7 @@ pub(super) struct Instance {
     counters: PerCpuArray<MapData, Counters>,
     original: Original,
     queue: Mutex<Queue>,
+    held: AtomicBool,
 }
 
 impl fmt::Display for Instance {
@@ -109,6 +113,7 @@ impl Instance {
             counters,
             original,
             queue: Mutex::default(),
+            held: segments::are_held(&target.device, original.gso_max_segs).into(),
         })
     }
 
@@ -163,6 +168,15 @@ impl Instance {
 
     pub(super) fn note_queue(&self, queue: Queue) {
         *lock(&self.queue) = queue;
+    }
+
+    /// Whether its device was made to take single segments.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 
     /// The policy in the map, over or not.

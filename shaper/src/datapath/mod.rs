@@ -8,6 +8,7 @@ mod attachment;
 mod instance;
 mod pins;
 mod program;
+mod segments;
 mod survey;
 
 use std::{
@@ -168,6 +169,9 @@ impl Datapath {
         if let Some(instance) = existing {
             if new.latency.is_some() {
                 attachment::ready_queue(&instance)?;
+            }
+            if new.loss.is_some() {
+                attachment::ready_segments(&instance, &target.device)?;
             }
             return Ok(Some((instance, new)));
         }

@@ -26,6 +26,7 @@ pub(super) struct Device {
     pub(super) ifindex: u32,
     pub(super) name: String,
     pub(super) tx_queue_len: u32,
+    pub(super) gso_max_segs: u32,
 }
 
 /// An interface of a container, one direction, and the device that can shape it.
@@ -149,6 +150,7 @@ fn target(
             ifindex: link.ifindex,
             name: link.name.clone(),
             tx_queue_len: link.tx_queue_len,
+            gso_max_segs: link.gso_max_segs,
         },
         Direction::Ingress => host_end(host, inside, link)?,
     };
@@ -185,6 +187,7 @@ fn host_end(host: &Netns, inside: &Inside, link: &Link) -> Result<Device, Shapin
         ifindex: end.ifindex,
         name: end.name,
         tx_queue_len: end.tx_queue_len,
+        gso_max_segs: end.gso_max_segs,
     })
     .ok_or_else(elsewhere)
 }

@@ -7,6 +7,7 @@ use netlink_packet_route::{
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
+use nix::libc::ENODEV;
 
 use super::{NetlinkError, Netns, Socket};
 
@@ -34,6 +35,10 @@ pub(crate) struct Link {
     pub(crate) peer: Option<Peer>,
     /// In packets; 0 is kept by devices that never had a queue.
     pub(crate) tx_queue_len: u32,
+    /// How many segments it takes in one packet, to part them behind its hooks (GSO).
+    pub(crate) gso_max_segs: u32,
+    /// An operator's number for several devices; 0 by default.
+    group: u32,
 }
 
 /// All devices of the socket's namespace.
@@ -53,6 +58,22 @@ pub(crate) fn links(socket: &Socket) -> Result<Vec<Link>, NetlinkError> {
         .collect())
 }
 
+/// The device with an index; none when it has gone.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub(crate) fn link_at(socket: &Socket, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    let operation = || format!("look at ifindex {ifindex}");
+    match socket.one(operation, RouteNetlinkMessage::GetLink(message)) {
+        Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(Some(link(message))),
+        Err(error) if error.errno() != Some(ENODEV) => Err(error),
+        _ => Ok(None),
+    }
+}
+
 fn link(message: LinkMessage) -> Link {
     let header = &message.header;
     let mut link = Link {
@@ -63,12 +84,16 @@ fn link(message: LinkMessage) -> Link {
             && !header.flags.contains(LinkFlags::Loopback),
         peer: None,
         tx_queue_len: 0,
+        gso_max_segs: 0,
+        group: 0,
     };
     let (mut peer_ifindex, mut peer_nsid) = (None, None);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
+            LinkAttribute::GsoMaxSegs(segments) => link.gso_max_segs = segments,
+            LinkAttribute::Group(group) => link.group = group,
             LinkAttribute::Link(ifindex) => peer_ifindex = Some(ifindex),
             LinkAttribute::LinkNetNsId(nsid) => peer_nsid = Some(nsid),
             LinkAttribute::LinkInfo(infos) => {
@@ -113,5 +138,22 @@ pub(crate) fn set_tx_queue_len(socket: &Socket, ifindex: u32, length: u32) -> Re
     message.header.index = ifindex;
     message.attributes.push(LinkAttribute::TxQueueLen(length));
     let operation = || format!("set the transmit queue length of ifindex {ifindex} to {length}");
+    socket.change(operation, RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// Sets how many segments a device takes in one packet, for connections that there are, too.
+///
+/// # Errors
+///
+/// When the device has gone, or does not take so many.
+pub(crate) fn set_gso_max_segs(socket: &Socket, link: &Link, segments: u32) -> Result<(), NetlinkError> {
+    let ifindex = link.ifindex;
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    message.attributes.push(LinkAttribute::GsoMaxSegs(segments));
+    // A connection looks at the limit when it looks up its route (sk_setup_caps), which it does again once something
+    // about the device has changed. The limit is not such a thing; the group is, even if it stays (do_setlink).
+    message.attributes.push(LinkAttribute::Group(link.group));
+    let operation = || format!("let ifindex {ifindex} take {segments} segments in one packet");
     socket.change(operation, RouteNetlinkMessage::SetLink(message), 0)
 }

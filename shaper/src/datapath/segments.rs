@@ -1,0 +1,63 @@
+//! Has a container send single packets while some of them are to be lost.
+//!
+//! TCP gives a device up to 64 KB at once, 44 packets that are parted behind the classifier only (GSO): it could lose
+//! all or none of them. So a device from which packets are lost takes one segment at a time, which TCP heeds when it
+//! makes its packets. It heeds the device of its own route: what others send to a container does not depend on the
+//! host's end, which would merely part it behind the classifier. So that end is left as it is.
+
+use super::{
+    instance::Instance,
+    survey::{Device, End},
+};
+use crate::network::{NetlinkError, Socket, link_at, set_gso_max_segs};
+
+/// What a device that holds senders to single packets takes.
+const SINGLE: u32 = 1;
+/// What a device takes unless told otherwise: `GSO_MAX_SEGS`.
+const DEFAULT: u32 = 65_535;
+
+/// Whether a device that took `original` segments at once takes single ones by our doing.
+pub(super) const fn are_held(device: &Device, original: u32) -> bool {
+    matches!(device.end, End::Container) && device.gso_max_segs == SINGLE && original != SINGLE
+}
+
+/// Whether a loss on a device needs it to take single segments, and it does not yet.
+pub(super) const fn are_to_be_held(device: &Device) -> bool {
+    matches!(device.end, End::Container) && device.gso_max_segs != SINGLE
+}
+
+/// What a device took at once that was held to single segments by an instance that cannot be read.
+pub(super) const fn guess(device: &Device) -> u32 {
+    match (device.end, device.gso_max_segs) {
+        (End::Container, SINGLE) => DEFAULT,
+        (_, segments) => segments,
+    }
+}
+
+/// Has an instance's device take single segments.
+pub(super) fn hold(socket: &Socket, instance: &Instance) -> Result<(), NetlinkError> {
+    let device = instance.device();
+    if device.end == End::Host {
+        return Ok(());
+    }
+    instance.note_held(true);
+    set(socket, device, |segments| (segments != SINGLE).then_some(SINGLE))
+}
+
+/// Has a device take as many segments as it did, unless somebody else has changed that.
+pub(super) fn release(socket: &Socket, device: &Device, original: u32) -> Result<(), NetlinkError> {
+    if device.end == End::Host {
+        return Ok(());
+    }
+    set(socket, device, |segments| (segments == SINGLE && original != SINGLE).then_some(original))
+}
+
+/// Changes what a device takes to what `change` makes of it; a device that has gone takes nothing.
+fn set(
+    socket: &Socket,
+    device: &Device,
+    change: impl FnOnce(u32) -> Option<u32>,
+) -> Result<(), NetlinkError> {
+    let Some(link) = link_at(socket, device.ifindex)? else { return Ok(()) };
+    change(link.gso_max_segs).map_or(Ok(()), |segments| set_gso_max_segs(socket, &link, segments))
+}
