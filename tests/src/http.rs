@@ -1,4 +1,4 @@
-//! One HTTP request on a Unix socket, with a deadline for the whole of it.
+//! HTTP on a Unix socket: one request with a deadline for the whole of it, or many on one connection.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -41,6 +41,39 @@ pub fn exchange(socket: &Path, request: &[u8], timeout: Duration, limit: usize) 
         ensure!(!ended, "the connection ended within the answer");
         // Heads are small: what is received is the body.
         ensure!(received.len() <= limit + 64 * 1024, "the answer is larger than {limit} bytes");
+    }
+}
+
+/// A connection on which one request follows another, as a client keeps it that asks often.
+#[derive(Debug)]
+pub struct Connection(UnixStream);
+
+impl Connection {
+    /// Connects to whoever listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody does.
+    pub fn to(socket: &Path) -> Result<Self> {
+        UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display())).map(Self)
+    }
+
+    /// Sends a request and reads its answer, within `timeout` each.
+    ///
+    /// # Errors
+    ///
+    /// When the other end has gone or is too late, and when it does not speak HTTP.
+    pub fn ask(&mut self, request: &[u8], timeout: Duration) -> Result<Answer> {
+        let deadline = Instant::now() + timeout;
+        self.0.set_write_timeout(Some(timeout))?;
+        self.0.write_all(request).context("send the request")?;
+        let mut received = Vec::new();
+        loop {
+            ensure!(receive(&mut self.0, &mut received, deadline)?, "the connection ended within the answer");
+            if let Some(answer) = parse(&received, false)? {
+                return Ok(answer);
+            }
+        }
     }
 }
 
