@@ -118,7 +118,7 @@ struct Daemon {
     datapath: Arc<Datapath>,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
-    /// Rung when something may have to be taken away.
+    /// Rung when something has to be taken away that still waits.
     changed: Notify,
 }
 
@@ -172,19 +172,22 @@ impl Daemon {
     async fn refresh(&self, netns: NetnsId) {
         let owner = lock(&self.registry).sharing(netns).next().cloned();
         let cleared = match owner.and_then(|container| container.netns) {
-            Some(netns) => {
-                self.blocking(move |datapath| {
-                    datapath.refresh(&netns);
-                    Ok(())
-                })
-                .await
-            }
+            Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
             None => self.blocking(move |datapath| datapath.clear(netns)).await,
         };
-        if let Err(error) = cleared {
-            tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
+        match cleared {
+            Ok(draining) => self.look_after(draining),
+            Err(error) => {
+                tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
+            }
         }
-        self.changed.notify_one();
+    }
+
+    /// Has what is draining looked at soon, and not only when the next second is over.
+    fn look_after(&self, draining: bool) {
+        if draining {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes away what is over, for ever.
@@ -272,12 +275,17 @@ impl Shaper for Daemon {
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 
+    async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
+        let containers: Vec<_> = lock(&self.registry).sharing(netns).cloned().collect();
+        containers.into_iter().map(|container| self.view(container)).collect()
+    }
+
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         let container = self.resolve(name)?;
         let netns = netns_of(&container)?;
         let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
-        self.changed.notify_one();
-        set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        self.look_after(draining);
         tracing::info!(container = container.name, ?request, "set");
         Ok(self.view(container))
     }
@@ -286,8 +294,8 @@ impl Shaper for Daemon {
         let container = self.resolve(name)?;
         if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
             let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
-            self.changed.notify_one();
-            cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            self.look_after(draining);
         }
         tracing::info!(container = container.name, "cleared");
         Ok(self.view(container))

@@ -14,7 +14,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -61,9 +61,13 @@ impl Probe {
 async fn get_report<S: Shaper>(
     State(shaper): State<Arc<S>>,
     Query(probe): Query<Probe>,
-) -> Result<Json<Report>, (StatusCode, String)> {
+) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
-    Ok(Json(nodes::report(&shaper.list().await, &probe.probe_id, SystemTime::now())))
+    let report = nodes::report(&shaper.list().await, &probe.probe_id, SystemTime::now());
+    // `Json` would write to a buffer that is slow to take so many small pieces.
+    let body = serde_json::to_vec(&report)
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}")))?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// What became of a control; Scope shows the error beside the buttons, and the report at once.
