@@ -6,18 +6,20 @@
 
 mod controls;
 mod nodes;
+mod pieces;
 mod report;
 
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use self::{controls::ControlRequest, report::Report};
@@ -63,10 +65,9 @@ async fn get_report<S: Shaper>(
     Query(probe): Query<Probe>,
 ) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
-    let report = nodes::report(&shaper.list().await, &probe.probe_id, SystemTime::now());
-    // `Json` would write to a buffer that is slow to take so many small pieces.
-    let body = serde_json::to_vec(&report)
+    let pieces = pieces::pieces(shaper.list().await, probe.probe_id, SystemTime::now())
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}")))?;
+    let body = Body::from_stream(stream::iter(pieces));
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 

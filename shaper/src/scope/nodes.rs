@@ -38,12 +38,9 @@ const NOT_SET: &str = "-";
 pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -> Report {
     let now = Timestamp::from(now);
     let mut dates = Dates::default();
-    let node = |view: &ContainerView| {
-        (format!("{}{NODE_SUFFIX}", view.container.id), node(view, probe_id, now, &mut dates))
-    };
     Report {
         container: Topology {
-            nodes: views.iter().map(node).collect(),
+            nodes: views.iter().map(|view| node(view, probe_id, now, &mut dates)).collect(),
             controls: controls(),
             metadata_templates: metadata_templates(),
             metric_templates: metric_templates(),
@@ -61,7 +58,7 @@ pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -
 
 /// The times at which rates were taken: of all containers at once, so that they are the same few.
 #[derive(Default)]
-struct Dates(BTreeMap<u64, Timestamp>);
+pub(super) struct Dates(BTreeMap<u64, Timestamp>);
 
 impl Dates {
     fn of(&mut self, sample: &Sample) -> Timestamp {
@@ -70,13 +67,20 @@ impl Dates {
     }
 }
 
-fn node(view: &ContainerView, probe_id: &str, now: Timestamp, dates: &mut Dates) -> Node {
+/// A container's node, and its id.
+pub(super) fn node(
+    view: &ContainerView,
+    probe_id: &str,
+    now: Timestamp,
+    dates: &mut Dates,
+) -> (String, Node) {
     let latest = rows(view).into_iter().chain(identity(view, probe_id));
-    Node {
+    let node = Node {
         latest_controls: latest_controls(view, now),
         latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
         metrics: metrics(view, dates),
-    }
+    };
+    (format!("{}{NODE_SUFFIX}", view.container.id), node)
 }
 
 /// Our buttons, and Docker's: Scope keeps the newest list of a node's buttons only, so that Docker's would vanish from

@@ -2,19 +2,16 @@
 
 use std::{
     fs,
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd, AsRawFd as _},
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{
-    maps::MapData,
-    programs::{ProgramFd, SchedClassifier},
-};
+use aya::{maps::MapData, programs::SchedClassifier};
 use shaper_tests::{
-    daemon::{Daemon, eventually},
+    daemon::Daemon,
     http::{Answer, Connection},
     netns::Netns,
     world::World,
@@ -30,7 +27,6 @@ const ROUNDS: usize = 200;
 const REPORTS: usize = 100;
 /// What the daemon keeps of the past, in seconds, and shows in each report.
 const HISTORY: usize = 60;
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A crowd, a daemon and a client of its socket.
 struct Bench {
@@ -59,7 +55,7 @@ impl Bench {
         let request =
             format!("{method} {target} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {length}\r\n\r\n{body}");
         let begin = Instant::now();
-        let answer = self.client.ask(request.as_bytes(), TIMEOUT)?;
+        let answer = self.client.ask(request.as_bytes())?;
         let took_ms = begin.elapsed().as_secs_f64() * 1e3;
         let text = || String::from_utf8_lossy(&answer.body).into_owned();
         ensure!(answer.status == 200, "{method} {target}: {}: {}", answer.status, text());
@@ -214,7 +210,8 @@ fn memory(bench: &Bench, idle_mb: f64) -> Result<Table> {
     let mut table = Table::new(
         "Memory",
         "The daemon's is resident memory, after all of the above. The kernel's, for one interface and direction, is \
-         what it charges for the program and its maps (memlock in fdinfo), and the size of the type information.",
+         what it charges for the program and its maps (memlock in fdinfo), and the size of the type information \
+         (bpftool).",
         &["what", "size"],
     );
     let shaped = bench.shaped;
@@ -235,21 +232,29 @@ fn memory(bench: &Bench, idle_mb: f64) -> Result<Table> {
 
 /// What one instance holds in the kernel, in bytes.
 fn kernel_memory(pins: &Path) -> Result<Vec<(String, f64)>> {
-    let charged = |fd: i32| field(&format!("/proc/self/fdinfo/{fd}"), "memlock:");
     let program = SchedClassifier::from_pin(pins.join("program"))?;
-    let fd: &ProgramFd = program.fd()?;
-    let info = program.info()?;
-    let mut sizes = vec![("program".to_owned(), charged(std::os::fd::AsFd::as_fd(fd).as_raw_fd())?)];
+    let mut sizes = vec![("program".to_owned(), charged(program.fd()?)?)];
     for entry in fs::read_dir(pins)? {
         let name = entry?.file_name();
         if name != "program" {
             let map = MapData::from_pin(pins.join(&name))?;
-            let size = charged(std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd())?;
-            sizes.push((format!("map {}", name.to_string_lossy()), size));
+            sizes.push((format!("map {}", name.to_string_lossy()), charged(map.fd())?));
         }
     }
-    let _ = info;
+    let types = program.info()?.btf_id().context("the program has type information")?;
+    // `12: name <anon>  size 8898B  prog_ids 40  map_ids 1,2,3`
+    let shown = Command::new("bpftool").args(["btf", "show", "id", &types.to_string()]).output();
+    let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let size = shown.split_once(" size ").and_then(|(_, rest)| rest.split_once('B'));
+    if let Some(size) = size.and_then(|(size, _)| size.parse().ok()) {
+        sizes.push(("type information".to_owned(), size));
+    }
     Ok(sizes)
+}
+
+/// What the kernel charges for a program or a map, in bytes.
+fn charged(object: &impl AsFd) -> Result<f64> {
+    field(&format!("/proc/self/fdinfo/{}", object.as_fd().as_raw_fd()), "memlock:")
 }
 
 /// A number that a file of `/proc` gives beside a word.
