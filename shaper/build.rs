@@ -19,7 +19,8 @@ fn main() -> Result<()> {
         Toolchain::Custom("shaper-bpf"),
     )
     .context("compile the BPF program: run `cargo xtask setup bpf` to install what it needs")?;
-    let object = Path::new(&std::env::var_os("OUT_DIR").context("cargo says where to build")?).join("shaper-ebpf");
+    let object =
+        Path::new(&std::env::var_os("OUT_DIR").context("cargo says where to build")?).join("shaper-ebpf");
     strip(&object).with_context(|| format!("take the debugging information out of {}", object.display()))
 }
 

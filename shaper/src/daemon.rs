@@ -14,6 +14,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
     task::{JoinSet, spawn_blocking},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
 
 /// How often counters are read for the rates, and what is over is looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How often it is looked for while packets still leave a cleared shaping.
+/// How often it is looked for where packets still leave a cleared shaping.
 const DRAINING_TICK: Duration = Duration::from_millis(20);
 /// Updates from runtimes that may wait.
 const UPDATES: usize = 64;
@@ -197,9 +198,17 @@ impl Daemon {
             if let Some(ring) = self.datapath.take_log_ring() {
                 logs.spawn(forward_log(ring));
             }
-            let draining = self.blocking(|datapath| datapath.settle(None)).await;
-            let pause = if draining { DRAINING_TICK } else { TICK };
-            let _ = tokio::time::timeout(pause, self.changed.notified()).await;
+            let mut draining = self.blocking(|datapath| datapath.settle(&datapath.shaped())).await;
+            let end = Instant::now() + TICK;
+            // Until the next look at all, only at what is draining.
+            loop {
+                let pause = if draining.is_empty() { TICK } else { DRAINING_TICK };
+                let until = end.min(Instant::now() + pause);
+                if timeout_at(until, self.changed.notified()).await.is_ok() || Instant::now() >= end {
+                    break;
+                }
+                draining = self.blocking(move |datapath| datapath.settle(&draining)).await;
+            }
         }
     }
 
@@ -235,8 +244,8 @@ impl Daemon {
 }
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
-    datapath.sample_queues();
     let shaped = datapath.shaped();
+    datapath.sample_queues(&shaped);
     shaped.into_iter().map(|netns| (netns, Totals::of(&datapath.view(netns)))).collect()
 }
 
@@ -306,7 +315,7 @@ impl Shaper for Daemon {
         let details = match container.netns.as_ref().map(|netns| netns.id) {
             Some(netns) => {
                 self.blocking(move |datapath| {
-                    datapath.sample_queues();
+                    datapath.sample_queues(&[netns]);
                     datapath.inspect(netns)
                 })
                 .await

@@ -75,7 +75,9 @@ impl Connection {
             }
             if let Some((name, value)) = line.split_once(':') {
                 match name.to_ascii_lowercase().as_str() {
-                    "content-length" => length = value.trim().parse().context("the answer's Content-Length")?,
+                    "content-length" => {
+                        length = value.trim().parse().context("the answer's Content-Length")?
+                    }
                     "transfer-encoding" => chunked = value.trim().eq_ignore_ascii_case("chunked"),
                     _ => {}
                 }

@@ -138,7 +138,9 @@ impl World {
         let crowd: Vec<_> = (0..count).map(create).collect::<Result<_>>()?;
         let add = |(number, netns): (usize, &Netns)| {
             let path = netns.path().display();
-            format!("link add crowd{number} type veth peer name eth0 netns {path}\nlink set crowd{number} up\n")
+            format!(
+                "link add crowd{number} type veth peer name eth0 netns {path}\nlink set crowd{number} up\n"
+            )
         };
         let batch = self.directory.0.join("links");
         fs::write(&batch, crowd.iter().enumerate().map(add).collect::<String>())

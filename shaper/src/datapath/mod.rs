@@ -132,7 +132,7 @@ impl Datapath {
         }
         self.instances_mut().extend(created.into_iter().map(|instance| (instance.key(), instance)));
         drop(changing);
-        Ok(self.settle(Some(netns.id)))
+        Ok(!self.settle(&[netns.id]).is_empty())
     }
 
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
@@ -244,38 +244,40 @@ impl Datapath {
             self.of(netns).into_iter().map(|instance| (instance, Policy::default())).collect();
         write(&changes)?;
         drop(changing);
-        Ok(self.settle(Some(netns)))
+        Ok(!self.settle(&[netns]).is_empty())
     }
 
-    /// Takes away what is over: policies that ended, when the last delayed packet has left, and namespaces that went.
+    /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
+    /// shaping of a namespace that went.
     ///
-    /// Says whether something still waits to be taken away.
-    pub(crate) fn settle(&self, only: Option<NetnsId>) -> bool {
-        let mut unsettled = false;
-        let instances = only.map_or_else(|| self.all(), |netns| self.of(netns));
-        for key in instances.into_iter().map(|instance| instance.key()) {
+    /// Says in which of them something still waits to be taken away.
+    pub(crate) fn settle(&self, among: &[NetnsId]) -> Vec<NetnsId> {
+        let mut unsettled = Vec::new();
+        let instances = among.iter().flat_map(|netns| self.of(*netns));
+        for key in instances.map(|instance| instance.key()) {
             // For each anew, so that a request waits for one of them at most.
             let _changing = lock(&self.changing);
             let Some(instance) = self.instance(&key) else { continue };
             match attachment::settle(&instance) {
                 Ok(attachment::Settled::Kept) => {}
-                Ok(attachment::Settled::Draining) => unsettled = true,
+                Ok(attachment::Settled::Draining) => unsettled.push(key.netns),
                 Ok(attachment::Settled::Removed) => {
                     instance.unpin();
                     self.instances_mut().remove(&instance.key());
                 }
                 Err(error) => {
                     tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
-                    unsettled = true;
+                    unsettled.push(key.netns);
                 }
             }
         }
+        unsettled.dedup();
         unsettled
     }
 
-    /// Reads the queues' own counters, for [`Self::view`] to show.
-    pub(crate) fn sample_queues(&self) {
-        for instance in self.all() {
+    /// Reads the queues' own counters in these namespaces, for [`Self::view`] to show.
+    pub(crate) fn sample_queues(&self, among: &[NetnsId]) {
+        for instance in among.iter().flat_map(|netns| self.of(*netns)) {
             // Or a reading from before a queue came or went would be noted after it.
             let _changing = lock(&self.changing);
             attachment::sample_queue(&instance);

@@ -54,3 +54,28 @@ fn piece(
     }
     Ok((!piece.is_empty()).then_some(piece))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shaping::{
+        ContainerState, RuntimeName,
+        fake::{container, shaped_web},
+    };
+
+    #[test]
+    fn the_pieces_of_a_report_are_the_report() {
+        let crowd = (1000..1200).map(|number| {
+            let id = format!("id{number}");
+            let view = container(&id, &id, RuntimeName::Netns, ContainerState::Running);
+            ContainerView { interfaces: shaped_web().interfaces, samples: shaped_web().samples, ..view }
+        });
+        for views in [vec![], vec![shaped_web()], crowd.rev().collect()] {
+            let whole = serde_json::to_vec(&report(&views, "1f9e", SystemTime::UNIX_EPOCH)).expect("JSON");
+            let pieces = pieces(views, "1f9e".to_owned(), SystemTime::UNIX_EPOCH).expect("a report");
+            let pieces: Vec<_> = pieces.collect::<Result<_, _>>().expect("JSON");
+            assert!(pieces.iter().all(|piece| piece.len() < 2 * PIECE));
+            assert!(pieces.concat() == whole, "{}", String::from_utf8_lossy(&pieces.concat()));
+        }
+    }
+}

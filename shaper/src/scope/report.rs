@@ -120,11 +120,15 @@ pub(super) struct Plugin {
 /// A time as RFC 3339 has it, to the millisecond. Reports have the same few times in many places, so it is written out
 /// once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timestamp([u8; "2006-01-02T15:04:05.000Z".len()]);
+pub(super) struct Timestamp([u8; Self::LENGTH]);
+
+impl Timestamp {
+    const LENGTH: usize = "2006-01-02T15:04:05.000Z".len();
+}
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        let mut text = Self([b' '; _]);
+        let mut text = Self([b' '; Self::LENGTH]);
         // It fits until the year 10000.
         let _ = write!(&mut text.0[..], "{}", humantime::format_rfc3339_millis(time));
         text

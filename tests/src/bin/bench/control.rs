@@ -262,5 +262,8 @@ fn field(path: &str, name: &str) -> Result<f64> {
     let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());
-    number.with_context(|| format!("{path} has no {name}"))?.parse().with_context(|| format!("{name} in {path}"))
+    number
+        .with_context(|| format!("{path} has no {name}"))?
+        .parse()
+        .with_context(|| format!("{name} in {path}"))
 }
