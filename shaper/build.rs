@@ -1,7 +1,10 @@
 //! Compiles the BPF program into the build directory, with the toolchain that `cargo xtask setup` made ready.
 
+use std::{fs, path::Path};
+
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
+use object::{build::elf, elf::SHT_STRTAB};
 
 fn main() -> Result<()> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../shaper-ebpf");
@@ -15,5 +18,27 @@ fn main() -> Result<()> {
         [Package { name: "shaper-ebpf", root_dir: root, ..Package::default() }],
         Toolchain::Custom("shaper-bpf"),
     )
-    .context("compile the BPF program: run `cargo xtask setup bpf` to install what it needs")
+    .context("compile the BPF program: run `cargo xtask setup bpf` to install what it needs")?;
+    let object =
+        Path::new(&std::env::var_os("OUT_DIR").context("cargo says where to build")?).join("shaper-ebpf");
+    strip(&object).with_context(|| format!("take the debugging information out of {}", object.display()))
+}
+
+/// Takes out what only debuggers read, nine tenths of the object: it is parsed for each interface that is shaped. BTF,
+/// which the kernel and its tools read, stays.
+fn strip(path: &Path) -> Result<()> {
+    let whole = fs::read(path)?;
+    let mut builder = elf::Builder::read(&*whole)?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphans();
+    // LLVM has the names of sections and symbols in one table, the builder in two.
+    let names = builder.sections.add();
+    (names.name, names.sh_type, names.sh_addralign) = (b".shstrtab"[..].into(), SHT_STRTAB, 1);
+    names.data = elf::SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(fs::write(path, stripped)?)
 }

@@ -14,6 +14,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
     task::{JoinSet, spawn_blocking},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
 
 /// How often counters are read for the rates, and what is over is looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How often it is looked for while packets still leave a cleared shaping.
+/// How often it is looked for where packets still leave a cleared shaping.
 const DRAINING_TICK: Duration = Duration::from_millis(20);
 /// Updates from runtimes that may wait.
 const UPDATES: usize = 64;
@@ -118,7 +119,7 @@ struct Daemon {
     datapath: Arc<Datapath>,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
-    /// Rung when something may have to be taken away.
+    /// Rung when something has to be taken away that still waits.
     changed: Notify,
 }
 
@@ -172,19 +173,22 @@ impl Daemon {
     async fn refresh(&self, netns: NetnsId) {
         let owner = lock(&self.registry).sharing(netns).next().cloned();
         let cleared = match owner.and_then(|container| container.netns) {
-            Some(netns) => {
-                self.blocking(move |datapath| {
-                    datapath.refresh(&netns);
-                    Ok(())
-                })
-                .await
-            }
+            Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
             None => self.blocking(move |datapath| datapath.clear(netns)).await,
         };
-        if let Err(error) = cleared {
-            tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
+        match cleared {
+            Ok(draining) => self.look_after(draining),
+            Err(error) => {
+                tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
+            }
         }
-        self.changed.notify_one();
+    }
+
+    /// Has what is draining looked at soon, and not only when the next second is over.
+    fn look_after(&self, draining: bool) {
+        if draining {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes away what is over, for ever.
@@ -194,9 +198,17 @@ impl Daemon {
             if let Some(ring) = self.datapath.take_log_ring() {
                 logs.spawn(forward_log(ring));
             }
-            let draining = self.blocking(|datapath| datapath.settle(None)).await;
-            let pause = if draining { DRAINING_TICK } else { TICK };
-            let _ = tokio::time::timeout(pause, self.changed.notified()).await;
+            let mut draining = self.blocking(|datapath| datapath.settle(&datapath.shaped())).await;
+            let end = Instant::now() + TICK;
+            // Until the next look at all, only at what is draining.
+            loop {
+                let pause = if draining.is_empty() { TICK } else { DRAINING_TICK };
+                let until = end.min(Instant::now() + pause);
+                if timeout_at(until, self.changed.notified()).await.is_ok() || Instant::now() >= end {
+                    break;
+                }
+                draining = self.blocking(move |datapath| datapath.settle(&draining)).await;
+            }
         }
     }
 
@@ -232,8 +244,8 @@ impl Daemon {
 }
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
-    datapath.sample_queues();
     let shaped = datapath.shaped();
+    datapath.sample_queues(&shaped);
     shaped.into_iter().map(|netns| (netns, Totals::of(&datapath.view(netns)))).collect()
 }
 
@@ -272,12 +284,17 @@ impl Shaper for Daemon {
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 
+    async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
+        let containers: Vec<_> = lock(&self.registry).sharing(netns).cloned().collect();
+        containers.into_iter().map(|container| self.view(container)).collect()
+    }
+
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         let container = self.resolve(name)?;
         let netns = netns_of(&container)?;
         let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
-        self.changed.notify_one();
-        set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        self.look_after(draining);
         tracing::info!(container = container.name, ?request, "set");
         Ok(self.view(container))
     }
@@ -286,8 +303,8 @@ impl Shaper for Daemon {
         let container = self.resolve(name)?;
         if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
             let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
-            self.changed.notify_one();
-            cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            self.look_after(draining);
         }
         tracing::info!(container = container.name, "cleared");
         Ok(self.view(container))
@@ -298,7 +315,7 @@ impl Shaper for Daemon {
         let details = match container.netns.as_ref().map(|netns| netns.id) {
             Some(netns) => {
                 self.blocking(move |datapath| {
-                    datapath.sample_queues();
+                    datapath.sample_queues(&[netns]);
                     datapath.inspect(netns)
                 })
                 .await

@@ -1,7 +1,7 @@
-//! One HTTP request on a Unix socket, with a deadline for the whole of it.
+//! HTTP on a Unix socket: one request with a deadline for the whole of it, or many on one connection.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
     time::{Duration, Instant},
@@ -41,6 +41,77 @@ pub fn exchange(socket: &Path, request: &[u8], timeout: Duration, limit: usize) 
         ensure!(!ended, "the connection ended within the answer");
         // Heads are small: what is received is the body.
         ensure!(received.len() <= limit + 64 * 1024, "the answer is larger than {limit} bytes");
+    }
+}
+
+/// A connection on which one request follows another, as a client keeps it that asks often.
+#[derive(Debug)]
+pub struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    /// Connects to whoever listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody does.
+    pub fn to(socket: &Path) -> Result<Self> {
+        let stream =
+            UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+        Ok(Self(BufReader::with_capacity(64 * 1024, stream)))
+    }
+
+    /// Sends a request and reads its answer, as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// When the other end has gone, and when it does not speak HTTP.
+    pub fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+        self.0.get_mut().write_all(request).context("send the request")?;
+        let (mut status, mut length, mut chunked) = (None, 0, false);
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':') {
+                match name.to_ascii_lowercase().as_str() {
+                    "content-length" => {
+                        length = value.trim().parse().context("the answer's Content-Length")?
+                    }
+                    "transfer-encoding" => chunked = value.trim().eq_ignore_ascii_case("chunked"),
+                    _ => {}
+                }
+            } else {
+                status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+            }
+        }
+        let status = status.context("the answer is no HTTP")?;
+        let mut body = Vec::new();
+        if !chunked {
+            self.read(length, &mut body)?;
+            return Ok(Answer { status, body });
+        }
+        loop {
+            let length = usize::from_str_radix(&self.line()?, 16).context("a chunk's length")?;
+            self.read(length, &mut body)?;
+            ensure!(self.line()?.is_empty(), "a chunk is longer than it says");
+            if length == 0 {
+                return Ok(Answer { status, body });
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).context("read the answer")?;
+        ensure!(line.ends_with('\n'), "the connection ended within the answer");
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn read(&mut self, length: usize, body: &mut Vec<u8>) -> Result<()> {
+        let begin = body.len();
+        body.resize(begin + length, 0);
+        self.0.read_exact(&mut body[begin..]).context("read the answer")
     }
 }
 

@@ -128,6 +128,30 @@ impl World {
         Ok(container)
     }
 
+    /// Adds many containers, `c0` and so on, quickly: with an `eth0` each that is up, but has no address.
+    ///
+    /// # Errors
+    ///
+    /// When a command fails.
+    pub fn crowd(&self, count: usize) -> Result<Vec<Netns>> {
+        let create = |number| Netns::create(self.netns_dir().join(format!("c{number}")));
+        let crowd: Vec<_> = (0..count).map(create).collect::<Result<_>>()?;
+        let add = |(number, netns): (usize, &Netns)| {
+            let path = netns.path().display();
+            format!(
+                "link add crowd{number} type veth peer name eth0 netns {path}\nlink set crowd{number} up\n"
+            )
+        };
+        let batch = self.directory.0.join("links");
+        fs::write(&batch, crowd.iter().enumerate().map(add).collect::<String>())
+            .with_context(|| format!("write {}", batch.display()))?;
+        self.host.run(&format!("ip -batch {}", batch.display()))?;
+        for netns in &crowd {
+            netns.run("ip link set eth0 up")?;
+        }
+        Ok(crowd)
+    }
+
     /// Adds a veth between the host and a container.
     ///
     /// # Errors

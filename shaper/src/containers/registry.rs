@@ -44,9 +44,14 @@ impl Registry {
 
     /// All containers, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Container> {
-        let mut all: Vec<_> = self.containers.values().collect();
-        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        all.into_iter()
+        self.those(|_| true).into_iter()
+    }
+
+    /// The containers that `are`, by name.
+    fn those(&self, are: impl Fn(&Container) -> bool) -> Vec<&Container> {
+        let mut found: Vec<_> = self.containers.values().filter(|container| are(container)).collect();
+        found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        found
     }
 
     /// Finds the container with the id `name`, else with the name `name`, else the only one whose id begins so.
@@ -61,7 +66,7 @@ impl Registry {
         }
         let matches: [&dyn Fn(&Container) -> bool; 3] =
             [&|c| c.id.as_str() == name, &|c| c.name == name, &|c| c.id.as_str().starts_with(name)];
-        let found = matches.iter().map(|is| self.iter().filter(|c| is(c)).collect::<Vec<_>>());
+        let found = matches.iter().map(|is| self.those(is));
         match found.into_iter().find(|found| !found.is_empty()).as_deref() {
             None | Some([]) => Err(not_found()),
             Some([one]) => Ok(one),
@@ -74,7 +79,7 @@ impl Registry {
 
     /// The containers that have this network namespace, by name.
     pub(crate) fn sharing(&self, netns: NetnsId) -> impl Iterator<Item = &Container> {
-        self.iter().filter(move |c| netns_of(c) == Some(netns))
+        self.those(|c| netns_of(c) == Some(netns)).into_iter()
     }
 
     fn insert(&mut self, container: Container, affected: &mut Affected) {

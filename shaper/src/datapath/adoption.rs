@@ -56,7 +56,7 @@ fn adopt_one(
     let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
     let Some(target) = survey::target_at(netns, host, key)? else { return Ok(None) };
     let adopted = Instance::open(&target, directory.to_owned()).and_then(|instance| {
-        let holds = attachment::holds(&instance)?;
+        let holds = attachment::resume(&instance)?;
         Ok((instance, holds))
     });
     match adopted {

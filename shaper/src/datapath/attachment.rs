@@ -22,9 +22,9 @@ use super::{
 use crate::{
     network::{
         Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, delete_clsact,
-        delete_filter, delete_root, egress_filters, has_filters, link_at, qdiscs, set_tx_queue_len,
+        delete_filter, delete_root, egress_filters, has_filters, hook, link_at, root, set_tx_queue_len,
     },
-    shaping::{InterfaceInspection, Policy, QueueCounts, ShapingError},
+    shaping::{InterfaceInspection, NetnsRef, Policy, QueueCounts, ShapingError},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
@@ -47,30 +47,19 @@ pub(super) enum Settled {
 
 /// What sits on a device.
 struct Present {
-    qdiscs: Vec<Qdisc>,
+    root: Option<Qdisc>,
+    hook: Option<Qdisc>,
     filters: Vec<Filter>,
 }
 
 impl Present {
     fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
-        let mut qdiscs = qdiscs(socket)?;
-        qdiscs.retain(|qdisc| qdisc.ifindex == device.ifindex);
-        Ok(Self { qdiscs, filters: egress_filters(socket, device.ifindex)? })
-    }
-
-    fn clsact(&self) -> Option<&Qdisc> {
-        self.qdiscs.iter().find(|qdisc| qdisc.is_clsact())
-    }
-
-    fn our_queue(&self) -> Option<QueueCounts> {
-        self.qdiscs
-            .iter()
-            .find(|qdisc| qdisc.is_our_fq())
-            .map(|qdisc| QueueCounts { waiting: qdisc.waiting.into(), dropped: qdisc.dropped.into() })
-    }
-
-    fn root(&self) -> Option<&Qdisc> {
-        self.qdiscs.iter().find(|qdisc| qdisc.is_root())
+        let ifindex = device.ifindex;
+        Ok(Self {
+            root: root(socket, ifindex)?,
+            hook: hook(socket, ifindex)?,
+            filters: egress_filters(socket, ifindex)?,
+        })
     }
 
     fn runs(&self, program_id: u32) -> Option<&Filter> {
@@ -80,7 +69,7 @@ impl Present {
     /// Whether the device lets a classifier of ours run before all others.
     fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
         let name = &device.name;
-        if let Some(other) = self.clsact().filter(|qdisc| qdisc.kind != "clsact") {
+        if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
             return Err(ShapingError::Refused(format!(
                 "{name} has a qdisc {} where the clsact hook would be: remove it (`tc qdisc del dev {name} {}`)",
                 other.kind, other.kind
@@ -99,7 +88,7 @@ impl Present {
 
     /// Whether the device's root may be our `fq`: only the kernel's defaults have no handle.
     fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
-        let foreign = self.root().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
+        let foreign = self.root.as_ref().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
         foreign.map_or(Ok(()), |root| {
             Err(ShapingError::Refused(format!(
                 "{0} already has a root qdisc, {1} {2:x}:, and a delay would replace it. Remove it (`tc qdisc del dev \
@@ -128,7 +117,7 @@ pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy)
             if policy.latency.is_some() {
                 present.admits_queue(&device)?;
             }
-            let clsact = present.clsact().is_some();
+            let clsact = present.hook.is_some();
             let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
             instance.write_original(Original {
                 tx_queue_len: link.tx_queue_len,
@@ -215,18 +204,39 @@ fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
     })
 }
 
-/// Whether an instance's classifier still is on its device.
+/// Whether an instance's classifier still is on its device, in the socket's namespace; notes what its queue says.
+///
+/// # Errors
+///
+/// When the device cannot be looked at; that it has gone is no error.
+pub(super) fn holds(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
+    let device = instance.device();
+    if instance.queue().is_some() {
+        instance.note_queue(our_queue(socket, device)?);
+    }
+    let filters = egress_filters(socket, device.ifindex)?;
+    Ok(filters.iter().any(|filter| filter.program_id == Some(instance.program_id())))
+}
+
+/// Takes over what an earlier daemon attached; says whether the classifier still is on its device.
 ///
 /// # Errors
 ///
 /// When the device cannot be looked at.
-pub(super) fn holds(instance: &Instance) -> Result<bool, ShapingError> {
-    let device = instance.device();
-    let read = || Present::read(&Socket::open()?, device);
+pub(super) fn resume(instance: &Instance) -> Result<bool, ShapingError> {
+    let look = || {
+        let socket = Socket::open()?;
+        instance.note_queue(our_queue(&socket, instance.device())?);
+        holds(&socket, instance)
+    };
     let Some(netns) = on_device(instance)? else { return Ok(false) };
-    let present = netns.enter(read).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
-    instance.note_queue(present.our_queue());
-    Ok(present.runs(instance.program_id()).is_some())
+    netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))
+}
+
+/// What our queue on a device says, if there is one.
+fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
+    let queue = root(socket, device.ifindex)?.filter(Qdisc::is_our_fq);
+    Ok(queue.map(|queue| QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }))
 }
 
 /// Gives an instance that has held no queue so far the one that a delay needs.
@@ -271,13 +281,14 @@ pub(super) fn ready_segments(instance: &Instance, device: &Device) -> Result<(),
 ///
 /// When the device cannot be looked at; to be tried again.
 pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
-    let Some(netns) = on_device(instance)? else { return Ok(Settled::Removed) };
+    let Some(netns) = locate(instance) else { return Ok(Settled::Removed) };
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
     let (delays, loses) = (in_force && policy.latency.is_some(), in_force && policy.loss.is_some());
     if in_force && (delays || instance.queue().is_none()) && (loses || !instance.is_held()) {
         return Ok(Settled::Kept);
     }
+    let Some(netns) = open(instance, &netns)? else { return Ok(Settled::Removed) };
     let device = instance.device();
     let settle = || {
         let socket = Socket::open()?;
@@ -288,7 +299,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
         if delays {
             return Ok(Settled::Kept);
         }
-        let queue = Present::read(&socket, device)?.our_queue();
+        let queue = our_queue(&socket, device)?;
         instance.note_queue(queue);
         if queue.is_some_and(|queue| queue.waiting > 0) {
             return Ok(Settled::Draining);
@@ -333,7 +344,7 @@ pub(super) fn take_off(
         delete_filter(socket, device.ifindex, filter)?;
     }
     let was_there = original.clsact != 0;
-    if present.clsact().is_some() && !was_there && !has_filters(socket, device.ifindex)? {
+    if present.hook.is_some() && !was_there && !has_filters(socket, device.ifindex)? {
         delete_clsact(socket, device.ifindex)?;
         restore_length(socket, device, original)?;
     }
@@ -341,7 +352,7 @@ pub(super) fn take_off(
 }
 
 fn take_queue(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
-    if Present::read(socket, device)?.our_queue().is_none() {
+    if our_queue(socket, device)?.is_none() {
         return Ok(());
     }
     delete_root(socket, device.ifindex)?;
@@ -361,11 +372,10 @@ pub(super) fn sample_queue(instance: &Instance) {
     if instance.queue().is_none() {
         return;
     }
-    let device = instance.device();
-    let read = || Present::read(&Socket::open()?, device);
+    let read = || our_queue(&Socket::open()?, instance.device());
     let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
     match netns.and_then(|netns| netns.enter(read).map_err(cannot_enter)) {
-        Ok(Ok(present)) => instance.note_queue(present.our_queue()),
+        Ok(Ok(queue)) => instance.note_queue(queue),
         failed => tracing::debug!(interface = %instance, failed = failed.is_err(), "cannot read the queue"),
     }
 }
@@ -373,14 +383,14 @@ pub(super) fn sample_queue(instance: &Instance) {
 /// Where an instance can be seen.
 pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
     let device = instance.device();
-    let read = || Present::read(&Socket::open()?, device);
+    let read = || root(&Socket::open()?, device.ifindex);
     let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
-    let present = netns.and_then(|netns| netns.enter(read).map_err(cannot_enter));
-    let root_qdisc = match present {
-        Ok(Ok(present)) => present.root().map_or_else(
+    let found = netns.and_then(|netns| netns.enter(read).map_err(cannot_enter));
+    let root_qdisc = match found {
+        Ok(Ok(root)) => root.map_or_else(
             || "none".to_owned(),
             |root| match root.handle.major {
-                0 => root.kind.clone(),
+                0 => root.kind,
                 major => format!("{} {major:x}:", root.kind),
             },
         ),
@@ -416,16 +426,25 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
 
 /// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
 fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
-    let mut netns = instance.netns();
-    if !Netns::is_at(&netns) {
-        let found = Netns::find(&[netns.id.inode]).into_iter().find(|found| found.id == netns.id);
-        let Some(found) = found else { return Ok(None) };
-        instance.moved_to(found.clone());
-        netns = found;
+    locate(instance).map_or(Ok(None), |netns| open(instance, &netns))
+}
+
+/// Where the container's namespace can be found by now; nowhere if it has gone.
+fn locate(instance: &Instance) -> Option<NetnsRef> {
+    let netns = instance.netns();
+    if Netns::is_at(&netns) {
+        return Some(netns);
     }
+    let found = Netns::find(&[netns.id.inode]).into_iter().find(|found| found.id == netns.id)?;
+    instance.moved_to(found.clone());
+    Some(found)
+}
+
+/// Opens the namespace that an instance's device is in: the container's, `netns`, or the host's.
+fn open(instance: &Instance, netns: &NetnsRef) -> Result<Option<Netns>, ShapingError> {
     let opened = match instance.device().end {
         End::Host => Netns::own(),
-        End::Container => Netns::open(&netns),
+        End::Container => Netns::open(netns),
     };
     match opened {
         Ok(netns) => Ok(Some(netns)),
@@ -438,7 +457,8 @@ fn gone() -> ShapingError {
     ShapingError::Failed("the network namespace has gone".to_owned())
 }
 
-fn explain(error: &NetlinkError) -> ShapingError {
+/// Says what the kernel's refusal means.
+pub(super) fn explain(error: &NetlinkError) -> ShapingError {
     ShapingError::Failed(match error.errno() {
         Some(EPERM) => {
             format!("{error}: no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")

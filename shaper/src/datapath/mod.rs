@@ -24,10 +24,10 @@ pub(crate) use program::LogRing;
 use self::{
     instance::{Instance, Key},
     program::Loader,
-    survey::Target,
+    survey::{End, Inside, Target},
 };
 use crate::{
-    network::Netns,
+    network::{NetlinkError, Netns, Socket},
     shaping::{
         Directions, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, Request,
         ShapingError,
@@ -105,14 +105,16 @@ impl Datapath {
 
     /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none.
     ///
+    /// Says whether something still waits to be taken away.
+    ///
     /// # Errors
     ///
     /// When one of them cannot be shaped so; nothing has changed then.
-    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
+    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<bool, ShapingError> {
         let changing = lock(&self.changing);
         self.ready()?;
-        let targets = survey::targets(netns, &self.host, request.directions)?;
-        self.weed(netns.id)?;
+        let inside = self.look_into(netns, request.directions)?;
+        let targets = survey::targets(netns, &inside, request.directions)?;
         let now_ns = monotonic_ns();
         let mut created = Vec::new();
         let mut changes = Vec::new();
@@ -131,28 +133,28 @@ impl Datapath {
         }
         self.instances_mut().extend(created.into_iter().map(|instance| (instance.key(), instance)));
         drop(changing);
-        self.settle(Some(netns.id));
-        Ok(())
+        Ok(!self.settle(&[netns.id]).is_empty())
     }
 
-    /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost.
-    pub(crate) fn refresh(&self, netns: &NetnsRef) {
-        {
-            let _changing = lock(&self.changing);
-            if let Err(error) = self.weed(netns.id) {
-                tracing::warn!(netns = %netns.path.display(), %error, "cannot look at what is shaped");
-            }
-        }
+    /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
+    /// something still waits to be taken away.
+    pub(crate) fn refresh(&self, netns: &NetnsRef) -> bool {
+        let mut draining = false;
         for directions in [Directions::Egress, Directions::Ingress] {
             let shaped = self
                 .of(netns.id)
                 .iter()
                 .any(|instance| directions.each().contains(&instance.key().direction));
             let request = Request { directions, ..Request::default() };
-            if let Some(Err(error)) = shaped.then(|| self.set(netns, &request)) {
-                tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
+            match shaped.then(|| self.set(netns, &request)) {
+                Some(Ok(waits)) => draining |= waits,
+                Some(Err(error)) => {
+                    tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
+                }
+                None => {}
             }
         }
+        draining
     }
 
     /// Readies an interface for its next policy, attaching to it if need be; says which policy that is.
@@ -194,16 +196,27 @@ impl Datapath {
         own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
     }
 
-    /// Forgets the instances of a namespace that are not attached any more: the interface has gone, somebody took the
-    /// classifier away, or the namespace is a new one with an old number.
-    fn weed(&self, netns: NetnsId) -> Result<(), ShapingError> {
-        for instance in self.of(netns) {
-            if !attachment::holds(&instance)? {
-                tracing::warn!(interface = %instance, "its classifier has gone");
-                self.forget(&instance);
-            }
+    /// Looks into a namespace, in one visit, and forgets its instances that are not attached any more: the interface has
+    /// gone, somebody took the classifier away, or the namespace is a new one with an old number.
+    fn look_into(&self, netns: &NetnsRef, directions: Directions) -> Result<Inside, ShapingError> {
+        let shaped = self.of(netns.id);
+        let (inner, outer): (Vec<_>, Vec<_>) =
+            shaped.into_iter().partition(|instance| instance.device().end == End::Container);
+        let look = || -> Result<_, NetlinkError> {
+            let socket = Socket::open()?;
+            Ok((Inside::read(&socket, &self.host, directions)?, lost(&socket, inner)?))
+        };
+        let looked = survey::open(netns, &self.host)?.enter(look).map_err(survey::cannot_enter)?;
+        let (inside, mut lost_ones) = looked.map_err(|error| attachment::explain(&error))?;
+        if !outer.is_empty() {
+            let looked = Socket::open().and_then(|socket| lost(&socket, outer));
+            lost_ones.extend(looked.map_err(|error| attachment::explain(&error))?);
         }
-        Ok(())
+        for instance in lost_ones {
+            tracing::warn!(interface = %instance, "its classifier has gone");
+            self.forget(&instance);
+        }
+        Ok(inside)
     }
 
     fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {
@@ -223,51 +236,52 @@ impl Datapath {
         }
     }
 
-    /// Ends all shaping of a network namespace.
+    /// Ends all shaping of a network namespace. Says whether something still waits to be taken away.
     ///
     /// # Errors
     ///
     /// When a policy cannot be written.
-    pub(crate) fn clear(&self, netns: NetnsId) -> Result<(), ShapingError> {
+    pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
         let changing = lock(&self.changing);
         self.ready()?;
         let changes: Vec<_> =
             self.of(netns).into_iter().map(|instance| (instance, Policy::default())).collect();
         write(&changes)?;
         drop(changing);
-        self.settle(Some(netns));
-        Ok(())
+        Ok(!self.settle(&[netns]).is_empty())
     }
 
-    /// Takes away what is over: policies that ended, when the last delayed packet has left, and namespaces that went.
+    /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
+    /// shaping of a namespace that went.
     ///
-    /// Says whether something still waits to be taken away.
-    pub(crate) fn settle(&self, only: Option<NetnsId>) -> bool {
-        let mut unsettled = false;
-        let keys: Vec<_> = self.all().iter().map(|instance| instance.key()).collect();
-        for key in keys.into_iter().filter(|key| only.is_none_or(|netns| netns == key.netns)) {
+    /// Says in which of them something still waits to be taken away.
+    pub(crate) fn settle(&self, among: &[NetnsId]) -> Vec<NetnsId> {
+        let mut unsettled = Vec::new();
+        let instances = among.iter().flat_map(|netns| self.of(*netns));
+        for key in instances.map(|instance| instance.key()) {
             // For each anew, so that a request waits for one of them at most.
             let _changing = lock(&self.changing);
             let Some(instance) = self.instance(&key) else { continue };
             match attachment::settle(&instance) {
                 Ok(attachment::Settled::Kept) => {}
-                Ok(attachment::Settled::Draining) => unsettled = true,
+                Ok(attachment::Settled::Draining) => unsettled.push(key.netns),
                 Ok(attachment::Settled::Removed) => {
                     instance.unpin();
                     self.instances_mut().remove(&instance.key());
                 }
                 Err(error) => {
                     tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
-                    unsettled = true;
+                    unsettled.push(key.netns);
                 }
             }
         }
+        unsettled.dedup();
         unsettled
     }
 
-    /// Reads the queues' own counters, for [`Self::view`] to show.
-    pub(crate) fn sample_queues(&self) {
-        for instance in self.all() {
+    /// Reads the queues' own counters in these namespaces, for [`Self::view`] to show.
+    pub(crate) fn sample_queues(&self, among: &[NetnsId]) {
+        for instance in among.iter().flat_map(|netns| self.of(*netns)) {
             // Or a reading from before a queue came or went would be noted after it.
             let _changing = lock(&self.changing);
             attachment::sample_queue(&instance);
@@ -335,6 +349,17 @@ impl Datapath {
     fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
         self.instances.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
+}
+
+/// Those of `instances`, with devices in the socket's namespace, whose classifier is not there any more.
+fn lost(socket: &Socket, instances: Vec<Arc<Instance>>) -> Result<Vec<Arc<Instance>>, NetlinkError> {
+    let mut lost = Vec::new();
+    for instance in instances {
+        if !attachment::holds(socket, &instance)? {
+            lost.push(instance);
+        }
+    }
+    Ok(lost)
 }
 
 /// Writes policies: all, or, when one cannot be written, none.

@@ -34,7 +34,8 @@ impl AsRawFd for LogRing {
     }
 }
 
-/// Loads instances. Making one parses the kernel's type information (21 ms), so there is one for all.
+/// Loads instances. Making one parses the kernel's type information (21 ms), so there is one for all. It is not kept
+/// (20 MB): nothing in the program is to be fitted to the kernel's types.
 pub(super) struct Loader {
     loader: EbpfLoader<'static>,
     /// No other daemon may touch what is pinned where this one pins.
@@ -51,7 +52,7 @@ impl Loader {
     pub(super) fn new(pin_dir: &Path) -> Result<Self, ShapingError> {
         let taken = pins::take(pin_dir)?;
         let mut loader = EbpfLoader::new();
-        loader.map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
+        loader.btf(None).map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
         let mut this = Self { loader, _pin_dir: taken, log_ring: None };
         let mut loaded = this.load().or_else(|_| {
             // A ring that another version of the program left may not fit this one. Instances that log to it go on

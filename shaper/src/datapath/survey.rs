@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 
 use super::instance::Key;
 use crate::{
-    network::{Link, NetlinkError, Netns, Socket, links, netns_id_of},
+    network::{Link, NetlinkError, Netns, Socket, link_at, links, netns_id_of},
     shaping::{Direction, Directions, NetnsRef, ShapingError},
 };
 
@@ -45,10 +45,21 @@ impl fmt::Display for Target {
 }
 
 /// What a namespace looks like from inside.
-struct Inside {
+pub(super) struct Inside {
     links: Vec<Link>,
-    /// The number by which it knows the host's namespace.
+    /// The number by which it knows the host's namespace, if that matters.
     host_nsid: Option<i32>,
+}
+
+impl Inside {
+    /// Looks around in the socket's namespace, for what can be shaped in `directions`.
+    pub(super) fn read(socket: &Socket, host: &Netns, directions: Directions) -> Result<Self, NetlinkError> {
+        let host_nsid = match directions {
+            Directions::Egress => None,
+            Directions::Ingress | Directions::Both => netns_id_of(socket, host)?,
+        };
+        Ok(Self { links: links(socket)?, host_nsid })
+    }
 }
 
 /// Opens a container's namespace, unless it is the host's own.
@@ -69,17 +80,16 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     })
 }
 
-/// All interfaces of a namespace in the directions asked for.
+/// All interfaces of a namespace, which looks like `inside`, in the directions asked for.
 ///
 /// # Errors
 ///
 /// When there are none, or one of them cannot be shaped in a direction.
 pub(super) fn targets(
     netns: &NetnsRef,
-    host: &Netns,
+    inside: &Inside,
     directions: Directions,
 ) -> Result<Vec<Target>, ShapingError> {
-    let inside = look_inside(&open(netns, host)?, host)?;
     let interfaces: Vec<_> = inside.links.iter().filter(|link| is_interface(link)).collect();
     if interfaces.is_empty() {
         return Err(ShapingError::Refused("it has no network interface that could be shaped".to_owned()));
@@ -87,7 +97,7 @@ pub(super) fn targets(
     let mut targets = Vec::new();
     for &direction in directions.each() {
         for &link in &interfaces {
-            targets.push(target(netns, host, &inside, link, direction)?);
+            targets.push(target(netns, inside, link, direction)?);
         }
     }
     Ok(targets)
@@ -99,17 +109,15 @@ pub(super) fn targets(
 ///
 /// When the namespace cannot be looked into.
 pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Option<Target>, ShapingError> {
-    let inside = look_inside(&open(netns, host)?, host)?;
+    let read = || Inside::read(&Socket::open()?, host, Directions::Both);
+    let inside = open(netns, host)?.enter(read).map_err(cannot_enter)?.map_err(failed)?;
     let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else { return Ok(None) };
-    Ok(target(netns, host, &inside, link, key.direction).ok())
+    Ok(target(netns, &inside, link, key.direction).ok())
 }
 
-fn look_inside(netns: &Netns, host: &Netns) -> Result<Inside, ShapingError> {
-    let look = || -> Result<Inside, NetlinkError> {
-        let socket = Socket::open()?;
-        Ok(Inside { links: links(&socket)?, host_nsid: netns_id_of(&socket, host)? })
-    };
-    netns.enter(look).map_err(cannot_enter)?.map_err(|error| ShapingError::Failed(error.to_string()))
+#[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
+fn failed(error: NetlinkError) -> ShapingError {
+    ShapingError::Failed(error.to_string())
 }
 
 /// Says what a failed setns(2) means.
@@ -139,7 +147,6 @@ fn is_interface(link: &Link) -> bool {
 
 fn target(
     netns: &NetnsRef,
-    host: &Netns,
     inside: &Inside,
     link: &Link,
     direction: Direction,
@@ -152,7 +159,7 @@ fn target(
             tx_queue_len: link.tx_queue_len,
             gso_max_segs: link.gso_max_segs,
         },
-        Direction::Ingress => host_end(host, inside, link)?,
+        Direction::Ingress => host_end(inside, link)?,
     };
     Ok(Target {
         key: Key { netns: netns.id, ifindex: link.ifindex, direction },
@@ -162,8 +169,8 @@ fn target(
     })
 }
 
-/// The host's end of a container's veth.
-fn host_end(host: &Netns, inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
+/// The host's end of a container's veth. The calling thread is in the host's namespace, as all are but on visits.
+fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
     let elsewhere = || {
         let name = &link.name;
         ShapingError::Refused(format!(
@@ -175,19 +182,15 @@ fn host_end(host: &Netns, inside: &Inside, link: &Link) -> Result<Device, Shapin
     if peer.nsid.is_none() || peer.nsid != inside.host_nsid {
         return Err(elsewhere());
     }
-    let all = host
-        .enter(|| links(&Socket::open()?))
-        .map_err(cannot_enter)?
-        .map_err(|error: NetlinkError| ShapingError::Failed(error.to_string()))?;
-    let end = all.into_iter().find(|candidate| {
-        candidate.ifindex == peer.ifindex && candidate.peer.is_some_and(|back| back.ifindex == link.ifindex)
-    });
-    end.map(|end| Device {
-        end: End::Host,
-        ifindex: end.ifindex,
-        name: end.name,
-        tx_queue_len: end.tx_queue_len,
-        gso_max_segs: end.gso_max_segs,
-    })
-    .ok_or_else(elsewhere)
+    let end = Socket::open().and_then(|socket| link_at(&socket, peer.ifindex)).map_err(failed)?;
+    let is_other_end = |end: &Link| end.peer.is_some_and(|back| back.ifindex == link.ifindex);
+    end.filter(is_other_end)
+        .map(|end| Device {
+            end: End::Host,
+            ifindex: end.ifindex,
+            name: end.name,
+            tx_queue_len: end.tx_queue_len,
+            gso_max_segs: end.gso_max_segs,
+        })
+        .ok_or_else(elsewhere)
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd as _;
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
 use nix::libc::ENODEV;
@@ -47,8 +47,7 @@ pub(crate) struct Link {
 ///
 /// When the kernel does not list them.
 pub(crate) fn links(socket: &Socket) -> Result<Vec<Link>, NetlinkError> {
-    let answers =
-        socket.dump("list network devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let answers = socket.dump("list network devices", RouteNetlinkMessage::GetLink(brief()))?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -58,20 +57,28 @@ pub(crate) fn links(socket: &Socket) -> Result<Vec<Link>, NetlinkError> {
         .collect())
 }
 
-/// The device with an index; none when it has gone.
+/// The device with this index in the socket's namespace, if there is one.
 ///
 /// # Errors
 ///
 /// When the kernel does not say.
 pub(crate) fn link_at(socket: &Socket, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
-    let mut message = LinkMessage::default();
+    let mut message = brief();
     message.header.index = ifindex;
-    let operation = || format!("look at ifindex {ifindex}");
+    let operation = || format!("look at the network device with ifindex {ifindex}");
     match socket.one(operation, RouteNetlinkMessage::GetLink(message)) {
         Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(Some(link(message))),
-        Err(error) if error.errno() != Some(ENODEV) => Err(error),
-        _ => Ok(None),
+        Ok(_) => Ok(None),
+        Err(error) if error.errno() == Some(ENODEV) => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// A question that leaves out what is counted, most of the answer.
+fn brief() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
 }
 
 fn link(message: LinkMessage) -> Link {

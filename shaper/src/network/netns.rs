@@ -1,10 +1,10 @@
-//! Enters network namespaces, on threads made for that, and finds them.
+//! Enters network namespaces, and comes back, and finds them.
 
 use std::{
     fs, io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    thread,
+    process,
 };
 
 use nix::{
@@ -66,19 +66,20 @@ impl Netns {
         &self.file
     }
 
-    /// Runs `work` in the namespace, on a thread of its own that ends with it: there is nothing to restore.
+    /// Runs `work` in the namespace, on the calling thread, which comes back however `work` ends: a thread made for
+    /// each visit would cost more than most visits.
     ///
     /// # Errors
     ///
-    /// When the thread cannot be started or may not enter (`EPERM` without CAP_SYS_ADMIN).
-    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        thread::scope(|scope| {
-            let inside = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
-                setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-                Ok(work())
-            })?;
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    /// When the thread may not enter (`EPERM` without CAP_SYS_ADMIN), or `/proc` is not mounted.
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let outside = Self::at(Path::new("/proc/thread-self/ns/net"))?;
+        if outside.id == self.id {
+            return Ok(work());
+        }
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        let _return = Return(outside);
+        Ok(work())
     }
 
     /// Whether `netns` still is where its path says; cheap, as nothing is opened.
@@ -101,6 +102,19 @@ impl Netns {
             }
         }
         found
+    }
+}
+
+/// Takes the thread back to where it was, at its end.
+struct Return(Netns);
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Err(error) = setns(self.0.file.as_fd(), CloneFlags::CLONE_NEWNET) {
+            // What the thread does next would be done to a container. Shaping outlives the daemon.
+            tracing::error!(%error, "cannot come back from a network namespace");
+            process::abort();
+        }
     }
 }
 

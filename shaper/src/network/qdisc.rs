@@ -10,6 +10,8 @@ use netlink_packet_route::{
     tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2},
 };
 
+use nix::libc::{ENODEV, ENOENT};
+
 use super::{NetlinkError, Socket};
 
 /// The handle that our `fq` has, which tells it from anybody else's: `5a9e:`.
@@ -35,14 +37,10 @@ pub(crate) struct FqLimits {
 /// A queueing discipline of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Qdisc {
-    /// The device.
-    pub(crate) ifindex: u32,
     /// Its kind, for example `noqueue`.
     pub(crate) kind: String,
     /// Its handle; 0 if it is the kernel's default.
     pub(crate) handle: TcHandle,
-    /// Where it sits.
-    pub(crate) parent: TcHandle,
     /// Packets that wait in it now.
     pub(crate) waiting: u32,
     /// Packets that it dropped.
@@ -50,49 +48,46 @@ pub(crate) struct Qdisc {
 }
 
 impl Qdisc {
-    /// Whether it is the device's root.
-    pub(crate) fn is_root(&self) -> bool {
-        self.parent == TcHandle::ROOT
-    }
-
-    /// Whether it is the root that we grafted.
+    /// Whether it is, at a root, the one that we grafted.
     pub(crate) fn is_our_fq(&self) -> bool {
-        self.is_root() && self.kind == "fq" && self.handle == FQ_HANDLE
-    }
-
-    /// Whether it is the hook of classifiers.
-    pub(crate) fn is_clsact(&self) -> bool {
-        self.parent == TcHandle::CLSACT
+        self.kind == "fq" && self.handle == FQ_HANDLE
     }
 }
 
-/// All qdiscs of all devices of the socket's namespace.
+/// The qdisc at a device's root; none where the device is down or has gone.
 ///
 /// # Errors
 ///
-/// When the kernel does not list them.
-pub(crate) fn qdiscs(socket: &Socket) -> Result<Vec<Qdisc>, NetlinkError> {
-    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let answers = socket.dump("list qdiscs", request)?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(qdisc(&message)),
-            _ => None,
-        })
-        .collect())
+/// When the kernel does not say.
+pub(crate) fn root(socket: &Socket, ifindex: u32) -> Result<Option<Qdisc>, NetlinkError> {
+    qdisc_at(socket, ifindex, TcHandle::ROOT)
+}
+
+/// What is in the place of the hook for classifiers, be it a clsact or an ingress qdisc; none if nothing is.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub(crate) fn hook(socket: &Socket, ifindex: u32) -> Result<Option<Qdisc>, NetlinkError> {
+    qdisc_at(socket, ifindex, TcHandle::CLSACT)
+}
+
+/// Asks for one qdisc: a list would be of all devices of the namespace, which on a host are many.
+fn qdisc_at(socket: &Socket, ifindex: u32, parent: TcHandle) -> Result<Option<Qdisc>, NetlinkError> {
+    let mut message = TcMessage::with_index(ifindex.cast_signed());
+    message.header.parent = parent;
+    let operation = || format!("look at the qdiscs of ifindex {ifindex}");
+    match socket.one(operation, RouteNetlinkMessage::GetQueueDiscipline(message)) {
+        Ok(Some(RouteNetlinkMessage::NewQueueDiscipline(message))) => Ok(Some(qdisc(&message))),
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.errno(), Some(ENOENT | ENODEV)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn qdisc(message: &TcMessage) -> Qdisc {
-    let header = &message.header;
-    let mut qdisc = Qdisc {
-        ifindex: header.index.cast_unsigned(),
-        kind: String::new(),
-        handle: header.handle,
-        parent: header.parent,
-        waiting: 0,
-        dropped: 0,
-    };
+    let handle = message.header.handle;
+    let mut qdisc = Qdisc { kind: String::new(), handle, waiting: 0, dropped: 0 };
     for attribute in &message.attributes {
         match attribute {
             TcAttribute::Kind(kind) => qdisc.kind.clone_from(kind),

@@ -3,7 +3,7 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_ECHO, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
@@ -58,13 +58,13 @@ impl Socket {
             .map_err(|source| NetlinkError { operation: operation(), source })
     }
 
-    /// Asks for one object.
+    /// Asks for one object. Up to Linux 6.6 a qdisc is only told to those who want an echo (`qdisc_notify`).
     pub(super) fn one(
         &self,
         operation: impl FnOnce() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
-        self.exchange(message, NLM_F_ACK)
+        self.exchange(message, NLM_F_ACK | NLM_F_ECHO)
             .map(|answers| answers.into_iter().next())
             .map_err(|source| NetlinkError { operation: operation(), source })
     }

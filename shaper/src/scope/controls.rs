@@ -108,11 +108,10 @@ async fn with_neighbours(shaper: &impl Shaper, changed: ContainerView) -> Vec<Co
         return vec![changed];
     };
     let mut views: Vec<ContainerView> = shaper
-        .list()
+        .sharing(netns)
         .await
         .into_iter()
         .filter(|view| view.container.id != changed.container.id)
-        .filter(|view| view.container.netns.as_ref().is_some_and(|other| other.id == netns))
         .map(|view| ContainerView { container: view.container, ..changed.clone() })
         .collect();
     views.push(changed);

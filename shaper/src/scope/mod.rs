@@ -6,18 +6,20 @@
 
 mod controls;
 mod nodes;
+mod pieces;
 mod report;
 
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use self::{controls::ControlRequest, report::Report};
@@ -61,9 +63,12 @@ impl Probe {
 async fn get_report<S: Shaper>(
     State(shaper): State<Arc<S>>,
     Query(probe): Query<Probe>,
-) -> Result<Json<Report>, (StatusCode, String)> {
+) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
-    Ok(Json(nodes::report(&shaper.list().await, &probe.probe_id, SystemTime::now())))
+    let pieces = pieces::pieces(shaper.list().await, probe.probe_id, SystemTime::now())
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}")))?;
+    let body = Body::from_stream(stream::iter(pieces));
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// What became of a control; Scope shows the error beside the buttons, and the report at once.

@@ -20,6 +20,14 @@ const PLUGIN_ID: &str = "traffic-control";
 const TABLE: &str = "traffic-control-table";
 /// The metadata keys must not begin with it, or they would be rows of the table.
 const ROW_PREFIX: &str = "traffic-control-table-";
+
+/// The key of a row of the table.
+macro_rules! row {
+    ($name:literal) => {
+        concat!("traffic-control-table-", $name)
+    };
+}
+
 const LATENCY: &str = "traffic-control-latency";
 const LOSS: &str = "traffic-control-pktloss";
 const PASSED: &str = "traffic_control_passed";
@@ -28,12 +36,11 @@ const NOT_SET: &str = "-";
 
 /// What the probe `probe_id` is told at `now`.
 pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -> Report {
-    let node = |view: &ContainerView| {
-        (format!("{}{NODE_SUFFIX}", view.container.id), node(view, probe_id, Timestamp(now)))
-    };
+    let now = Timestamp::from(now);
+    let mut dates = Dates::default();
     Report {
         container: Topology {
-            nodes: views.iter().map(node).collect(),
+            nodes: views.iter().map(|view| node(view, probe_id, now, &mut dates)).collect(),
             controls: controls(),
             metadata_templates: metadata_templates(),
             metric_templates: metric_templates(),
@@ -49,13 +56,31 @@ pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -
     }
 }
 
-fn node(view: &ContainerView, probe_id: &str, now: Timestamp) -> Node {
+/// The times at which rates were taken: of all containers at once, so that they are the same few.
+#[derive(Default)]
+pub(super) struct Dates(BTreeMap<u64, Timestamp>);
+
+impl Dates {
+    fn of(&mut self, sample: &Sample) -> Timestamp {
+        let at = || SystemTime::UNIX_EPOCH + Duration::from_millis(sample.at_ms);
+        *self.0.entry(sample.at_ms).or_insert_with(|| at().into())
+    }
+}
+
+/// A container's node, and its id.
+pub(super) fn node(
+    view: &ContainerView,
+    probe_id: &str,
+    now: Timestamp,
+    dates: &mut Dates,
+) -> (String, Node) {
     let latest = rows(view).into_iter().chain(identity(view, probe_id));
-    Node {
+    let node = Node {
         latest_controls: latest_controls(view, now),
         latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
-        metrics: metrics(view),
-    }
+        metrics: metrics(view, dates),
+    };
+    (format!("{}{NODE_SUFFIX}", view.container.id), node)
 }
 
 /// Our buttons, and Docker's: Scope keeps the newest list of a node's buttons only, so that Docker's would vanish from
@@ -94,23 +119,26 @@ fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
 /// Latency and loss are always there: the app merges the reports of the last 15 s and keeps the newest value of each key,
 /// so that a row we leave out lingers while one that says `-` is replaced at once. Counts and the remaining time are left
 /// out all the same when nothing is shaped: they go a few seconds late, but do not clutter every container.
-fn rows(view: &ContainerView) -> BTreeMap<String, String> {
+fn rows(view: &ContainerView) -> ById<String> {
     let latency = both_ways(view, |policy| policy.latency.map(|latency| latency.to_string()));
     let loss = both_ways(view, |policy| policy.loss.map(|loss| loss.to_string()));
-    let row = |name: &str| format!("{ROW_PREFIX}{name}");
-    let mut rows = BTreeMap::from([
-        (row("latency"), latency.clone()),
-        (row("pktloss"), loss.clone()),
-        (LATENCY.to_owned(), latency),
-        (LOSS.to_owned(), loss),
+    let mut rows = ById::from([
+        (row!("latency"), latency.clone()),
+        (row!("pktloss"), loss.clone()),
+        (LATENCY, latency),
+        (LOSS, loss),
     ]);
     if !view.interfaces.is_empty() {
         let totals = view.totals();
-        let counted = [("packets", totals.passed), ("delayed", totals.delayed), ("dropped", totals.dropped)];
-        rows.extend(counted.map(|(name, count)| (row(name), count.to_string())));
+        let counted = [
+            (row!("packets"), totals.passed),
+            (row!("delayed"), totals.delayed),
+            (row!("dropped"), totals.dropped),
+        ];
+        rows.extend(counted.map(|(row, count)| (row, count.to_string())));
     }
     if let Some(remaining) = view.remaining() {
-        rows.insert(row("remaining"), humantime::format_duration(remaining).to_string());
+        rows.insert(row!("remaining"), humantime::format_duration(remaining).to_string());
     }
     rows
 }
@@ -129,7 +157,7 @@ fn both_ways(view: &ContainerView, setting: impl Fn(Policy) -> Option<String>) -
 
 /// What makes a node of what no other reporter knows: without `control_probe_id`, the app shows no buttons. Docker's
 /// containers have all this from Scope's Docker reporter, and their label would flap between its and ours.
-fn identity(view: &ContainerView, probe_id: &str) -> Vec<(String, String)> {
+fn identity(view: &ContainerView, probe_id: &str) -> Vec<(&'static str, String)> {
     if view.container.runtime == RuntimeName::Docker {
         return Vec::new();
     }
@@ -138,26 +166,27 @@ fn identity(view: &ContainerView, probe_id: &str) -> Vec<(String, String)> {
         ("docker_container_name", &view.container.name),
         ("docker_container_state", "running"),
     ];
-    entries.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
+    entries.map(|(key, value)| (key, value.to_owned())).to_vec()
 }
 
 /// Rates, of containers that are shaped.
-fn metrics(view: &ContainerView) -> ById<Metric> {
+fn metrics(view: &ContainerView, dates: &mut Dates) -> ById<Metric> {
     if view.interfaces.is_empty() || view.samples.is_empty() {
         return ById::new();
     }
+    let dates: Vec<_> = view.samples.iter().map(|sample| dates.of(sample)).collect();
     ById::from([
-        (PASSED, metric(&view.samples, |sample| sample.passed)),
-        (DROPPED, metric(&view.samples, |sample| sample.dropped)),
+        (PASSED, metric(&view.samples, &dates, |sample| sample.passed)),
+        (DROPPED, metric(&view.samples, &dates, |sample| sample.dropped)),
     ])
 }
 
-fn metric(samples: &[Sample], rate: impl Fn(&Sample) -> f64) -> Metric {
-    let at = |sample: &Sample| Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(sample.at_ms));
+fn metric(samples: &[Sample], dates: &[Timestamp], rate: impl Fn(&Sample) -> f64) -> Metric {
     Metric {
         samples: samples
             .iter()
-            .map(|sample| MetricSample { date: at(sample), value: rate(sample) })
+            .zip(dates)
+            .map(|(sample, &date)| MetricSample { date, value: rate(sample) })
             .collect(),
         min: 0.0,
         max: samples.iter().map(rate).fold(0.0, f64::max),

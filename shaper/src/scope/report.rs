@@ -1,8 +1,8 @@
 //! A report as it is on the wire (Scope's `report/` and `probe/plugins/registry.go`, 2023-06).
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, io::Write as _, time::SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::Error as _};
 
 /// A map by id, in the order of ids so that equal reports are equal bytes.
 pub(super) type ById<T> = BTreeMap<&'static str, T>;
@@ -32,7 +32,7 @@ pub(super) struct Topology {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Node {
     pub(super) latest_controls: ById<Latest<ControlState>>,
-    pub(super) latest: BTreeMap<String, Latest<String>>,
+    pub(super) latest: ById<Latest<String>>,
     pub(super) metrics: ById<Metric>,
 }
 
@@ -117,12 +117,26 @@ pub(super) struct Plugin {
     pub(super) api_version: &'static str,
 }
 
-/// A time, written as RFC 3339 has it.
+/// A time as RFC 3339 has it, to the millisecond. Reports have the same few times in many places, so it is written out
+/// once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timestamp(pub(super) SystemTime);
+pub(super) struct Timestamp([u8; Self::LENGTH]);
+
+impl Timestamp {
+    const LENGTH: usize = "2006-01-02T15:04:05.000Z".len();
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let mut text = Self([b' '; Self::LENGTH]);
+        // It fits until the year 10000.
+        let _ = write!(&mut text.0[..], "{}", humantime::format_rfc3339_millis(time));
+        text
+    }
+}
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+        serializer.serialize_str(std::str::from_utf8(&self.0).map_err(S::Error::custom)?)
     }
 }

@@ -86,6 +86,11 @@ impl Shaper for FakeShaper {
         self.containers.lock().expect("not poisoned").clone()
     }
 
+    async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
+        let has = |view: &ContainerView| view.container.netns.as_ref().is_some_and(|other| other.id == netns);
+        self.list().await.into_iter().filter(has).collect()
+    }
+
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{ContainerView, Inspection, Request, ShapingError};
+use super::{ContainerView, Inspection, NetnsId, Request, ShapingError};
 
 /// The daemon, seen from the side of those who talk to people.
 ///
@@ -10,6 +10,9 @@ use super::{ContainerView, Inspection, Request, ShapingError};
 pub(crate) trait Shaper: Send + Sync + 'static {
     /// All containers that are running, paused or stopped, by name.
     fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
+
+    /// The containers that have this network namespace, and so share their shaping, by name.
+    fn sharing(&self, netns: NetnsId) -> impl Future<Output = Vec<ContainerView>> + Send;
 
     /// Changes a container's shaping and says what it has become.
     fn set(

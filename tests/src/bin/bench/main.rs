@@ -3,6 +3,7 @@
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
 mod clock;
+mod control;
 mod cost;
 mod program;
 mod table;
@@ -15,6 +16,7 @@ use crate::table::Table;
 
 fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
+        Some("control") => control::run(),
         Some("cost") => cost::run(),
         Some("program") => program::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),

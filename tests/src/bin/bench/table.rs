@@ -64,7 +64,16 @@ impl Table {
 /// # Panics
 ///
 /// When there are none.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(figures: Vec<f64>) -> f64 {
+    percentile(figures, 50)
+}
+
+/// The figure that `percent` of them are at most.
+///
+/// # Panics
+///
+/// When there are none.
+pub(crate) fn percentile(mut figures: Vec<f64>, percent: usize) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    figures[(figures.len() * percent / 100).min(figures.len() - 1)]
 }
