@@ -3,6 +3,7 @@
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
 mod clock;
+mod containers;
 mod cost;
 mod table;
 
