@@ -5,6 +5,7 @@
 mod clock;
 mod containers;
 mod cost;
+mod goodput;
 mod table;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use crate::table::Table;
 fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("cost") => cost::run(),
+        Some("goodput") => goodput::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
     match measured.and_then(|tables| print(&tables)) {
