@@ -5,6 +5,8 @@
 mod clock;
 mod containers;
 mod cost;
+mod datagrams;
+mod delivery;
 mod goodput;
 mod table;
 
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("cost") => cost::run(),
         Some("goodput") => goodput::run(),
+        Some("delivery") => delivery::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
     match measured.and_then(|tables| print(&tables)) {
