@@ -6,7 +6,9 @@ mod clock;
 mod containers;
 mod cost;
 mod datagrams;
+mod delay;
 mod delivery;
+mod echo;
 mod goodput;
 mod table;
 
@@ -19,6 +21,7 @@ use crate::table::Table;
 fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("cost") => cost::run(),
+        Some("delay") => delay::run(),
         Some("goodput") => goodput::run(),
         Some("delivery") => delivery::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
