@@ -2,6 +2,7 @@
 //!
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
+mod capture;
 mod clock;
 mod containers;
 mod cost;
@@ -10,6 +11,7 @@ mod delay;
 mod delivery;
 mod echo;
 mod goodput;
+mod loss;
 mod table;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         Some("cost") => cost::run(),
         Some("delay") => delay::run(),
         Some("goodput") => goodput::run(),
+        Some("loss") => loss::run(),
         Some("delivery") => delivery::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
