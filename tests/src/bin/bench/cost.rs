@@ -9,13 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use shaper_tests::{
-    daemon::Daemon,
-    world::{Container, World},
-};
+use shaper_tests::world::{Container, World};
 
 use crate::{
     clock::Moment,
+    containers::{Containers, Direction},
     table::{Table, median},
 };
 
@@ -52,50 +50,28 @@ const MS_100_LOSS: Case = Case {
 };
 const MS_50: Case = Case { title: "50 ms", shaper: "--latency 50ms", netem: "delay 50ms", delay: ms(50) };
 
-/// A container for each way, so that none disturbs another.
-struct Bench {
-    bare: Container,
-    netem: Container,
-    web: Container,
-    daemon: Daemon,
-    // Dropped last: it holds the others' files.
-    world: World,
-}
-
-impl Bench {
-    fn new() -> Result<Self> {
-        let world = World::new()?;
-        let [bare, netem, web] =
-            [world.container("bare")?, world.container("netem")?, world.container("web")?];
-        let daemon = world.daemon()?;
-        daemon.view("web");
-        Ok(Self { bare, netem, web, daemon, world })
-    }
-
+impl Containers {
     /// Median figures of the bare veth, of `netem` and of ours under a policy.
     fn compare(&self, case: &Case, measure: impl Fn(&Container) -> Result<f64>) -> Result<[f64; 3]> {
-        let netem = format!("tc qdisc replace dev eth0 root netem {} limit 1000000", case.netem);
-        self.netem.netns.run(&netem)?;
-        self.daemon.run(&format!("set web {}", case.shaper));
+        self.shape(Direction::Egress, case.netem, case.shaper)?;
         let mut figures = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
             for (figures, container) in figures.iter_mut().zip([&self.bare, &self.netem, &self.web]) {
                 figures.push(measure(container)?);
             }
         }
-        self.netem.netns.run("tc qdisc del dev eth0 root")?;
-        self.daemon.run("clear web");
+        self.clear(Direction::Egress)?;
         Ok(figures.map(median))
     }
 }
 
 /// All tables of costs.
 pub(crate) fn run() -> Result<Vec<Table>> {
-    let bench = Bench::new()?;
+    let bench = Containers::new()?;
     Ok(vec![udp(&bench)?, tcp(&bench)?, many(&bench)?])
 }
 
-fn udp(bench: &Bench) -> Result<Table> {
+fn udp(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions added per packet: UDP, 64 bytes",
         "One socket with the default send buffer sends to another across a veth as fast as it can; 20,000 packets are \
@@ -115,7 +91,7 @@ fn udp(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-fn tcp(bench: &Bench) -> Result<Table> {
+fn tcp(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions of TCP, both ends",
         "Bulk: one stream, per MB that arrives after the first 16 MB. Request/response: 200 bytes each way, per \
@@ -135,7 +111,7 @@ fn tcp(bench: &Bench) -> Result<Table> {
 }
 
 /// What others' shaping costs a container that is not shaped, and one that is.
-fn many(bench: &Bench) -> Result<Table> {
+fn many(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions per packet by how many containers are shaped",
         "As above; the others are shaped alike, and idle. An unshaped container, then one with 1 ms and 1 % loss.",

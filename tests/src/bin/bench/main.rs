@@ -2,9 +2,17 @@
 //!
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
+mod capture;
 mod clock;
+mod containers;
 mod control;
 mod cost;
+mod datagrams;
+mod delay;
+mod delivery;
+mod echo;
+mod goodput;
+mod loss;
 mod program;
 mod table;
 
@@ -19,6 +27,10 @@ fn main() -> ExitCode {
         Some("control") => control::run(),
         Some("cost") => cost::run(),
         Some("program") => program::run(),
+        Some("delay") => delay::run(),
+        Some("goodput") => goodput::run(),
+        Some("loss") => loss::run(),
+        Some("delivery") => delivery::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
     match measured.and_then(|tables| print(&tables)) {

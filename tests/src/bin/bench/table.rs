@@ -46,7 +46,6 @@ impl Table {
     }
 
     /// Notes that `measured` is to be at least `limit`.
-    #[allow(dead_code)]
     pub(crate) fn at_least(&mut self, what: &str, measured: f64, limit: f64) {
         self.bound(what, measured, limit, measured >= limit);
     }

@@ -1,0 +1,70 @@
+//! Numbered datagrams (UDP) from a container to the host.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use shaper_tests::world::{Container, World};
+
+/// Both ends. The receiver has room for all that a bench sends, so that nobody need read meanwhile.
+pub(crate) struct Datagrams {
+    sender: UdpSocket,
+    receiver: UdpSocket,
+}
+
+/// What became of some datagrams.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fate {
+    /// Those that arrived.
+    pub(crate) arrived: u32,
+    /// Those that arrived once more.
+    pub(crate) again: u32,
+}
+
+impl Datagrams {
+    pub(crate) fn new(container: &Container, world: &World) -> Result<Self> {
+        let receiver = world.host().enter(|| UdpSocket::bind((container.host_address, 0)))?;
+        setsockopt(&receiver, RcvBufForce, &(512 << 20))?;
+        let sender = container.netns.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+        sender.connect(receiver.local_addr()?)?;
+        Ok(Self { sender, receiver })
+    }
+
+    /// Sends one of 64 bytes.
+    pub(crate) fn send(&self, number: u32) -> Result<()> {
+        let mut datagram = [0; 64];
+        datagram[..4].copy_from_slice(&number.to_be_bytes());
+        self.sender.send(&datagram).context("send a datagram")?;
+        Ok(())
+    }
+
+    /// What became of the first `count`, once none has arrived for `patience`.
+    pub(crate) fn fate(&self, count: u32, patience: Duration) -> Result<Fate> {
+        self.receiver.set_read_timeout(Some(patience))?;
+        let mut seen = vec![false; usize::try_from(count)?];
+        let mut fate = Fate::default();
+        let mut datagram = [0; 64];
+        while self.receiver.recv(&mut datagram).is_ok() {
+            let [a, b, c, d, ..] = datagram;
+            let number = usize::try_from(u32::from_be_bytes([a, b, c, d]))?;
+            if std::mem::replace(&mut seen[number], true) {
+                fate.again += 1;
+            } else {
+                fate.arrived += 1;
+            }
+        }
+        Ok(fate)
+    }
+}
+
+/// Waits now and then, for the sake of a path without a delay: the kernel puts off receiving to a thread when there is
+/// much to receive, and drops what comes meanwhile beyond 1,000 packets (`net.core.netdev_max_backlog`).
+pub(crate) fn breathe(number: u32) {
+    if number.is_multiple_of(100) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
