@@ -21,9 +21,9 @@ pub(super) fn pieces(
     probe_id: String,
     now: SystemTime,
 ) -> serde_json::Result<impl Iterator<Item = serde_json::Result<Vec<u8>>>> {
-    let frame = serde_json::to_string(&report(&[], &probe_id, now))?;
-    let begin = frame.find(NODES).map_or(0, |at| at + NODES.len());
-    let (head, tail) = (frame[..begin].as_bytes().to_vec(), frame[begin..].as_bytes().to_vec());
+    let mut head = serde_json::to_string(&report(&[], &probe_id, now))?;
+    let begin = head.find(NODES).map_or(0, |at| at + NODES.len());
+    let (tail, head) = (head.split_off(begin).into_bytes(), head.into_bytes());
     // In the order of ids, and each once, as in a map.
     views.sort_by(|a, b| a.container.id.cmp(&b.container.id));
     views.dedup_by(|a, b| a.container.id == b.container.id);
