@@ -90,8 +90,8 @@ fn tcp(bench: &Containers) -> Result<Table> {
         "One connection from the container to the host sends 150 MB, or for five minutes, most of which it waits at \
          50 %. Linux numbers the packets of a connection in IPv4's header, sent again or not; numbers that are missing \
          at the host's end are packets lost. The daemon also counts what is lost after the last one that arrives. \
-         Packets are counted as on a wire: one that is to be cut into 44 segments counts as 44. TCP sends single ones \
-         through shaper (`ip link set eth0 gso_max_segs 1`), but where it says otherwise. The last columns are \
+         Packets are counted as on a wire: one that is to be cut into 44 segments counts as 44. Shaper has TCP send \
+         single ones, but where its limit was lifted by hand (`ip link set eth0 gso_max_segs 65535`). The last columns are \
          shares of the times that something was lost, by how many packets in a row; where losses are independent, \
          with probability p, one packet is lost in a share of 1 - p.",
         &[
@@ -112,7 +112,6 @@ fn tcp(bench: &Containers) -> Result<Table> {
     for loss in &LOSSES {
         bench.shape_loss(loss)?;
         let netem = losses(bench, &bench.netem)?;
-        bench.web.netns.run("ip link set eth0 gso_max_segs 1")?;
         let before = bench.counted();
         let ours = losses(bench, &bench.web)?;
         let between = bench.counted();
