@@ -49,6 +49,8 @@ mount -t sysfs sysfs /sys
 mount --rbind "$dir/cgroup" /sys/fs/cgroup
 umount -l "$dir/cgroup"
 mount -t bpf bpf /sys/fs/bpf
+# The host's, if it has one: Docker would take it for what the mount on top of it hides.
+umount -l /run/netns 2>/dev/null || true
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs "$dir/data"
 ip link set lo up

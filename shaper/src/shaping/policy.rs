@@ -142,7 +142,9 @@ impl Loss {
 impl fmt::Display for Loss {
     /// In per cent with as many decimals as were meant: `10%`, `0.1%`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{:.7}", self.percent());
+        // One step is 0.00000002 %: of all but the least, one decimal less hides what rounding to steps added.
+        let decimals = if self.percent() < 0.000_001 { 8 } else { 7 };
+        let text = format!("{:.decimals$}", self.percent());
         f.pad(&format!("{}%", text.trim_end_matches('0').trim_end_matches('.')))
     }
 }
@@ -272,9 +274,14 @@ mod tests {
 
     #[test]
     fn losses_are_shown_as_they_were_meant() {
-        for (text, shown) in
-            [("10%", "10%"), ("0.1", "0.1%"), ("100%", "100%"), ("2.5 %", "2.5%"), ("33.3333", "33.3333%")]
-        {
+        for (text, shown) in [
+            ("10%", "10%"),
+            ("0.1", "0.1%"),
+            ("100%", "100%"),
+            ("2.5 %", "2.5%"),
+            ("33.3333", "33.3333%"),
+            ("0.00000005", "0.00000005%"),
+        ] {
             let loss = Loss::parse(text).expect("a loss").expect("some loss");
             assert_eq!(loss.to_string(), shown);
         }
