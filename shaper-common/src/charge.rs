@@ -4,6 +4,12 @@
 /// send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
 const ALLOWANCE: u64 = 96 << 10;
 
+/// The longest delay under which senders are charged at all: 2 ms.
+///
+/// Not all send buffers are the default one: that of `ping` holds six packets (`SOCK_MIN_SNDBUF`). It is emptied within a
+/// delay, which a sender of so little that waits for so long does feel.
+const CHARGED_UP_TO_NS: u64 = 2_000_000;
+
 /// What the kernel is assumed to charge for a packet beside its bytes, as it rounds its memory up (`SKB_TRUESIZE`).
 const OVERHEAD: u64 = 800;
 
@@ -25,6 +31,9 @@ impl Charge {
     /// must not stay charged.
     #[inline(always)]
     pub const fn and(self, length: u64, now_ns: u64, delay_ns: u64) -> Option<Self> {
+        if delay_ns > CHARGED_UP_TO_NS {
+            return None;
+        }
         let length = length + OVERHEAD;
         if now_ns.wrapping_sub(self.since_ns) >= delay_ns {
             Some(Self { since_ns: now_ns, bytes: length })
@@ -54,14 +63,19 @@ mod tests {
     #[test]
     fn a_sender_that_sends_little_is_charged_for_all_of_it() {
         assert_eq!(charged(106, 13_000, 1_000_000), 76);
-        assert_eq!(charged(1_514, 20_000_000, 100_000_000), 5);
+        assert_eq!(charged(1_514, 500_000, 2_000_000), 4);
     }
 
     #[test]
     fn a_sender_that_sends_much_is_charged_for_less_than_half_its_buffer() {
-        assert_eq!(charged(106, 13_000, 100_000_000), 108);
-        assert_eq!(charged(1_514, 10_000, 100_000_000), 42);
+        assert_eq!(charged(106, 1_000, 2_000_000), 108);
+        assert_eq!(charged(1_514, 1_000, 2_000_000), 42);
         assert!(2 * 108 * 768 < 212_992 && 2 * 42 * 2_304 < 212_992);
+    }
+
+    #[test]
+    fn nobody_is_charged_for_a_long_time() {
+        assert_eq!(charged(106, 50_000_000, 1_000_000_000), 0);
     }
 
     #[test]
