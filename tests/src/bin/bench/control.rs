@@ -230,15 +230,19 @@ fn memory(bench: &Bench, idle_mb: f64) -> Result<Table> {
     Ok(table)
 }
 
+const LOG_RING: &str = "AYA_LOGS";
+
 /// What one instance holds in the kernel, in bytes.
 fn kernel_memory(pins: &Path) -> Result<Vec<(String, f64)>> {
     let program = SchedClassifier::from_pin(pins.join("program"))?;
     let mut sizes = vec![("program".to_owned(), charged(program.fd()?)?)];
-    for entry in fs::read_dir(pins)? {
-        let name = entry?.file_name();
-        if name != "program" {
-            let map = MapData::from_pin(pins.join(&name))?;
-            sizes.push((format!("map {}", name.to_string_lossy()), charged(map.fd())?));
+    for id in program.info()?.map_ids()?.context("the program has maps")? {
+        let map = MapData::from_id(id)?;
+        let info = map.info()?;
+        let name = info.name_as_str().context("a map has a name")?;
+        // All instances share it.
+        if name != LOG_RING {
+            sizes.push((format!("map {name}"), charged(map.fd())?));
         }
     }
     let types = program.info()?.btf_id().context("the program has type information")?;
