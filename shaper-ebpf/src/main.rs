@@ -95,7 +95,7 @@ fn outcome(ctx: &TcContext) -> Outcome {
     // Before the loss is drawn: the copy comes through here again, and a packet's fate is drawn once.
     let mut orphan_failed = false;
     if policy.orphan != 0 && packet::must_leave_its_socket(ctx, policy, now_ns) {
-        match packet::orphan(ctx) {
+        match packet::orphan(ctx, now_ns) {
             Orphaned::Sent => return Outcome::Replaced,
             Orphaned::Dropped => return Outcome::Refused,
             Orphaned::Failed => orphan_failed = true,
@@ -106,7 +106,7 @@ fn outcome(ctx: &TcContext) -> Outcome {
     } else if policy.delay_ns == 0 {
         Outcome::Pass
     } else {
-        let due_ns = policy.departure_ns(packet::stamp_ns(ctx), now_ns);
+        let due_ns = policy.departure_ns(packet::stamp_ns(ctx), packet::came_at_ns(ctx, now_ns));
         Outcome::Delay { departure_ns: queue::departure_ns(policy, due_ns), orphan_failed }
     }
 }

@@ -11,6 +11,8 @@ use shaper_common::{Policy, RETRANSMITTED_FROM_NS, Tally};
 use crate::queue;
 
 const ETHERNET_HEADER: u32 = 14;
+/// The longest that a copy may be on its way back here: 100 microseconds.
+const COPY_TAKES_NS: u64 = 100_000;
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
@@ -125,13 +127,32 @@ fn is_retransmittable(ctx: &TcContext) -> bool {
     flags & (TCP_FIN | TCP_SYN) != 0 || ctx.len() > ETHERNET_HEADER + ip_header + u32::from(offset >> 4) * 4
 }
 
+/// When the packet came here first, where it comes again as the copy of one that left its socket; else `now_ns`.
+///
+/// Making the copy takes some microseconds, which are no part of the delay. What others left in the packet's control
+/// block is no time that has just been.
+#[inline(always)]
+pub(crate) fn came_at_ns(ctx: &TcContext, now_ns: u64) -> u64 {
+    // SAFETY: the context is valid while the program runs, and its control block has 20 bytes from a multiple of 8 on.
+    let noted_ns = unsafe { control_block(ctx).read() };
+    if now_ns.wrapping_sub(noted_ns) < COPY_TAKES_NS { noted_ns } else { now_ns }
+}
+
+#[inline(always)]
+fn control_block(ctx: &TcContext) -> *mut u64 {
+    // SAFETY: as for any field of the context; only its address is taken.
+    unsafe { (&raw mut (*skb(ctx)).cb).cast() }
+}
+
 /// Sends a copy of the packet, which belongs to no socket, through the same hook of the same device.
 ///
 /// Packets that wait in fq stay charged to their socket, and TCP small queues then stop the sender; netem orphans
 /// its packets for the same reason (`netem_enqueue`).
 #[inline(always)]
-pub(crate) fn orphan(ctx: &TcContext) -> Orphaned {
+pub(crate) fn orphan(ctx: &TcContext, now_ns: u64) -> Orphaned {
     let skb = skb(ctx);
+    // SAFETY: as in `came_at_ns`; a classifier may write the control block, and the copy has it, too.
+    unsafe { control_block(ctx).write(now_ns) };
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*skb).ifindex };
     // SAFETY: the context is the kernel's own.

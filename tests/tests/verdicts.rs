@@ -16,6 +16,7 @@ struct Context([u8; 192]);
 
 impl Context {
     const PRIORITY: usize = 32;
+    const CB: usize = 48;
     const TSTAMP: usize = 152;
     const WIRE_LEN: usize = 160;
     const GSO_SEGS: usize = 164;
@@ -179,6 +180,25 @@ fn a_packets_own_departure_time_is_kept_under_the_delay() {
     let (_, out, _) =
         subject.run(DELAYED, &Context::new().with(Context::TSTAMP, other_clock.to_ne_bytes()), 1);
     assert!((before + SECOND_NS..=now_ns() + SECOND_NS).contains(&out.u64_at(Context::TSTAMP)));
+}
+
+#[test]
+fn a_copy_is_delayed_from_when_its_original_came() {
+    needs!(Root);
+    let mut subject = Subject::new();
+    // Until no other thread came in between.
+    shaper_tests::daemon::eventually("the copy comes at once", || {
+        let came = now_ns();
+        let (_, out, _) = subject.run(DELAYED, &Context::new().with(Context::CB, came.to_ne_bytes()), 1);
+        (out.u64_at(Context::TSTAMP) == came + SECOND_NS).then_some(())
+    });
+    let before = now_ns();
+    let long_ago = Context::new().with(Context::CB, (before - SECOND_NS).to_ne_bytes());
+    let (_, out, _) = subject.run(DELAYED, &long_ago, 1);
+    assert!(
+        (before + SECOND_NS - 100_000..).contains(&out.u64_at(Context::TSTAMP)),
+        "that was something else"
+    );
 }
 
 #[test]
