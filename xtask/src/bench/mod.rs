@@ -79,6 +79,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         artifacts::build(workspace, &["build", "--release", "-p=shaper", "-p=shaper-tests", "--bins"])?;
     let path =
         |package, name| anyhow::Ok(artifacts::binary(&built, package, name)?.to_string_lossy().into_owned());
+    // Now, as the tables, once written down, are a change themselves.
+    let machine = document::machine(workspace)?;
     let programs = Programs { shaper: path("shaper", "shaper")?, bench: path("shaper-tests", "bench")? };
     let mut found = Vec::new();
     for bench in here {
@@ -87,7 +89,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !in_vm.is_empty() {
         found.extend(measure_in_vm(workspace, &in_vm, &programs)?);
     }
-    publish(workspace, &found, arguments.update)
+    publish(workspace, &machine, &found, arguments.update)
 }
 
 fn measure_here(bench: Bench, programs: &Programs) -> Result<Vec<Table>> {
@@ -144,10 +146,9 @@ fn guest_command(bench: Bench, programs: &Programs, root: &Path) -> GuestCommand
 }
 
 /// Prints the tables, and writes them to files.
-fn publish(workspace: &Workspace, found: &[(Bench, Vec<Table>)], update: bool) -> Result<()> {
+fn publish(workspace: &Workspace, machine: &str, found: &[(Bench, Vec<Table>)], update: bool) -> Result<()> {
     let directory = workspace.target.join("bench");
     std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-    let machine = document::machine(workspace)?;
     let write = |name: String, text: String| {
         let file = directory.join(name);
         std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
@@ -160,7 +161,7 @@ fn publish(workspace: &Workspace, found: &[(Bench, Vec<Table>)], update: bool) -
         let values: Vec<_> = tables.iter().map(|table| &table.value).collect();
         write(format!("{}.json", bench.name()), json!({ "machine": machine, "tables": values }).to_string())?;
         if update {
-            document::update(&workspace.root, &bench.name(), &machine, &markdown)?;
+            document::update(&workspace.root, &bench.name(), machine, &markdown)?;
         }
     }
     let broken: Vec<_> =
