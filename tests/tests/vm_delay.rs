@@ -1,7 +1,8 @@
 //! Delay, beside netem in the same boot; and that nothing is lost while shaping comes, changes and goes.
 
 use std::{
-    net::UdpSocket,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -302,6 +303,39 @@ fn a_fast_sender_is_not_held_back_by_what_waits() {
         assert!(time < ms(1000), "5000 datagrams took {time:?}, with a buffer of {buffer:?}");
     }
 }
+
+#[test]
+fn small_messages_do_not_wait_for_one_another() {
+    needs!(Root, Fq);
+    let (world, web, daemon) = shaped_world();
+    daemon.run("set web --latency 100ms");
+    let listener = world.host().enter(|| TcpListener::bind((web.host_address, 0))).expect("a socket");
+    let to = listener.local_addr().expect("it is bound");
+    let receiver = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("it connects");
+        let mut arrivals = Vec::new();
+        for length in MESSAGES {
+            stream.read_exact(&mut vec![0; length]).expect("it arrives");
+            arrivals.push(Instant::now());
+        }
+        arrivals
+    });
+    let sent = web.netns.enter(|| {
+        let mut stream = TcpStream::connect(to).expect("it connects");
+        stream.set_nodelay(true).expect("it can be set");
+        let begin = Instant::now();
+        MESSAGES.iter().for_each(|&length| stream.write_all(&vec![0; length]).expect("it is sent"));
+        begin
+    });
+    for arrival in receiver.join().expect("it does not panic") {
+        // Held back by small queues, some would wait until others have left: twice the delay.
+        let took = arrival - sent;
+        assert!((ms(100)..ms(120)).contains(&took), "{took:?}");
+    }
+}
+
+/// Less than the first ten packets that TCP sends at once (RFC 6928).
+const MESSAGES: [usize; 6] = [200, 3_000, 200, 200, 1_000, 200];
 
 #[test]
 fn other_classifiers_see_each_packet_once() {
