@@ -15,7 +15,7 @@ mod policy;
 pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
-pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy, RETRANSMITTED_FROM_NS};
+pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy};
 
 /// Name of the classifier in the object file.
 pub const PROGRAM: &str = "shape";

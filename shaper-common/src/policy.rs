@@ -11,11 +11,6 @@ pub const MAX_DELAY_NS: u64 = 300_000_000_000;
 /// below it; a packet that waits longer keeps its sender from sending.
 pub const ORPHAN_FROM_NS: u64 = 1_000_000;
 
-/// From this delay on TCP may send a packet again before the first one has left: 200 ms (`TCP_RTO_MIN`, Linux 6.1).
-///
-/// It does not while it sees that packet wait in the host (`skb_still_in_host_queue`), as it cannot in a network.
-pub const RETRANSMITTED_FROM_NS: u64 = 200_000_000;
-
 /// The most by which a packet departs early to depart together with the one before it: 100 microseconds.
 const MAX_EARLY_NS: u64 = 100_000;
 

@@ -6,15 +6,13 @@ use aya_ebpf::{
     helpers::generated::{bpf_clone_redirect, bpf_sk_fullsock, bpf_tcp_sock},
     programs::TcContext,
 };
-use shaper_common::{Policy, RETRANSMITTED_FROM_NS, Tally};
+use shaper_common::{Policy, Tally};
 
 use crate::queue;
 
 const ETHERNET_HEADER: u32 = 14;
 /// The longest that a copy may be on its way back here: 100 microseconds.
 const COPY_TAKES_NS: u64 = 100_000;
-/// With what the kernel charges beside it, less than two of the least packets with data (`tcp_stream_alloc_skb`).
-const SMALL: u32 = 576;
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
@@ -85,29 +83,18 @@ pub(crate) fn must_leave_its_socket(ctx: &TcContext, policy: &Policy, now_ns: u6
     // SAFETY: the verifier has seen that it is not null; what is no TCP connection gives null.
     let tcp = unsafe { bpf_tcp_sock(sk) };
     if !tcp.is_null() {
-        // SAFETY: the verifier has seen that it is not null.
-        let in_flight = unsafe { (*tcp).packets_out };
-        return tcp_must_leave(ctx, policy, in_flight);
+        return is_retransmittable(ctx);
     }
     // SAFETY: as for TCP; what is not a full socket (a connection just being made, TIME_WAIT) gives null.
     let sk = unsafe { bpf_sk_fullsock(sk) };
     !sk.is_null() && !queue::stays_charged(ctx.len(), now_ns, policy.delay_ns)
 }
 
-/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) stop a connection when its packets in the host's queues are
-/// charged with more than two of the one it sends next. A small packet of which nothing before it is on its way is less
-/// than that, whatever comes next.
-///
-/// A pure acknowledgement is charged next to nothing (`__tcp_send_ack`).
-#[inline(always)]
-fn tcp_must_leave(ctx: &TcContext, policy: &Policy, in_flight: u32) -> bool {
-    if policy.delay_ns < RETRANSMITTED_FROM_NS && in_flight == 0 && ctx.len() <= SMALL {
-        return false;
-    }
-    is_retransmittable(ctx)
-}
-
 /// Whether TCP would send the packet again: it carries data, or begins or ends a connection. What cannot be read counts.
+///
+/// Small queues (`tcp_small_queue_check`, Linux 6.1) would stop the connection while it waits, and TCP does not send again
+/// what it sees wait in the host (`skb_still_in_host_queue`), as it cannot in a network. A pure acknowledgement is
+/// charged next to nothing (`__tcp_send_ack`).
 #[inline(always)]
 fn is_retransmittable(ctx: &TcContext) -> bool {
     let skb = skb(ctx);
