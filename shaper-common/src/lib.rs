@@ -10,6 +10,7 @@ extern crate std;
 mod charge;
 mod counters;
 mod original;
+pub mod plan;
 mod policy;
 
 pub use charge::Charge;

@@ -1,0 +1,277 @@
+//! The layouts of a plan: all that an interface's traffic goes through in one direction, by target and by time.
+//!
+//! ```text
+//! packet -> TARGETS (longest prefix of the peer's address) -> a list of RULES -> COURSES[class] -> STEPS[by the clock]
+//! ```
+//!
+//! A plan is written into maps that nobody reads yet, and put in the place of the one before it as a whole.
+
+use super::plain;
+
+/// The longest list of rules that one address may lead to.
+pub const MAX_RULES: u32 = 64;
+/// The most courses of a plan: the one for what no rule names, and one for each target.
+pub const MAX_COURSES: u32 = 256;
+/// The most steps of all courses of a plan together.
+pub const MAX_STEPS: u32 = 65_536;
+/// The most packets that may wait for a link: what `fq` holds.
+pub const MAX_QUEUE_PACKETS: u32 = 1_000_000;
+/// What one opportunity of a delivery trace lets through, in bytes (Mahimahi's `PACKET_SIZE`).
+pub const DELIVERY_BYTES: u32 = 1_504;
+/// The scale of distribution tables: so many stand for one standard deviation (`NETEM_DIST_SCALE`).
+pub const DISTRIBUTION_SCALE: i64 = 8_192;
+
+/// No loss.
+pub const LOSS_NONE: u32 = 0;
+/// Independent loss with the probability `loss[0]`, correlated by `loss[1]`.
+pub const LOSS_RANDOM: u32 = 1;
+/// Gilbert-Elliott: `loss` is p, r, 1-h and 1-k.
+pub const LOSS_GEMODEL: u32 = 2;
+/// Four states: `loss` is p13, p31, p32, p23 and p14.
+pub const LOSS_MARKOV: u32 = 3;
+/// Every packet whose number is a multiple of `loss[0]`.
+pub const LOSS_EVERY: u32 = 4;
+
+/// What a step does to packets; all zero does nothing.
+///
+/// Probabilities are as in [`crate::Policy::loss`]: 0 is never, otherwise `(p + 1) / 2^32`. Correlations are `c / 2^32`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// How long each packet is delayed, in nanoseconds, at most [`crate::MAX_DELAY_NS`].
+    pub delay_ns: u64,
+    /// The standard deviation of the delay, or half the width of a uniform one, in nanoseconds, at most
+    /// [`crate::MAX_DELAY_NS`].
+    pub jitter_ns: u64,
+    /// What the link carries, in bytes per second; 0 is all.
+    pub rate: u64,
+    /// How long a packet may wait for the link, in nanoseconds; 0 is for ever.
+    pub queue_ns: u64,
+    /// How many bytes may wait for the link; 0 is any number.
+    pub queue_bytes: u64,
+    /// Packets that wait for the link for so long are marked, in nanoseconds; 0 is never.
+    pub mark_ns: u64,
+    /// Packets are marked while so many bytes wait for the link; 0 is never.
+    pub mark_bytes: u64,
+    /// How long after one slot the next one opens, in nanoseconds: the least, or the mean of a distribution.
+    pub slot_ns: u64,
+    /// The most that is added to `slot_ns`, or the standard deviation of a distribution.
+    pub slot_jitter_ns: u64,
+    /// The first entry of the delay's distribution in its table.
+    pub distribution: u32,
+    /// How many entries it has; 0 is a uniform one.
+    pub distribution_length: u32,
+    /// How much a packet's jitter depends on that of the one before it.
+    pub jitter_correlation: u32,
+    /// Whether a packet may depart before one that came before it: 0 or 1.
+    pub unordered: u32,
+    /// One of `LOSS_*`.
+    pub loss_model: u32,
+    /// The parameters of the loss model.
+    pub loss: [u32; 5],
+    /// Whether packets that can be are marked where they would be lost: 0 or 1.
+    pub loss_ecn: u32,
+    /// Probability that a packet comes twice.
+    pub duplicate: u32,
+    /// Its correlation.
+    pub duplicate_correlation: u32,
+    /// Probability that one bit of a packet is turned.
+    pub corrupt: u32,
+    /// Its correlation.
+    pub corrupt_correlation: u32,
+    /// Whether the checksums of a corrupt packet are made right: 0 or 1.
+    pub corrupt_fixes_checksums: u32,
+    /// Probability that a packet is not delayed.
+    pub reorder: u32,
+    /// Its correlation.
+    pub reorder_correlation: u32,
+    /// How many packets, the last one included, before one may be not delayed; 0 and 1 are alike.
+    pub reorder_gap: u32,
+    /// Bytes that the link adds to each packet; may be negative.
+    pub overhead: i32,
+    /// The link carries cells with so many bytes of packets each; 0 is no cells.
+    pub cell_bytes: u32,
+    /// Bytes that the link adds to each cell; may be negative.
+    pub cell_overhead: i32,
+    /// How many packets may wait; 0 is as many as the course's ring has.
+    pub queue_packets: u32,
+    /// Packets are marked while so many others wait; 0 is never.
+    pub mark_packets: u32,
+    /// How many packets pass in one slot; 0 is any number.
+    pub slot_packets: u32,
+    /// How many bytes pass in one slot; 0 is any number.
+    pub slot_bytes: u32,
+    /// The first entry of the slots' distribution.
+    pub slot_distribution: u32,
+    /// How many entries it has; 0 is a uniform one.
+    pub slot_distribution_length: u32,
+    /// The first entry of the link's delivery trace.
+    pub deliveries: u32,
+    /// How many entries it has; 0 is no trace. Its last entry is its length in milliseconds.
+    pub deliveries_length: u32,
+    /// Whether there are slots: 0 or 1.
+    pub slots: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+plain!(Effects, [u64; 9], [u32; 4], u32, [u32; 5], [u32; 22]);
+
+/// A step of a course.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// When it ends, in nanoseconds from the beginning of the course; `u64::MAX` is never.
+    pub ends_ns: u64,
+    /// How long it lasts, in nanoseconds.
+    pub lasts_ns: u64,
+    /// Whether it turns by and by into the step after it (the first one, if it is the last): 0 or 1.
+    pub ramp: u64,
+    /// What it does.
+    pub effects: Effects,
+}
+
+plain!(Step, u64, u64, u64, Effects);
+
+/// What becomes of packets in the course of time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub begins_at_ns: u64,
+    /// How long all steps take, in nanoseconds, if they begin anew then; 0 is that the last one stays.
+    pub period_ns: u64,
+    /// What random numbers are drawn from.
+    pub seed: u64,
+    /// Its first step.
+    pub first: u32,
+    /// How many there are; 0 leaves packets alone.
+    pub count: u32,
+    /// The first entry of its ring of packets that wait.
+    pub ring: u32,
+    /// How many entries it has; 0 is that packets are not counted.
+    pub ring_length: u32,
+}
+
+plain!(Course, u64, u64, u64, u32, u32, u32, u32);
+
+/// An address, or the beginning of one: IPv6, or IPv4 as `::ffff:0:0/96`. In network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Its bytes.
+    pub bytes: [u8; 16],
+}
+
+plain!(Address, [u8; 16]);
+
+/// The rules that are asked, in order, about a packet to or from an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleList {
+    /// The first one.
+    pub first: u32,
+    /// How many there are, at most [`MAX_RULES`].
+    pub count: u32,
+}
+
+plain!(RuleList, u32, u32);
+
+/// Which packets a class has, of those that have the right address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// The class, and so the course, of the packets that it fits.
+    pub class: u32,
+    /// The protocol number; [`Rule::ANY_PROTOCOL`] is any.
+    pub protocol: u16,
+    /// Whether it fits all other protocols: 0 or 1.
+    pub other_protocols: u16,
+    /// The least port of the peer.
+    pub port_first: u16,
+    /// The greatest port of the peer. A packet without ports fits from 0 to 65535 only.
+    pub port_last: u16,
+    /// The least port of the container.
+    pub local_port_first: u16,
+    /// The greatest port of the container.
+    pub local_port_last: u16,
+}
+
+plain!(Rule, u32, [u16; 6]);
+
+impl Rule {
+    /// Any protocol.
+    pub const ANY_PROTOCOL: u16 = u16::MAX;
+
+    /// A rule that fits each packet.
+    pub const fn any(class: u32) -> Self {
+        Self {
+            class,
+            protocol: Self::ANY_PROTOCOL,
+            other_protocols: 0,
+            port_first: 0,
+            port_last: u16::MAX,
+            local_port_first: 0,
+            local_port_last: u16::MAX,
+        }
+    }
+
+    /// Whether it fits a packet; `ports` are the peer's and the container's, none where the packet has none.
+    #[inline(always)]
+    pub const fn fits(&self, protocol: u8, ports: Option<(u16, u16)>) -> bool {
+        let is_protocol = self.protocol == Self::ANY_PROTOCOL || self.protocol == protocol as u16;
+        if is_protocol == (self.other_protocols != 0) {
+            return false;
+        }
+        match ports {
+            Some((port, local)) => {
+                self.port_first <= port
+                    && port <= self.port_last
+                    && self.local_port_first <= local
+                    && local <= self.local_port_last
+            }
+            None => {
+                self.port_first == 0
+                    && self.port_last == u16::MAX
+                    && self.local_port_first == 0
+                    && self.local_port_last == u16::MAX
+            }
+        }
+    }
+}
+
+/// What has become of the packets of a class so far; the program's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// How many there were: the number that the next one's fate is drawn from.
+    pub packets: u64,
+    /// The latest departure that one was given, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub departure_ns: u64,
+    /// When the link has carried all that it was given.
+    pub link_free_ns: u64,
+    /// How many packets were put into the ring.
+    pub queued: u64,
+    /// The number of the delivery trace's opportunity that is used now, counted on from turn to turn.
+    pub opportunity: u64,
+    /// When the slot opened, or opens.
+    pub slot_at_ns: u64,
+    /// Bytes that the opportunity has left.
+    pub opportunity_bytes: u32,
+    /// Packets that the slot has taken.
+    pub slot_packets: u32,
+    /// Bytes that the slot has taken.
+    pub slot_bytes: u32,
+    /// The state of the loss model.
+    pub loss_state: u32,
+    /// Jitter's last random number.
+    pub jitter: u32,
+    /// Jitter's last random number for slots.
+    pub slot_jitter: u32,
+    /// What was drawn last for the effects that have a correlation, a bit for each.
+    pub drawn: u32,
+    /// Packets since one was not delayed.
+    pub since_reorder: u32,
+}
+
+plain!(State, [u64; 6], [u32; 8]);
