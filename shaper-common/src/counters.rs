@@ -34,7 +34,7 @@ impl Add for Tally {
     }
 }
 
-/// The outcomes of one CPU; every packet is in exactly one of `passed`, `delayed` and `lost`.
+/// The outcomes of one CPU; every packet is in exactly one of `passed`, `delayed`, `lost` and `overflowed`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -47,13 +47,23 @@ pub struct Counters {
     /// Dropped for another reason, and part of `delayed`: the queue, or a classifier behind ours, refused them when they
     /// left their socket. The queue's own counters have all that it dropped.
     pub refused: Tally,
+    /// Dropped as the queue of the plan's link was full; part of none of the others.
+    pub overflowed: Tally,
+    /// Marked with CE rather than dropped or on their way through the link's queue (ECN, RFC 3168); part of the others.
+    pub marked: Tally,
+    /// Sent a second time; each copy is part of the others as well.
+    pub duplicated: Tally,
+    /// Sent with one bit turned; part of the others.
+    pub corrupted: Tally,
+    /// Not delayed while others were, to overtake them; part of `passed`.
+    pub reordered: Tally,
     /// Passed unshaped, and part of `passed`, because the policy in the map is not one that can be carried out.
     pub invalid_policy: u64,
     /// Delayed without leaving their socket first, and part of `delayed`, because the kernel had no memory for it.
     pub orphan_failed: u64,
 }
 
-plain!(Counters, Tally, Tally, Tally, Tally, u64, u64);
+plain!(Counters, [Tally; 9], u64, u64);
 
 impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
@@ -61,6 +71,11 @@ impl AddAssign for Counters {
         self.delayed += other.delayed;
         self.lost += other.lost;
         self.refused += other.refused;
+        self.overflowed += other.overflowed;
+        self.marked += other.marked;
+        self.duplicated += other.duplicated;
+        self.corrupted += other.corrupted;
+        self.reordered += other.reordered;
         self.invalid_policy = self.invalid_policy.wrapping_add(other.invalid_policy);
         self.orphan_failed = self.orphan_failed.wrapping_add(other.orphan_failed);
     }

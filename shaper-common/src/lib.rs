@@ -9,6 +9,10 @@ extern crate std;
 
 mod charge;
 mod counters;
+mod course;
+pub mod draws;
+mod fate;
+pub mod link;
 mod original;
 pub mod plan;
 mod policy;
@@ -26,6 +30,26 @@ pub const POLICY_MAP: &str = "POLICY";
 pub const COUNTERS_MAP: &str = "COUNTERS";
 /// Name of the one-entry array with the [`Original`].
 pub const ORIGINAL_MAP: &str = "ORIGINAL";
+/// Name of the array with the [`plan::Course`]s of a plan.
+pub const COURSES_MAP: &str = "COURSES";
+/// Name of the array with the [`plan::Step`]s of all courses.
+pub const STEPS_MAP: &str = "STEPS";
+/// Name of the trie that leads from a peer's [`plan::Address`] to a [`plan::RuleList`].
+pub const TARGETS_MAP: &str = "TARGETS";
+/// Name of the array with the [`plan::Rule`]s.
+pub const RULES_MAP: &str = "RULES";
+/// Name of the array with the entries of all distributions.
+pub const DISTRIBUTIONS_MAP: &str = "DISTRIBUTIONS";
+/// Name of the array with the entries of all delivery traces, in milliseconds.
+pub const DELIVERIES_MAP: &str = "DELIVERIES";
+/// Name of the array with the [`plan::State`] of each course.
+pub const STATES_MAP: &str = "STATES";
+/// Name of the array with the rings of packets that wait for a link.
+pub const RINGS_MAP: &str = "RINGS";
+/// Name of the array with the plan as it was asked for, in JSON: its length in the first eight bytes, little-endian.
+pub const ASKED_MAP: &str = "ASKED";
+/// Name of the constant that says which end of a packet is the peer, and whether there is a plan at all: one of `PLAN_*`.
+pub const PLAN_CONSTANT: &str = "PLAN";
 
 /// A type of which every byte is a field: no padding that could leak or differ.
 macro_rules! plain {

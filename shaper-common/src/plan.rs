@@ -111,8 +111,8 @@ pub struct Effects {
     pub deliveries_length: u32,
     /// Whether there are slots: 0 or 1.
     pub slots: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Whether packets are taken from their socket before they wait: 0 or 1 (see [`crate::Policy::orphan`]).
+    pub orphan: u32,
 }
 
 plain!(Effects, [u64; 9], [u32; 4], u32, [u32; 5], [u32; 22]);
@@ -244,34 +244,39 @@ impl Rule {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// How many there were: the number that the next one's fate is drawn from.
+    /// How many came, copies of them left out: the number that a duplicate is drawn from.
+    pub arrivals: u64,
+    /// How many there were, copies included: the number that the rest of the next one's fate is drawn from.
     pub packets: u64,
     /// The latest departure that one was given, in nanoseconds of `CLOCK_MONOTONIC`.
     pub departure_ns: u64,
     /// When the link has carried all that it was given.
     pub link_free_ns: u64,
+    /// How much of the delivery trace is used up, in bytes from its beginning, counted on from turn to turn.
+    pub delivered_bytes: u64,
     /// How many packets were put into the ring.
     pub queued: u64,
-    /// The number of the delivery trace's opportunity that is used now, counted on from turn to turn.
-    pub opportunity: u64,
     /// When the slot opened, or opens.
     pub slot_at_ns: u64,
-    /// Bytes that the opportunity has left.
-    pub opportunity_bytes: u32,
     /// Packets that the slot has taken.
     pub slot_packets: u32,
     /// Bytes that the slot has taken.
     pub slot_bytes: u32,
+    /// The last random number of the delay's jitter.
+    pub jitter: u32,
     /// The state of the loss model.
     pub loss_state: u32,
-    /// Jitter's last random number.
-    pub jitter: u32,
-    /// Jitter's last random number for slots.
-    pub slot_jitter: u32,
     /// What was drawn last for the effects that have a correlation, a bit for each.
     pub drawn: u32,
     /// Packets since one was not delayed.
     pub since_reorder: u32,
 }
 
-plain!(State, [u64; 6], [u32; 8]);
+plain!(State, [u64; 7], [u32; 6]);
+
+/// [`crate::PLAN_CONSTANT`]: only the [`crate::Policy`] counts, and maps of plans are not looked at.
+pub const PLAN_NONE: u32 = 0;
+/// [`crate::PLAN_CONSTANT`]: there is a plan for what a container sends; its peer is the destination.
+pub const PLAN_EGRESS: u32 = 1;
+/// [`crate::PLAN_CONSTANT`]: there is a plan for what a container receives; its peer is the source.
+pub const PLAN_INGRESS: u32 = 2;

@@ -129,6 +129,11 @@ fn difference(after: Counters, before: Counters) -> Counters {
         delayed: tally(after.delayed, before.delayed),
         lost: tally(after.lost, before.lost),
         refused: tally(after.refused, before.refused),
+        overflowed: tally(after.overflowed, before.overflowed),
+        marked: tally(after.marked, before.marked),
+        duplicated: tally(after.duplicated, before.duplicated),
+        corrupted: tally(after.corrupted, before.corrupted),
+        reordered: tally(after.reordered, before.reordered),
         invalid_policy: after.invalid_policy - before.invalid_policy,
         orphan_failed: after.orphan_failed - before.orphan_failed,
     }
@@ -140,7 +145,7 @@ fn now_ns() -> u64 {
 }
 
 const ONE: Tally = Tally { packets: 1, bytes: 64 };
-const DELAYED: Policy = Policy { expires_at_ns: 0, delay_ns: SECOND_NS, loss: 0, orphan: 0 };
+const DELAYED: Policy = Policy { expires_at_ns: 0, delay_ns: SECOND_NS, plan: 0, loss: 0, orphan: 0 };
 
 #[test]
 fn each_policy_has_its_verdict_stamp_and_counter() {

@@ -4,10 +4,13 @@
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.
 
 mod container;
+mod deliveries;
+mod distribution;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
+mod maps;
 mod policy;
 mod request;
 mod shaper;

@@ -222,6 +222,7 @@ impl Policy {
         shaper_common::Policy {
             expires_at_ns: self.expires_at_ns.map_or(0, NonZeroU64::get),
             delay_ns,
+            plan: 0,
             loss: self.loss.map_or(0, |Loss(loss)| loss),
             orphan: u32::from(delay_ns >= ORPHAN_FROM_NS),
         }

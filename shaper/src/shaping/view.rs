@@ -41,6 +41,16 @@ pub(crate) struct InterfaceView {
     pub(crate) delayed: Counts,
     /// Dropped by the loss that was asked for.
     pub(crate) lost: Counts,
+    /// Dropped as the link's queue was full.
+    pub(crate) overflowed: Counts,
+    /// Marked by the link's queue or in place of a loss (ECN).
+    pub(crate) marked: Counts,
+    /// Sent a second time.
+    pub(crate) duplicated: Counts,
+    /// Sent with one bit turned.
+    pub(crate) corrupted: Counts,
+    /// Sent ahead of others.
+    pub(crate) reordered: Counts,
     /// Dropped for another reason: by the queue.
     pub(crate) queue: QueueCounts,
     /// Passed unshaped, as the map asks for what cannot be.
@@ -110,7 +120,7 @@ impl Totals {
             passed: sum.passed
                 + (view.passed.packets + view.delayed.packets).saturating_sub(view.queue.dropped),
             delayed: sum.delayed + view.delayed.packets,
-            dropped: sum.dropped + view.lost.packets + view.queue.dropped,
+            dropped: sum.dropped + view.lost.packets + view.overflowed.packets + view.queue.dropped,
         })
     }
 }

@@ -1,0 +1,186 @@
+//! What is drawn for a packet: whether it is lost, comes twice, is corrupt, is not delayed, and for how long it is.
+
+use super::{
+    MAX_DELAY_NS,
+    draws::{Draws, Purpose, correlated, happens, happens_again, part, share},
+    plan::{
+        DISTRIBUTION_SCALE, Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State,
+    },
+};
+
+const DUPLICATED: u32 = 1;
+const LOST: u32 = 2;
+const CORRUPTED: u32 = 4;
+const REORDERED: u32 = 8;
+
+const GOOD: u32 = 0;
+const BAD: u32 = 1;
+
+// As netem numbers them (`loss_4state`, Linux 6.1), from 0 so that a state never used before is the first.
+const GAP: u32 = 0;
+const BURST: u32 = 1;
+const LOST_IN_BURST: u32 = 2;
+const LOST_IN_GAP: u32 = 3;
+
+impl Effects {
+    /// Whether the packet comes twice.
+    #[inline(always)]
+    pub fn duplicates(&self, state: &mut State, draws: Draws) -> bool {
+        let random = draws.number(Purpose::Duplicate);
+        draw(state, DUPLICATED, self.duplicate, self.duplicate_correlation, random)
+    }
+
+    /// Whether the packet, which is number `number`, is lost.
+    ///
+    /// Gilbert-Elliott and the model of four states are netem's (`loss_gilb_ell` and `loss_4state`, Linux 6.1, after
+    /// Salsano, Ludovici and Ordine: Definition of a general and intuitive loss model, 2009).
+    #[inline(always)]
+    pub fn loses(&self, state: &mut State, number: u64, draws: Draws) -> bool {
+        match self.loss_model {
+            LOSS_NONE => false,
+            LOSS_RANDOM => draw(state, LOST, self.loss[0], self.loss[1], draws.number(Purpose::Loss)),
+            LOSS_GEMODEL => self.loses_by_gemodel(state, draws),
+            LOSS_MARKOV => self.loses_by_markov(state, draws),
+            LOSS_EVERY => self.loss[0] != 0 && (number + 1).is_multiple_of(self.loss[0] as u64),
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    fn loses_by_gemodel(&self, state: &mut State, draws: Draws) -> bool {
+        let [p, r, lost_in_bad, lost_in_good, _] = self.loss;
+        let (lost, change, other) =
+            if state.loss_state == BAD { (lost_in_bad, r, GOOD) } else { (lost_in_good, p, BAD) };
+        if happens(change, draws.number(Purpose::LossState)) {
+            state.loss_state = other;
+        }
+        happens(lost, draws.number(Purpose::Loss))
+    }
+
+    #[inline(always)]
+    fn loses_by_markov(&self, state: &mut State, draws: Draws) -> bool {
+        let [p13, p31, p32, p23, p14] = self.loss;
+        let random = draws.number(Purpose::LossState) as u64;
+        state.loss_state = match state.loss_state {
+            GAP if random < share(p14) => LOST_IN_GAP,
+            GAP if random < share(p14) + share(p13) => LOST_IN_BURST,
+            BURST if random < share(p23) => LOST_IN_BURST,
+            LOST_IN_BURST if random < share(p32) => BURST,
+            LOST_IN_BURST if random < share(p32) + share(p31) => GAP,
+            LOST_IN_GAP => GAP,
+            same => same,
+        };
+        state.loss_state == LOST_IN_BURST || state.loss_state == LOST_IN_GAP
+    }
+
+    /// Whether a bit of the packet is turned.
+    #[inline(always)]
+    pub fn corrupts(&self, state: &mut State, draws: Draws) -> bool {
+        let random = draws.number(Purpose::Corrupt);
+        draw(state, CORRUPTED, self.corrupt, self.corrupt_correlation, random)
+    }
+
+    /// Whether the packet is not delayed.
+    ///
+    /// The gap is netem's (`netem_enqueue`, Linux 6.1): so many packets less one are delayed for certain.
+    #[inline(always)]
+    pub fn reorders(&self, state: &mut State, draws: Draws) -> bool {
+        if self.reorder == 0 {
+            return false;
+        }
+        if state.since_reorder + 1 < self.reorder_gap {
+            state.since_reorder += 1;
+            return false;
+        }
+        let random = draws.number(Purpose::Reorder);
+        let reorders = draw(state, REORDERED, self.reorder, self.reorder_correlation, random);
+        state.since_reorder = if reorders { 0 } else { state.since_reorder.saturating_add(1) };
+        reorders
+    }
+
+    /// For how long the packet is delayed; `table` is the table of distributions.
+    ///
+    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s.
+    #[inline(always)]
+    pub fn delay_ns(&self, state: &mut State, draws: Draws, table: impl Fn(u32) -> i32) -> u64 {
+        if self.jitter_ns == 0 {
+            return self.delay_ns;
+        }
+        let random = correlated(draws.number(Purpose::Jitter), state.jitter, self.jitter_correlation);
+        state.jitter = random;
+        spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
+    }
+
+    /// When a packet of `bytes` that is ready at `ready_ns` departs, where packets depart in slots.
+    ///
+    /// The slots are netem's (`get_slot_next` and `netem_dequeue`, Linux 6.1): one opens some time after a packet was
+    /// ready that came too late for the slot before, or after that was full.
+    #[inline(always)]
+    pub fn slotted_ns(
+        &self,
+        state: &mut State,
+        ready_ns: u64,
+        bytes: u32,
+        draws: Draws,
+        table: impl Fn(u32) -> i32,
+    ) -> u64 {
+        let random = draws.number(Purpose::Slot);
+        let (entry, length) = (self.slot_distribution, self.slot_distribution_length);
+        let next_ns = match length {
+            0 => self.slot_ns + part(random, self.slot_jitter_ns),
+            _ => spread(self.slot_ns, self.slot_jitter_ns, random, entry, length, table),
+        };
+        if state.slot_at_ns < ready_ns {
+            (state.slot_at_ns, state.slot_packets, state.slot_bytes) = (ready_ns + next_ns, 0, 0);
+        }
+        let departs_ns = state.slot_at_ns;
+        state.slot_packets = state.slot_packets.saturating_add(1);
+        state.slot_bytes = state.slot_bytes.saturating_add(bytes);
+        let is_full = self.slot_packets != 0 && state.slot_packets >= self.slot_packets
+            || self.slot_bytes != 0 && state.slot_bytes >= self.slot_bytes;
+        if is_full {
+            (state.slot_at_ns, state.slot_packets, state.slot_bytes) = (departs_ns + next_ns, 0, 0);
+        }
+        departs_ns
+    }
+}
+
+/// Draws what has a probability and a correlation, and remembers it in `bit`.
+#[inline(always)]
+fn draw(state: &mut State, bit: u32, probability: u32, correlation: u32, random: u32) -> bool {
+    if correlation == 0 {
+        return happens(probability, random);
+    }
+    let happens = happens_again(probability, correlation, state.drawn & bit != 0, random);
+    state.drawn = if happens { state.drawn | bit } else { state.drawn & !bit };
+    happens
+}
+
+/// A time about `mean_ns`, from 0 to the longest delay: within `width_ns` of it, or as a table of `length` entries from
+/// `entry` on says, in which [`DISTRIBUTION_SCALE`] stands for `width_ns`.
+#[inline(always)]
+fn spread(
+    mean_ns: u64,
+    width_ns: u64,
+    random: u32,
+    entry: u32,
+    length: u32,
+    table: impl Fn(u32) -> i32,
+) -> u64 {
+    let off_ns = if length == 0 {
+        part(random, 2 * width_ns).cast_signed() - width_ns.cast_signed()
+    } else {
+        let times = i64::from(table(entry + random % length));
+        let width_ns = width_ns.cast_signed();
+        // In two parts, so that no product exceeds 64 bits. BPF has no signed division; a shift rounds down.
+        (width_ns >> 13) * times + (((width_ns & (DISTRIBUTION_SCALE - 1)) * times + DISTRIBUTION_SCALE / 2) >> 13)
+    };
+    let time_ns = mean_ns.cast_signed() + off_ns;
+    if time_ns < 0 {
+        0
+    } else if time_ns.cast_unsigned() > MAX_DELAY_NS {
+        MAX_DELAY_NS
+    } else {
+        time_ns.cast_unsigned()
+    }
+}

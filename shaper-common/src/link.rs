@@ -1,0 +1,155 @@
+//! What a link carries: at a rate, or by a trace of opportunities to deliver.
+
+use super::plan::{DELIVERY_BYTES, Effects};
+
+const SECOND_NS: u64 = 1_000_000_000;
+const MS_NS: u64 = 1_000_000;
+/// A longest time or size that arithmetic takes: 2^40.
+const GREAT: u64 = 1 << 40;
+
+/// How full the queue of a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Another packet has room.
+    Free,
+    /// It has, but is to be marked.
+    Marking,
+    /// It has not.
+    Full,
+}
+
+/// What waits for a link when a packet comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// How long the packet would wait, in nanoseconds.
+    pub wait_ns: u64,
+    /// How many bytes wait.
+    pub bytes: u64,
+}
+
+impl Effects {
+    /// How many bytes a packet takes on the link; `segments` packets of `bytes` together, as a GSO packet has them.
+    ///
+    /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells.
+    #[inline(always)]
+    pub fn wire_bytes(&self, bytes: u32, segments: u32) -> u64 {
+        let segments = if segments == 0 { 1 } else { u64::from(segments) };
+        let overhead = i64::from(self.overhead) * segments.cast_signed();
+        let bytes = i64::from(bytes) + overhead;
+        let bytes = if bytes < 0 { 0 } else { bytes.cast_unsigned() };
+        if self.cell_bytes == 0 {
+            return bytes;
+        }
+        let cell = i64::from(self.cell_bytes) + i64::from(self.cell_overhead);
+        let cell = if cell < 0 { 0 } else { cell.cast_unsigned() };
+        let each = bytes.div_ceil(segments);
+        each.div_ceil(u64::from(self.cell_bytes)) * segments * cell
+    }
+
+    /// How long the link takes for so many bytes, in nanoseconds. There is a rate.
+    #[inline(always)]
+    pub const fn carrying_ns(&self, bytes: u64) -> u64 {
+        // A program may not divide by 0, whatever a map says.
+        let rate = if self.rate == 0 { 1 } else { self.rate };
+        (bytes * SECOND_NS + rate / 2) / rate
+    }
+
+    /// What waits for the link that will be free at `free_ns`.
+    #[inline(always)]
+    pub const fn backlog(&self, now_ns: u64, free_ns: u64) -> Backlog {
+        let wait_ns = free_ns.saturating_sub(now_ns);
+        let wait_ns = if wait_ns < GREAT { wait_ns } else { GREAT };
+        // Without a product of more than 64 bits.
+        let bytes = if self.rate < 1 << 24 {
+            wait_ns * self.rate / SECOND_NS
+        } else {
+            (wait_ns >> 10) * (self.rate >> 8) / (SECOND_NS >> 18)
+        };
+        Backlog { wait_ns, bytes }
+    }
+
+    /// Whether another packet has room behind `backlog`, which `packets` says of a number of packets whether so many
+    /// wait.
+    #[inline(always)]
+    pub fn room(&self, backlog: Backlog, waiting: impl Fn(u32) -> bool) -> Room {
+        let beyond = |ns: u64, bytes: u64, packets: u32| {
+            ns != 0 && backlog.wait_ns > ns
+                || bytes != 0 && backlog.bytes >= bytes
+                || packets != 0 && waiting(packets)
+        };
+        if beyond(self.queue_ns, self.queue_bytes, self.queue_packets) {
+            Room::Full
+        } else if beyond(self.mark_ns, self.mark_bytes, self.mark_packets) {
+            Room::Marking
+        } else {
+            Room::Free
+        }
+    }
+}
+
+/// A delivery trace: the times, in milliseconds from its beginning, at which a link carries [`DELIVERY_BYTES`].
+///
+/// As Mahimahi plays it (Netravali et al.: Mahimahi: Accurate Record-and-Replay for HTTP, 2015; `link_queue.cc`): it
+/// begins anew after its last opportunity, what an opportunity carries may be of several packets, a packet may need
+/// several, and one that nobody uses is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Deliveries {
+    begins_at_ns: u64,
+    first: u32,
+    length: u32,
+    period_ns: u64,
+}
+
+impl Deliveries {
+    /// The trace of `length` entries from `first` on in `table`, none of which is empty, begun at `begins_at_ns`.
+    #[inline(always)]
+    pub fn new(begins_at_ns: u64, first: u32, length: u32, table: impl Fn(u32) -> u32) -> Self {
+        let length = if length == 0 { 1 } else { length };
+        let period_ns = u64::from(table(first + length - 1)) * MS_NS;
+        let period_ns = if period_ns == 0 { MS_NS } else { period_ns };
+        Self { begins_at_ns, first, length, period_ns }
+    }
+
+    /// The first opportunity at or after `time_ns`, counted on from turn to turn.
+    #[inline(always)]
+    pub fn next(&self, time_ns: u64, table: impl Fn(u32) -> u32) -> u64 {
+        let since_ns = time_ns.saturating_sub(self.begins_at_ns);
+        let (turn, into_ns) = (since_ns / self.period_ns, since_ns % self.period_ns);
+        let (mut low, mut high) = (0, self.length);
+        // As many halves as MAX_DELIVERIES has.
+        for _ in 0..20 {
+            if low >= high {
+                break;
+            }
+            let middle = low + (high - low) / 2;
+            if u64::from(table(self.first + middle)) * MS_NS < into_ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        turn * u64::from(self.length) + u64::from(low)
+    }
+
+    /// When that opportunity comes, in nanoseconds.
+    #[inline(always)]
+    pub fn at_ns(&self, opportunity: u64, table: impl Fn(u32) -> u32) -> u64 {
+        let length = u64::from(self.length);
+        let entry = self.first + (opportunity % length) as u32;
+        self.begins_at_ns + opportunity / length * self.period_ns + u64::from(table(entry)) * MS_NS
+    }
+}
+
+/// How much of a trace is used up, in bytes from its beginning, when a packet of `bytes` has been sent; `used` was used
+/// before, and `next` is the first opportunity that it can have.
+#[inline(always)]
+pub const fn delivered(used: u64, next: u64, bytes: u64) -> u64 {
+    let from = next * DELIVERY_BYTES as u64;
+    (if used > from { used } else { from }) + bytes
+}
+
+/// The opportunity that carries the last of so many bytes from the beginning of a trace.
+#[inline(always)]
+pub const fn last_opportunity(delivered: u64) -> u64 {
+    delivered.saturating_sub(1) / DELIVERY_BYTES as u64
+}
