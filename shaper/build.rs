@@ -6,13 +6,27 @@ use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 use object::{build::elf, elf::SHT_STRTAB};
 
+/// What the compiler of the BPF program is told.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    // It need not be a nightly.
+    ("RUSTC_BOOTSTRAP", "1"),
+    // Instructions of Linux 5.12, for atomic changes that say what was there before. aya-build sets the compiler's flags
+    // itself, but for those of the profile.
+    ("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true"),
+    ("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3"),
+    // What runs here, such as macros, has flags of its own.
+    ("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0"),
+];
+
 fn main() -> Result<()> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../shaper-ebpf");
     println!("cargo:rerun-if-changed={}/../shaper-common/src", env!("CARGO_MANIFEST_DIR"));
-    #[expect(unsafe_code, reason = "the toolchain need not be a nightly; aya-build honours this variable")]
-    // SAFETY: a build script's only thread.
-    unsafe {
-        std::env::set_var("RUSTC_BOOTSTRAP", "1");
+    for (variable, value) in ENVIRONMENT {
+        #[expect(unsafe_code, reason = "aya-build has no other way to tell its cargo")]
+        // SAFETY: a build script's only thread.
+        unsafe {
+            std::env::set_var(variable, value);
+        }
     }
     aya_build::build_ebpf(
         [Package { name: "shaper-ebpf", root_dir: root, ..Package::default() }],

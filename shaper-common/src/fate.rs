@@ -6,6 +6,7 @@ use super::{
     plan::{
         DISTRIBUTION_SCALE, Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State,
     },
+    policy::early_ns,
 };
 
 const DUPLICATED: u32 = 1;
@@ -41,7 +42,7 @@ impl Effects {
             LOSS_RANDOM => draw(state, LOST, self.loss[0], self.loss[1], draws.number(Purpose::Loss)),
             LOSS_GEMODEL => self.loses_by_gemodel(state, draws),
             LOSS_MARKOV => self.loses_by_markov(state, draws),
-            LOSS_EVERY => self.loss[0] != 0 && (number + 1).is_multiple_of(self.loss[0] as u64),
+            LOSS_EVERY => (number + 1).checked_rem(self.loss[0] as u64) == Some(0),
             _ => false,
         }
     }
@@ -111,6 +112,15 @@ impl Effects {
         spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
     }
 
+    /// The most by which a packet departs early to depart together with the one before it, in nanoseconds (see
+    /// [`early_ns`]): not at all where the time between the two is a matter of the effects.
+    #[inline(always)]
+    pub const fn early_ns(&self) -> u64 {
+        let is_plain =
+            self.jitter_ns == 0 && self.rate == 0 && self.deliveries_length == 0 && self.slots == 0;
+        if is_plain { early_ns(self.delay_ns) } else { 0 }
+    }
+
     /// When a packet of `bytes` that is ready at `ready_ns` departs, where packets depart in slots.
     ///
     /// The slots are netem's (`get_slot_next` and `netem_dequeue`, Linux 6.1): one opens some time after a packet was
@@ -170,10 +180,11 @@ fn spread(
     let off_ns = if length == 0 {
         part(random, 2 * width_ns).cast_signed() - width_ns.cast_signed()
     } else {
-        let times = i64::from(table(entry + random % length));
+        let times = i64::from(table(entry + random.checked_rem(length).unwrap_or(0)));
         let width_ns = width_ns.cast_signed();
         // In two parts, so that no product exceeds 64 bits. BPF has no signed division; a shift rounds down.
-        (width_ns >> 13) * times + (((width_ns & (DISTRIBUTION_SCALE - 1)) * times + DISTRIBUTION_SCALE / 2) >> 13)
+        (width_ns >> 13) * times
+            + (((width_ns & (DISTRIBUTION_SCALE - 1)) * times + DISTRIBUTION_SCALE / 2) >> 13)
     };
     let time_ns = mean_ns.cast_signed() + off_ns;
     if time_ns < 0 {

@@ -9,7 +9,7 @@ extern crate std;
 
 mod charge;
 mod counters;
-mod course;
+pub mod course;
 pub mod draws;
 mod fate;
 pub mod link;
@@ -20,10 +20,12 @@ mod policy;
 pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
-pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy};
+pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy, in_turn_ns, ready_ns};
 
-/// Name of the classifier in the object file.
+/// Name of the classifier, in the object file, that carries out a [`Policy`] alone.
 pub const PROGRAM: &str = "shape";
+/// Name of the one that carries out the plan beside a [`Policy`] as well.
+pub const PLAN_PROGRAM: &str = "shape_plan";
 /// Name of the one-entry array with the [`Policy`].
 pub const POLICY_MAP: &str = "POLICY";
 /// Name of the one-entry per-CPU array with the [`Counters`].
@@ -48,8 +50,10 @@ pub const STATES_MAP: &str = "STATES";
 pub const RINGS_MAP: &str = "RINGS";
 /// Name of the array with the plan as it was asked for, in JSON: its length in the first eight bytes, little-endian.
 pub const ASKED_MAP: &str = "ASKED";
-/// Name of the constant that says which end of a packet is the peer, and whether there is a plan at all: one of `PLAN_*`.
-pub const PLAN_CONSTANT: &str = "PLAN";
+/// Name of the constant that says whether a packet's peer is its source, as in what a container receives: 0 or 1.
+pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";
+/// Name of the constant that says whether the plan has targets: 0 or 1.
+pub const TARGETED_CONSTANT: &str = "TARGETED";
 
 /// A type of which every byte is a field: no padding that could leak or differ.
 macro_rules! plain {

@@ -28,6 +28,12 @@ pub struct Backlog {
 }
 
 impl Effects {
+    /// Whether packets may have to wait for the link, or be refused.
+    #[inline(always)]
+    pub const fn has_link(&self) -> bool {
+        self.rate != 0 || self.deliveries_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
+    }
+
     /// How many bytes a packet takes on the link; `segments` packets of `bytes` together, as a GSO packet has them.
     ///
     /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells.
@@ -87,6 +93,9 @@ impl Effects {
     }
 }
 
+/// The most opportunities of a delivery trace.
+pub const MAX_DELIVERIES: u32 = 1_000_000;
+
 /// A delivery trace: the times, in milliseconds from its beginning, at which a link carries [`DELIVERY_BYTES`].
 ///
 /// As Mahimahi plays it (Netravali et al.: Mahimahi: Accurate Record-and-Replay for HTTP, 2015; `link_queue.cc`): it
@@ -110,42 +119,67 @@ impl Deliveries {
         Self { begins_at_ns, first, length, period_ns }
     }
 
-    /// The first opportunity at or after `time_ns`, counted on from turn to turn.
+    /// The first opportunity at or after `time_ns`, counted on from turn to turn; `number` says which one of a turn is the
+    /// first at or after a time in it, in nanoseconds (see [`opportunity_at`]).
     #[inline(always)]
-    pub fn next(&self, time_ns: u64, table: impl Fn(u32) -> u32) -> u64 {
+    pub fn next(&self, time_ns: u64, number: impl Fn(u64) -> u32) -> u64 {
         let since_ns = time_ns.saturating_sub(self.begins_at_ns);
         let (turn, into_ns) = (since_ns / self.period_ns, since_ns % self.period_ns);
-        let (mut low, mut high) = (0, self.length);
-        // As many halves as MAX_DELIVERIES has.
-        for _ in 0..20 {
-            if low >= high {
-                break;
-            }
-            let middle = low + (high - low) / 2;
-            if u64::from(table(self.first + middle)) * MS_NS < into_ns {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        turn * u64::from(self.length) + u64::from(low)
+        turn * u64::from(self.length) + u64::from(number(into_ns))
+    }
+
+    /// What waits for the link that has used up `used` bytes of the trace, where `next` is the first opportunity from now on.
+    #[inline(always)]
+    pub fn backlog(&self, used: u64, next: u64, now_ns: u64, table: impl Fn(u32) -> u32) -> Backlog {
+        let bytes = used.saturating_sub(opportunity_bytes(next));
+        let wait_ns =
+            if bytes == 0 { 0 } else { self.at_ns(last_opportunity(used), table).saturating_sub(now_ns) };
+        Backlog { wait_ns, bytes }
     }
 
     /// When that opportunity comes, in nanoseconds.
     #[inline(always)]
     pub fn at_ns(&self, opportunity: u64, table: impl Fn(u32) -> u32) -> u64 {
         let length = u64::from(self.length);
-        let entry = self.first + (opportunity % length) as u32;
-        self.begins_at_ns + opportunity / length * self.period_ns + u64::from(table(entry)) * MS_NS
+        let (turn, number) = (opportunity.checked_div(length), opportunity.checked_rem(length));
+        let entry = self.first + number.unwrap_or(0) as u32;
+        self.begins_at_ns + turn.unwrap_or(0) * self.period_ns + u64::from(table(entry)) * MS_NS
     }
 }
 
-/// How much of a trace is used up, in bytes from its beginning, when a packet of `bytes` has been sent; `used` was used
-/// before, and `next` is the first opportunity that it can have.
+/// The number of the first of `length` opportunities, in order, that comes `into_ns` after the beginning or later;
+/// `time_ms` says when one comes.
 #[inline(always)]
-pub const fn delivered(used: u64, next: u64, bytes: u64) -> u64 {
-    let from = next * DELIVERY_BYTES as u64;
-    (if used > from { used } else { from }) + bytes
+pub fn opportunity_at(length: u32, into_ns: u64, time_ms: impl Fn(u32) -> u32) -> u32 {
+    let (mut low, mut high) = (0, length);
+    // As many halves as MAX_DELIVERIES has.
+    for _ in 0..20 {
+        if low >= high {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        if u64::from(time_ms(middle)) * MS_NS < into_ns {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// What a link is busy with until, in its own measure, once it has taken `amount` more: when it was `busy_until`, and can
+/// begin with this at `from`.
+///
+/// The measure is nanoseconds of the clock for a rate, and bytes from the beginning of a delivery trace.
+#[inline(always)]
+pub const fn booked(busy_until: u64, from: u64, amount: u64) -> u64 {
+    (if busy_until > from { busy_until } else { from }) + amount
+}
+
+/// What a trace has carried before an opportunity, if all that came before it was used, in bytes.
+#[inline(always)]
+pub const fn opportunity_bytes(opportunity: u64) -> u64 {
+    opportunity * DELIVERY_BYTES as u64
 }
 
 /// The opportunity that carries the last of so many bytes from the beginning of a trace.

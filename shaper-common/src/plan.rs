@@ -93,9 +93,9 @@ pub struct Effects {
     pub cell_bytes: u32,
     /// Bytes that the link adds to each cell; may be negative.
     pub cell_overhead: i32,
-    /// How many packets may wait; 0 is as many as the course's ring has.
+    /// How many packets may wait for their departure; 0 is any number.
     pub queue_packets: u32,
-    /// Packets are marked while so many others wait; 0 is never.
+    /// Packets are marked while so many others wait for their departure; 0 is never.
     pub mark_packets: u32,
     /// How many packets pass in one slot; 0 is any number.
     pub slot_packets: u32,
@@ -147,7 +147,7 @@ pub struct Course {
     pub first: u32,
     /// How many there are; 0 leaves packets alone.
     pub count: u32,
-    /// The first entry of its ring of packets that wait.
+    /// The first entry of its ring: the departures of its last packets.
     pub ring: u32,
     /// How many entries it has; 0 is that packets are not counted.
     pub ring_length: u32,
@@ -216,27 +216,49 @@ impl Rule {
         }
     }
 
-    /// Whether it fits a packet; `ports` are the peer's and the container's, none where the packet has none.
+    /// Whether it fits a packet of `protocol` with these ports.
     #[inline(always)]
-    pub const fn fits(&self, protocol: u8, ports: Option<(u16, u16)>) -> bool {
+    pub const fn fits(&self, protocol: u8, ports: Ports) -> bool {
         let is_protocol = self.protocol == Self::ANY_PROTOCOL || self.protocol == protocol as u16;
         if is_protocol == (self.other_protocols != 0) {
             return false;
         }
-        match ports {
-            Some((port, local)) => {
-                self.port_first <= port
-                    && port <= self.port_last
-                    && self.local_port_first <= local
-                    && local <= self.local_port_last
-            }
-            None => {
-                self.port_first == 0
-                    && self.port_last == u16::MAX
-                    && self.local_port_first == 0
-                    && self.local_port_last == u16::MAX
-            }
+        if ports.known {
+            self.port_first <= ports.peer
+                && ports.peer <= self.port_last
+                && self.local_port_first <= ports.local
+                && ports.local <= self.local_port_last
+        } else {
+            self.port_first == 0
+                && self.port_last == u16::MAX
+                && self.local_port_first == 0
+                && self.local_port_last == u16::MAX
         }
+    }
+}
+
+/// The ports of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// Whether it has any; 0 stands for those that it has not.
+    pub known: bool,
+    /// The peer's.
+    pub peer: u16,
+    /// The container's.
+    pub local: u16,
+}
+
+impl Ports {
+    /// As one number.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u64 {
+        (self.known as u64) << 32 | (self.peer as u64) << 16 | self.local as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { known: bits >> 32 != 0, peer: (bits >> 16) as u16, local: bits as u16 }
     }
 }
 
@@ -273,10 +295,3 @@ pub struct State {
 }
 
 plain!(State, [u64; 7], [u32; 6]);
-
-/// [`crate::PLAN_CONSTANT`]: only the [`crate::Policy`] counts, and maps of plans are not looked at.
-pub const PLAN_NONE: u32 = 0;
-/// [`crate::PLAN_CONSTANT`]: there is a plan for what a container sends; its peer is the destination.
-pub const PLAN_EGRESS: u32 = 1;
-/// [`crate::PLAN_CONSTANT`]: there is a plan for what a container receives; its peer is the source.
-pub const PLAN_INGRESS: u32 = 2;

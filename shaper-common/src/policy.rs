@@ -59,21 +59,42 @@ impl Policy {
     /// respected, unless it lies further ahead than any delay may: such a stamp is of another clock.
     #[inline(always)]
     pub const fn departure_ns(&self, stamp_ns: u64, now_ns: u64) -> u64 {
-        let paced = stamp_ns > now_ns && stamp_ns - now_ns <= MAX_DELAY_NS;
-        (if paced { stamp_ns } else { now_ns }) + self.delay_ns
+        ready_ns(stamp_ns, now_ns) + self.delay_ns
     }
 
     /// When a packet that is due at `departure_ns` departs: together with the one before it, at `last_ns`, if it is due
-    /// at most 2 % of the delay, and at most 100 microseconds, after that one; else when it is due.
-    ///
-    /// Packets that depart together cost one timer and one run of the queue. One that is alone departs exactly in time.
+    /// shortly after that one (see [`early_ns`]); else when it is due.
     #[inline(always)]
     pub const fn grouped_ns(&self, departure_ns: u64, last_ns: u64) -> u64 {
-        let share = self.delay_ns / 50;
-        let early = if share < MAX_EARLY_NS { share } else { MAX_EARLY_NS };
         // A last departure that lies ahead, of a longer delay before, wraps to a great distance.
-        if departure_ns.wrapping_sub(last_ns) <= early { last_ns } else { departure_ns }
+        if departure_ns.wrapping_sub(last_ns) <= early_ns(self.delay_ns) { last_ns } else { departure_ns }
     }
+}
+
+/// When a packet is ready to be sent, in nanoseconds of `CLOCK_MONOTONIC`: at `stamp_ns`, if that is ahead, or now.
+///
+/// A stamp that lies further ahead than any delay may is of another clock.
+#[inline(always)]
+pub const fn ready_ns(stamp_ns: u64, now_ns: u64) -> u64 {
+    let paced = stamp_ns > now_ns && stamp_ns - now_ns <= MAX_DELAY_NS;
+    if paced { stamp_ns } else { now_ns }
+}
+
+/// The most by which a packet that is delayed by `delay_ns` departs early to depart together with the one before it, in
+/// nanoseconds: 2 % of the delay, at most 100 microseconds.
+///
+/// Packets that depart together cost one timer and one run of the queue. One that is alone departs exactly in time.
+#[inline(always)]
+pub const fn early_ns(delay_ns: u64) -> u64 {
+    let share = delay_ns / 50;
+    if share < MAX_EARLY_NS { share } else { MAX_EARLY_NS }
+}
+
+/// When a packet that is due at `departure_ns` departs where packets keep their order, and the one before it departs at
+/// `last_ns`: not before that one, and with it if it is due at most `early_ns` after it.
+#[inline(always)]
+pub const fn in_turn_ns(departure_ns: u64, last_ns: u64, early_ns: u64) -> u64 {
+    if departure_ns <= last_ns.saturating_add(early_ns) { last_ns } else { departure_ns }
 }
 
 #[cfg(test)]

@@ -42,6 +42,36 @@ pub(crate) fn lost(ctx: &TcContext) {
     count(|counters| counters.lost += packet::tally(ctx));
 }
 
+/// There was no room for the packet.
+#[inline(always)]
+pub(crate) fn overflowed(ctx: &TcContext) {
+    count(|counters| counters.overflowed += packet::tally(ctx));
+}
+
+/// The packet is marked rather than lost, or on its way through the link.
+#[inline(always)]
+pub(crate) fn marked(ctx: &TcContext) {
+    count(|counters| counters.marked += packet::tally(ctx));
+}
+
+/// The packet was sent a second time.
+#[inline(always)]
+pub(crate) fn duplicated(ctx: &TcContext) {
+    count(|counters| counters.duplicated += packet::tally(ctx));
+}
+
+/// A bit of the packet was turned.
+#[inline(always)]
+pub(crate) fn corrupted(ctx: &TcContext) {
+    count(|counters| counters.corrupted += packet::tally(ctx));
+}
+
+/// The packet is sent ahead of others.
+#[inline(always)]
+pub(crate) fn reordered(ctx: &TcContext) {
+    count(|counters| counters.reordered += packet::tally(ctx));
+}
+
 /// Something behind us refused the packet.
 #[inline(always)]
 pub(crate) fn refused(ctx: &TcContext) {

@@ -1,20 +1,29 @@
-//! The tc classifier that shapes one interface in one direction.
+//! The tc classifiers that shape one interface in one direction: one of them, as much as its policy needs.
 //!
 //! It sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps of its
 //! own, so it never asks which interface it runs on. What goes wrong passes the packet and is counted.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "the target has atomic instructions, and core no methods for them")]
 #![allow(missing_docs, unreachable_pub, reason = "the classifier macro writes a public function of its own")]
 #![allow(
     unsafe_code,
     reason = "the kernel's packet context and maps are raw pointers; the verifier checks them"
 )]
 
+mod corrupt;
 mod counters;
+mod course;
+mod headers;
+mod link;
 mod log;
 mod packet;
+mod plan;
 mod policy;
 mod queue;
+mod state;
+mod target;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
@@ -35,49 +44,70 @@ enum Outcome {
     Delay { departure_ns: u64, orphan_failed: bool },
     /// It is lost, and its sender is not told.
     Lose,
+    /// There is no room for it in the link's queue, and its sender is told.
+    Overflow,
     /// A copy without a socket has taken its place and gone through all this already.
     Replaced,
     /// As `Replaced`, but something behind us dropped the copy.
     Refused,
 }
 
-/// Decides on one packet and carries it out.
-///
-/// A loss is `TC_ACT_STOLEN`: `TC_ACT_SHOT` would tell a local sender, which then retries. Passing is
-/// `TC_ACT_UNSPEC`, so that other classifiers on the hook get their turn (`tcf_classify`, Linux 6.1).
+/// The classifier of a plain delay and loss.
 #[classifier]
 pub fn shape(ctx: TcContext) -> i32 {
-    match outcome(&ctx) {
+    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&ctx, policy));
+    carry_out(outcome, &ctx)
+}
+
+/// The classifier of a plan, with all effects by target and by time.
+#[classifier]
+pub fn shape_plan(ctx: TcContext) -> i32 {
+    let outcome = policy::current().map_or(Outcome::Pass, |policy| match policy.plan {
+        0 => outcome(&ctx, policy),
+        _ => plan::outcome(&ctx, policy),
+    });
+    carry_out(outcome, &ctx)
+}
+
+/// Carries out what was decided on a packet.
+///
+/// A loss is `TC_ACT_STOLEN`: `TC_ACT_SHOT` would tell a local sender, which then retries. A full queue does tell, as
+/// any qdisc's does. Passing is `TC_ACT_UNSPEC`, so that other classifiers on the hook get their turn (`tcf_classify`,
+/// Linux 6.1).
+#[inline(always)]
+fn carry_out(outcome: Outcome, ctx: &TcContext) -> i32 {
+    match outcome {
         Outcome::Pass => {
-            counters::passed(&ctx);
+            counters::passed(ctx);
             TC_ACT_UNSPEC
         }
         Outcome::PassInvalid => {
-            counters::invalid_policy(&ctx);
+            counters::invalid_policy(ctx);
             TC_ACT_UNSPEC
         }
         Outcome::Delay { departure_ns, orphan_failed } => {
-            packet::depart_at(&ctx, departure_ns);
-            counters::delayed(&ctx, orphan_failed);
+            packet::depart_at(ctx, departure_ns);
+            counters::delayed(ctx, orphan_failed);
             TC_ACT_UNSPEC
         }
         Outcome::Lose => {
-            counters::lost(&ctx);
+            counters::lost(ctx);
             TC_ACT_STOLEN
+        }
+        Outcome::Overflow => {
+            counters::overflowed(ctx);
+            TC_ACT_SHOT
         }
         Outcome::Replaced => TC_ACT_STOLEN,
         Outcome::Refused => {
-            counters::refused(&ctx);
+            counters::refused(ctx);
             TC_ACT_SHOT
         }
     }
 }
 
 #[inline(always)]
-fn outcome(ctx: &TcContext) -> Outcome {
-    let Some(policy) = policy::current() else {
-        return Outcome::Pass;
-    };
+fn outcome(ctx: &TcContext, policy: &Policy) -> Outcome {
     if policy.is_noop() {
         return Outcome::Pass;
     }
@@ -94,7 +124,7 @@ fn outcome(ctx: &TcContext) -> Outcome {
     }
     // Before the loss is drawn: the copy comes through here again, and a packet's fate is drawn once.
     let mut orphan_failed = false;
-    if policy.orphan != 0 && packet::must_leave_its_socket(ctx, policy, now_ns) {
+    if policy.orphan != 0 && packet::must_leave_its_socket(ctx, policy.delay_ns, now_ns) {
         match packet::orphan(ctx, now_ns) {
             Orphaned::Sent => return Outcome::Replaced,
             Orphaned::Dropped => return Outcome::Refused,

@@ -1,0 +1,63 @@
+//! What is to be done to packets of a class now.
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    macros::btf_map,
+};
+use shaper_common::plan::{Course, Effects, Step};
+
+/// How deep the program may be in itself: in a packet, and in its duplicate.
+const DEPTHS: usize = 2;
+
+#[btf_map]
+static COURSES: Array<Course, 1> = Array::new();
+
+#[btf_map]
+static STEPS: Array<Step, 1> = Array::new();
+
+#[btf_map]
+static DISTRIBUTIONS: Array<i32, 1> = Array::new();
+
+/// What is between two steps, while one turns into the other: for a packet, and for its duplicate.
+#[btf_map]
+static BETWEEN: PerCpuArray<Effects, DEPTHS> = PerCpuArray::new();
+
+/// The course of a class; none where packets are left alone.
+#[inline(always)]
+pub(crate) fn of(class: u32) -> Option<&'static Course> {
+    COURSES.get(class).filter(|course| course.count != 0)
+}
+
+/// Its effects on a packet, or on the duplicate of one, at `now_ns`.
+#[inline(always)]
+pub(crate) fn effects(course: &Course, now_ns: u64, is_duplicate: bool) -> Option<&'static Effects> {
+    let position_ns = course.position_ns(now_ns);
+    let number = if course.count == 1 { 0 } else { step_at(course.first, course.count, position_ns) };
+    let step = STEPS.get(course.first + number)?;
+    if step.ramp == 0 {
+        return Some(&step.effects);
+    }
+    let next = if number + 1 < course.count { number + 1 } else { 0 };
+    let next = STEPS.get(course.first + next)?;
+    let between = BETWEEN.get_ptr_mut(is_duplicate.into())?;
+    // SAFETY: the slot is this CPU's, and while a packet uses it nothing but its duplicate, or a copy whose departure is
+    // decided, runs the program on this CPU.
+    let between = unsafe { &mut *between };
+    between.set_between(&step.effects, &next.effects, step.over(position_ns));
+    Some(between)
+}
+
+/// The number, among the `count` steps from `first` on, of the one at `position_ns`; a function that the kernel verifies by
+/// itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn step_at(first: u32, count: u32, position_ns: u64) -> u32 {
+    let ends_ns = |step| STEPS.get(first + step).map_or(u64::MAX, |step| step.ends_ns);
+    shaper_common::course::step_at(count, position_ns, ends_ns)
+}
+
+/// An entry of a distribution.
+#[inline(always)]
+pub(crate) fn time(entry: u32) -> i32 {
+    DISTRIBUTIONS.get(entry).copied().unwrap_or(0)
+}

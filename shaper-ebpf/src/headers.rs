@@ -1,0 +1,142 @@
+//! Reads the headers that say between whom a packet goes, and where what it carries begins.
+
+use aya_ebpf::programs::TcContext;
+use shaper_common::plan::{Address, Ports};
+
+use crate::packet::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, protocol};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+const IPV6_HEADER: u32 = 40;
+/// As many extension headers are passed as RFC 8200 has here, each once.
+const EXTENSION_HEADERS: u32 = 4;
+
+/// What is above IP.
+pub(crate) struct Transport {
+    /// The protocol; 0 where there is no IP.
+    pub(crate) protocol: u8,
+    /// Where its header begins; where there is none, what the packet carries.
+    at: u32,
+    /// Whether it has one: not in a fragment that is not the first one, nor where there is no IP.
+    has_header: bool,
+}
+
+impl Transport {
+    /// Reads what a packet has. Headers that are cut short count as what the packet carries.
+    #[inline(always)]
+    pub(crate) fn read(ctx: &TcContext) -> Self {
+        let none = Self { protocol: 0, at: ETHERNET_HEADER, has_header: false };
+        match protocol(ctx) {
+            ETH_P_IP => Self::read_ipv4(ctx, none),
+            ETH_P_IPV6 => Self::read_ipv6(ctx, none),
+            _ => none,
+        }
+    }
+
+    #[inline(always)]
+    fn read_ipv4(ctx: &TcContext, none: Self) -> Self {
+        let Ok(header) = ctx.load::<[u8; 10]>(ETHERNET_HEADER as usize) else { return none };
+        let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+        Self {
+            protocol: header[9],
+            at: ETHERNET_HEADER + u32::from(header[0] & 0x0f) * 4,
+            has_header: fragment_offset == 0,
+        }
+    }
+
+    #[inline(always)]
+    fn read_ipv6(ctx: &TcContext, none: Self) -> Self {
+        let Ok(protocol) = ctx.load::<u8>(ETHERNET_HEADER as usize + 6) else { return none };
+        let mut this = Self { protocol, at: ETHERNET_HEADER + IPV6_HEADER, has_header: true };
+        for _ in 0..EXTENSION_HEADERS {
+            if !matches!(this.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+                break;
+            }
+            let Ok([next, units, high, low]) = ctx.load::<[u8; 4]>(this.at as usize) else {
+                return Self { has_header: false, ..this };
+            };
+            if this.protocol == FRAGMENT {
+                this.has_header &= u16::from_be_bytes([high, low]) & 0xfff8 == 0;
+                this.at += 8;
+            } else {
+                this.at += (u32::from(units) + 1) * 8;
+            }
+            this.protocol = next;
+        }
+        this
+    }
+
+    /// The ports, of a protocol that has them; the peer's is the source's where `peer_sends`.
+    #[inline(always)]
+    pub(crate) fn ports(&self, ctx: &TcContext, peer_sends: bool) -> Ports {
+        let none = Ports { known: false, peer: 0, local: 0 };
+        if !self.has_header || !matches!(self.protocol, TCP | UDP | DCCP | SCTP | UDP_LITE) {
+            return none;
+        }
+        let Ok([a, b, c, d]) = ctx.load::<[u8; 4]>(self.at as usize) else { return none };
+        let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        if peer_sends {
+            Ports { known: true, peer: source, local: destination }
+        } else {
+            Ports { known: true, peer: destination, local: source }
+        }
+    }
+
+    /// Where its header begins.
+    #[inline(always)]
+    pub(crate) const fn begin(&self) -> u32 {
+        self.at
+    }
+
+    /// Where what the packet carries begins.
+    #[inline(always)]
+    pub(crate) fn payload(&self, ctx: &TcContext) -> u32 {
+        let header = match self.protocol {
+            _ if !self.has_header => 0,
+            TCP => ctx.load::<u8>(self.at as usize + 12).map_or(0, |offset| u32::from(offset >> 4) * 4),
+            UDP | UDP_LITE => 8,
+            _ => 0,
+        };
+        self.at + header
+    }
+
+    /// Where its checksum is; 0 is that it has none that is known here.
+    #[inline(always)]
+    pub(crate) const fn checksum(&self) -> u32 {
+        match self.protocol {
+            TCP if self.has_header => self.at + 16,
+            UDP if self.has_header => self.at + 6,
+            _ => 0,
+        }
+    }
+
+    /// Whether a checksum of 0 stands for none.
+    #[inline(always)]
+    pub(crate) const fn may_lack_checksum(&self) -> bool {
+        self.protocol == UDP
+    }
+}
+
+/// The address that a packet comes from, or goes to; none of what is no IP packet.
+#[inline(always)]
+pub(crate) fn address(ctx: &TcContext, source: bool) -> Option<Address> {
+    match protocol(ctx) {
+        ETH_P_IP => {
+            let at = ETHERNET_HEADER + if source { 12 } else { 16 };
+            let [a, b, c, d] = ctx.load(at as usize).ok()?;
+            Some(Address { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] })
+        }
+        ETH_P_IPV6 => {
+            let at = ETHERNET_HEADER + if source { 8 } else { 24 };
+            Some(Address { bytes: ctx.load(at as usize).ok()? })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,109 @@
+//! Carries packets at a rate, or by a trace of opportunities, behind a queue with an end.
+
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use shaper_common::{
+    MAX_DELAY_NS,
+    link::{Backlog, Deliveries, Room, last_opportunity, opportunity_bytes},
+    plan::{Course, Effects},
+};
+
+use crate::state::Shared;
+
+/// When each of the last packets departs; a ring for each course.
+#[btf_map]
+static RINGS: Array<u64, 1> = Array::new();
+
+#[btf_map]
+static DELIVERIES: Array<u32, 1> = Array::new();
+
+/// What the link makes of a packet.
+pub(crate) enum Carried {
+    /// It has carried it at `at_ns`; the packet is to be marked, or not.
+    At { at_ns: u64, marked: bool },
+    /// The queue has no room for it.
+    Overflow,
+}
+
+/// Has the link carry a packet of `bytes` on the wire that is ready at `ready_ns`.
+#[inline(always)]
+pub(crate) fn carry(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+    if effects.deliveries_length != 0 {
+        return deliver(effects, course, state, bytes, ready_ns);
+    }
+    let backlog = effects.backlog(ready_ns, state.link_free_ns().value());
+    let room = room(effects, course, state, backlog, ready_ns);
+    if room == Room::Full {
+        return Carried::Overflow;
+    }
+    let at_ns = match effects.rate {
+        0 => ready_ns,
+        _ => state.book_time(ready_ns, effects.carrying_ns(bytes)),
+    };
+    Carried::At { at_ns, marked: room == Room::Marking }
+}
+
+#[inline(always)]
+fn deliver(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+    let (first, length) = (effects.deliveries, effects.deliveries_length);
+    let trace = Deliveries::new(course.begins_at_ns, first, length, time_ms);
+    let next = trace.next(ready_ns, |into_ns| opportunity_at(first, length, into_ns));
+    let backlog = trace.backlog(state.delivered_bytes().value(), next, ready_ns, time_ms);
+    let room = room(effects, course, state, backlog, ready_ns);
+    if room == Room::Full {
+        return Carried::Overflow;
+    }
+    let used = state.book_bytes(opportunity_bytes(next), bytes);
+    Carried::At { at_ns: trace.at_ns(last_opportunity(used), time_ms), marked: room == Room::Marking }
+}
+
+#[inline(always)]
+fn room(effects: &Effects, course: &Course, state: Shared, backlog: Backlog, ready_ns: u64) -> Room {
+    if backlog.wait_ns > MAX_DELAY_NS {
+        return Room::Full;
+    }
+    effects.room(backlog, |packets| wait(course, state, packets, ready_ns))
+}
+
+/// See [`shaper_common::link::opportunity_at`]; a function that the kernel verifies by itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn opportunity_at(first: u32, length: u32, into_ns: u64) -> u32 {
+    shaper_common::link::opportunity_at(length, into_ns, |number| time_ms(first + number))
+}
+
+#[inline(always)]
+fn time_ms(entry: u32) -> u32 {
+    DELIVERIES.get(entry).copied().unwrap_or(0)
+}
+
+/// Whether `packets` still wait at `now_ns`: the one that came so many before has not departed yet.
+#[inline(always)]
+fn wait(course: &Course, state: Shared, packets: u32, now_ns: u64) -> bool {
+    let queued = state.queued().value();
+    if queued < u64::from(packets) {
+        return false;
+    }
+    let packets = if packets < course.ring_length { packets } else { course.ring_length };
+    entry(course, queued - u64::from(packets)).is_some_and(|entry| {
+        // SAFETY: the entry is a map's; a volatile load of 64 bits does not tear.
+        unsafe { entry.read_volatile() > now_ns }
+    })
+}
+
+/// Remembers that a packet departs then, where packets that wait are counted.
+#[inline(always)]
+pub(crate) fn note(course: &Course, state: Shared, departure_ns: u64) {
+    if course.ring_length == 0 {
+        return;
+    }
+    if let Some(entry) = entry(course, state.queued().add(1)) {
+        // SAFETY: as in `wait`.
+        unsafe { entry.write_volatile(departure_ns) };
+    }
+}
+
+#[inline(always)]
+fn entry(course: &Course, number: u64) -> Option<*mut u64> {
+    let place = number.checked_rem(u64::from(course.ring_length))?;
+    RINGS.get_ptr_mut(course.ring + place as u32)
+}

@@ -1,0 +1,71 @@
+//! Whose packet it is: by the longest prefix of its peer's address, and rules.
+
+use aya_ebpf::{
+    Global,
+    bindings::__sk_buff,
+    btf_maps::{Array, LpmTrie, lpm_trie::Key},
+    macros::btf_map,
+    programs::TcContext,
+};
+use shaper_common::plan::{Address, MAX_RULES, Ports, Rule, RuleList};
+
+use crate::{
+    headers::{Transport, address},
+    packet::skb,
+};
+
+#[btf_map]
+static TARGETS: LpmTrie<Address, RuleList, 1> = LpmTrie::new();
+
+#[btf_map]
+static RULES: Array<Rule, 1> = Array::new();
+
+/// Whether there are targets: 0 or 1. Where there are none, the kernel leaves all this out when it loads the program.
+#[unsafe(no_mangle)]
+static TARGETED: Global<u32> = Global::new(0);
+
+/// Whether a packet's peer is its source, as in what a container receives: 0 or 1.
+#[unsafe(no_mangle)]
+static PEER_SENDS: Global<u32> = Global::new(0);
+
+/// The class of a packet; what no target names, and what is no IP packet, is of class 0.
+#[inline(always)]
+pub(crate) fn class(ctx: &TcContext) -> u32 {
+    if TARGETED.load() == 0 { 0 } else { class_of(skb(ctx)) }
+}
+
+/// A function that the kernel verifies by itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn class_of(skb: *mut __sk_buff) -> u32 {
+    find(&TcContext::new(skb)).unwrap_or(0)
+}
+
+#[inline(always)]
+fn find(ctx: &TcContext) -> Option<u32> {
+    let peer_sends = PEER_SENDS.load() != 0;
+    let peer = address(ctx, peer_sends)?;
+    let list = TARGETS.get(&Key::new(128, peer))?;
+    let transport = Transport::read(ctx);
+    let ports = transport.ports(ctx, peer_sends);
+    for number in 0..MAX_RULES {
+        if number >= list.count {
+            break;
+        }
+        let class = class_if_fits(list.first + number, transport.protocol.into(), ports.to_bits());
+        if class != u32::MAX {
+            return Some(class);
+        }
+    }
+    None
+}
+
+/// The class of a rule if it fits a packet, else `u32::MAX`; a function that the kernel verifies by itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn class_if_fits(rule: u32, protocol: u32, ports: u64) -> u32 {
+    match RULES.get(rule) {
+        Some(rule) if rule.fits(protocol as u8, Ports::from_bits(ports)) => rule.class,
+        _ => u32::MAX,
+    }
+}
