@@ -85,7 +85,7 @@ pub const fn ready_ns(stamp_ns: u64, now_ns: u64) -> u64 {
 ///
 /// Packets that depart together cost one timer and one run of the queue. One that is alone departs exactly in time.
 #[inline(always)]
-pub const fn early_ns(delay_ns: u64) -> u64 {
+pub(crate) const fn early_ns(delay_ns: u64) -> u64 {
     let share = delay_ns / 50;
     if share < MAX_EARLY_NS { share } else { MAX_EARLY_NS }
 }

@@ -4,7 +4,7 @@
 //! runs at once. The random states of losses, jitter and reordering are written as they come: of two packets at the same
 //! moment, the one that is written last is the one that the next packet follows.
 
-use core::intrinsics::{AtomicOrdering::Relaxed, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use shaper_common::{in_turn_ns, link::booked, plan::State};
@@ -30,8 +30,9 @@ impl Cell {
     /// Adds and returns what was there before.
     #[inline(always)]
     pub(crate) fn add(self, number: u64) -> u64 {
-        // SAFETY: the cell is a map's, aligned, and written as a whole only. Rust has no atomic methods for BPF.
-        unsafe { atomic_xadd::<u64, u64, { Relaxed }>(self.0, number) }
+        // Rust has no atomic methods for BPF. LLVM 22 takes a relaxed addition for one whose result nobody wants.
+        // SAFETY: the cell is a map's, aligned, and written as a whole only.
+        unsafe { atomic_xadd::<u64, u64, { SeqCst }>(self.0, number) }
     }
 
     /// What is there now.
@@ -53,7 +54,7 @@ impl Cell {
                 return new;
             }
             // SAFETY: as in `add`.
-            let (other, is_done) = unsafe { atomic_cxchg::<u64, { Relaxed }, { Relaxed }>(self.0, old, new) };
+            let (other, is_done) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(self.0, old, new) };
             if is_done {
                 return new;
             }

@@ -1,5 +1,7 @@
 //! Wires containers, datapath and adapters together.
 
+mod names;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -24,7 +26,7 @@ use crate::{
     scope,
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Request,
+        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Peers, Request,
         RuntimeName, Shaper, ShapingError, Totals,
     },
 };
@@ -72,6 +74,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn(Arc::clone(&daemon).follow(updates, options.runtimes.iter().copied().collect()));
     tasks.spawn(Arc::clone(&daemon).settle());
     tasks.spawn(Arc::clone(&daemon).sample());
+    tasks.spawn(Arc::clone(&daemon).follow_names());
     let router = router(Arc::clone(&daemon));
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     server::serve(socket, router, stopped()?).await;
@@ -119,6 +122,10 @@ struct Daemon {
     datapath: Arc<Datapath>,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
+    /// The last addresses of what targets name.
+    peers: Mutex<Peers>,
+    /// Rung when containers have changed, and so perhaps their addresses.
+    renamed: Notify,
     /// Rung when something has to be taken away that still waits.
     changed: Notify,
 }
@@ -133,6 +140,8 @@ impl Daemon {
             datapath: Arc::new(datapath),
             registry: Mutex::default(),
             histories: Mutex::default(),
+            peers: Mutex::default(),
+            renamed: Notify::new(),
             changed: Notify::new(),
         }
     }
@@ -161,6 +170,7 @@ impl Daemon {
             for netns in affected.netns {
                 self.refresh(netns).await;
             }
+            self.renamed.notify_one();
             if listed {
                 for netns in self.datapath.shaped() {
                     self.refresh(netns).await;
@@ -173,7 +183,10 @@ impl Daemon {
     async fn refresh(&self, netns: NetnsId) {
         let owner = lock(&self.registry).sharing(netns).next().cloned();
         let cleared = match owner.and_then(|container| container.netns) {
-            Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
+            Some(netns) => {
+                let peers = lock(&self.peers).clone();
+                self.blocking(move |datapath| Ok(datapath.refresh(&netns, &peers))).await
+            }
             None => self.blocking(move |datapath| datapath.clear(netns)).await,
         };
         match cleared {
@@ -292,10 +305,12 @@ impl Shaper for Daemon {
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         let container = self.resolve(name)?;
         let netns = netns_of(&container)?;
-        let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
+        let peers = self.peers(request.names()).await?;
+        let asked = request.clone();
+        let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
         let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
         self.look_after(draining);
-        tracing::info!(container = container.name, ?request, "set");
+        tracing::info!(container = container.name, request = %asked, "set");
         Ok(self.view(container))
     }
 

@@ -8,7 +8,7 @@ use shaper_common::Original;
 use super::{
     attachment,
     instance::{Instance, Key},
-    pins::{self, PinName},
+    pins::{self, PinName, Pinned},
     segments,
     survey::{self, End, Target},
 };
@@ -24,12 +24,23 @@ use crate::{
 /// When the directory cannot be read.
 pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
     let pinned = pins::walk(pin_dir)?;
-    let inodes: Vec<_> = pinned.iter().map(|(name, _)| name.inode).collect();
+    let inodes: Vec<_> = pinned.iter().map(|pinned| pinned.name.inode).collect();
     let found = Netns::find(&inodes);
     let mut adopted = Vec::new();
-    for (name, directory) in pinned {
+    for Pinned { name, directory, is_complete } in pinned {
         let netns = found.iter().find(|netns| netns.id.inode == name.inode);
-        match netns.map(|netns| adopt_one(netns, host, name, &directory)) {
+        if !is_complete {
+            // A daemon may have ended when its program was in its place, but its pins were not.
+            if netns.is_some_and(|netns| runs(netns, host, name, &directory, pin_dir)) {
+                publish(pin_dir, name);
+            } else {
+                pins::remove(&directory);
+            }
+        }
+    }
+    for Pinned { name, directory, .. } in pins::walk(pin_dir)? {
+        let netns = found.iter().find(|netns| netns.id.inode == name.inode);
+        match netns.map(|netns| adopt_one(netns, host, name, &directory, pin_dir)) {
             Some(Ok(Some(instance))) => {
                 tracing::info!(interface = %instance, "adopted");
                 adopted.push(instance);
@@ -46,16 +57,30 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
     Ok(adopted)
 }
 
+/// Whether a device runs the program that is pinned in `directory`.
+fn runs(netns: &NetnsRef, host: &Netns, name: PinName, directory: &Path, pin_dir: &Path) -> bool {
+    let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
+    let Ok(Some(target)) = survey::target_at(netns, host, key) else { return false };
+    Instance::open(&target, directory, pin_dir).and_then(|instance| attachment::resume(&instance)).unwrap_or(false)
+}
+
+fn publish(pin_dir: &Path, name: PinName) {
+    if let Err(error) = pins::publish(pin_dir, name) {
+        tracing::warn!(%error, "cannot adopt");
+    }
+}
+
 /// Takes over one instance; none when its interface has gone, or does not run its program.
 fn adopt_one(
     netns: &NetnsRef,
     host: &Netns,
     name: PinName,
     directory: &Path,
+    pin_dir: &Path,
 ) -> Result<Option<Instance>, ShapingError> {
     let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
     let Some(target) = survey::target_at(netns, host, key)? else { return Ok(None) };
-    let adopted = Instance::open(&target, directory.to_owned()).and_then(|instance| {
+    let adopted = Instance::open(&target, directory, pin_dir).and_then(|instance| {
         let holds = attachment::resume(&instance)?;
         Ok((instance, holds))
     });

@@ -4,19 +4,18 @@
 
 use std::{fmt::Display, io, mem, time::Duration};
 
-use aya::{
-    Ebpf,
-    programs::{
-        SchedClassifier, TcAttachType,
-        tc::{NlOptions, TcAttachOptions},
-    },
+use aya::programs::{
+    ProgramError, SchedClassifier, TcAttachType, TcError,
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 use nix::libc::{EEXIST, ENODEV, ENOENT, EPERM};
 use shaper_common::{MAX_DELAY_NS, Original};
 
 use super::{
     instance::Instance,
-    monotonic_ns, program, segments,
+    monotonic_ns,
+    program::Loaded,
+    segments,
     survey::{Device, End, cannot_enter},
 };
 use crate::{
@@ -104,9 +103,13 @@ impl Present {
 /// # Errors
 ///
 /// When the device does not admit it, or something is missing; the device is then what it was.
-pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy) -> Result<(), ShapingError> {
+pub(super) fn attach(
+    loaded: &mut Loaded,
+    instance: &mut Instance,
+    policy: &Policy,
+) -> Result<(), ShapingError> {
     let device = instance.device().clone();
-    let classifier = program::classifier(loaded)?;
+    let classifier = loaded.classifier()?;
     let netns = on_device(instance)?.ok_or_else(gone)?;
     netns
         .enter(|| {
@@ -114,7 +117,7 @@ pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy)
             let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
             present.admits_classifier(&device)?;
             admits_no_tcx(&device)?;
-            if policy.latency.is_some() {
+            if policy.needs_queue() {
                 present.admits_queue(&device)?;
             }
             let clsact = present.hook.is_some();
@@ -140,15 +143,15 @@ fn put_on(
     socket: &Socket,
     classifier: &mut SchedClassifier,
     instance: &Instance,
-    policy: Policy,
+    policy: &Policy,
     clsact: bool,
 ) -> Result<(), ShapingError> {
     let device = instance.device();
     // The queue first: a stamp without it would be ignored.
-    if policy.latency.is_some() {
+    if policy.needs_queue() {
         put_queue(socket, instance)?;
     }
-    if policy.loss.is_some() {
+    if policy.needs_single_segments() {
         segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
     if !clsact {
@@ -185,6 +188,47 @@ fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
     })?;
     instance.note_queue(Some(QueueCounts::default()));
     Ok(())
+}
+
+/// Puts `loaded` in the place of the program `old_id` on an instance's device: each packet is seen by one of the two.
+///
+/// # Errors
+///
+/// When the other one is not there, or the kernel refuses; nothing has changed then.
+pub(super) fn replace(
+    classifier: &mut SchedClassifier,
+    instance: &Instance,
+    old_id: u32,
+) -> Result<(), ShapingError> {
+    let device = instance.device();
+    let netns = on_device(instance)?.ok_or_else(gone)?;
+    netns
+        .enter(|| {
+            let filters = Socket::open().and_then(|socket| egress_filters(&socket, device.ifindex));
+            let filters = filters.map_err(|error| explain(&error))?;
+            let filter = filters.iter().find(|filter| filter.program_id == Some(old_id)).ok_or_else(|| {
+                ShapingError::Failed(format!("{}: its classifier has gone: set the shaping again", device.name))
+            })?;
+            let handle = u32::from(filter.handle).into();
+            let replace = || {
+                let link = SchedClassifierLink::attached(
+                    &device.name,
+                    TcAttachType::Egress,
+                    filter.priority,
+                    handle,
+                    None,
+                );
+                let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
+                classifier.take_link(link)
+            };
+            let link = replace().map_err(|error: ProgramError| {
+                ShapingError::Failed(format!("replace the classifier of {}: {}", device.name, chain(&error)))
+            })?;
+            // As when it was attached.
+            mem::forget(link);
+            Ok(())
+        })
+        .map_err(cannot_enter)?
 }
 
 /// TCX programs (Linux 6.6) run before clsact, and one that does not say "next" keeps ours from ever running.
@@ -284,15 +328,16 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     let Some(netns) = locate(instance) else { return Ok(Settled::Removed) };
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
-    let (delays, loses) = (in_force && policy.latency.is_some(), in_force && policy.loss.is_some());
-    if in_force && (delays || instance.queue().is_none()) && (loses || !instance.is_held()) {
+    let delays = in_force && policy.needs_queue();
+    let parts = in_force && policy.needs_single_segments();
+    if in_force && (delays || instance.queue().is_none()) && (parts || !instance.is_held()) {
         return Ok(Settled::Kept);
     }
     let Some(netns) = open(instance, &netns)? else { return Ok(Settled::Removed) };
     let device = instance.device();
     let settle = || {
         let socket = Socket::open()?;
-        if !loses {
+        if !parts {
             segments::release(&socket, device, instance.original().gso_max_segs)?;
             instance.note_held(false);
         }

@@ -4,25 +4,29 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use aya::{
-    Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray},
     programs::SchedClassifier,
 };
-use shaper_common::{COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
+use shaper_common::{ASKED_ENTRY, ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
 
 use super::{
     Queue, lock,
     pins::{self, PinName},
-    program, segments,
+    prepared::{self, Prepared},
+    program::{Loaded, Loader},
+    retarget::Targets,
+    segments,
     survey::{Device, Target},
 };
-use crate::shaping::{Counts, Direction, InterfaceView, NetnsId, NetnsRef, Policy, ShapingError};
+use crate::shaping::{
+    Counts, Direction, InterfaceView, Name, NetnsId, NetnsRef, Peers, Plan, Policy, ShapingError,
+};
 
 /// Which interface, and which way: `ifindex` is the container's end even for ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +56,8 @@ pub(super) struct Instance {
     pins: PathBuf,
     program_id: u32,
     policy: Mutex<Array<MapData, shaper_common::Policy>>,
+    /// The plan that its program was loaded for, in force or not.
+    plan: Option<Arc<Plan>>,
     counters: PerCpuArray<MapData, Counters>,
     original: Original,
     queue: Mutex<Queue>,
@@ -65,37 +71,75 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
-    /// Pins what was loaded for `target`; nothing is attached yet.
+    /// Loads a program for `target` and pins it, with its maps, in the new directory `staged`, from where it is still to
+    /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters.
     ///
     /// # Errors
     ///
-    /// When it cannot be pinned.
-    pub(super) fn pin(loaded: &mut Ebpf, target: &Target, pin_dir: &Path) -> Result<Self, ShapingError> {
-        let pins = pins::publish(pin_dir, target.key.pin_name(), |directory| {
-            let failed = |error: &dyn fmt::Display| ShapingError::Failed(format!("pin the program: {error}"));
-            for name in [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP] {
-                if let Some(map) = loaded.map_mut(name) {
-                    map.pin(directory.join(name)).map_err(|error| failed(&error))?;
+    /// When it cannot be loaded or pinned; the directory is gone then.
+    pub(super) fn stage(
+        loader: &mut Loader,
+        target: &Target,
+        plan: Option<(&Arc<Plan>, &Prepared)>,
+        old: Option<&Self>,
+        pin_dir: &Path,
+    ) -> Result<(Loaded, Self), ShapingError> {
+        let staged = pins::stage(pin_dir, target.key.pin_name())?;
+        let mut stage = || {
+            if let Some(old) = old {
+                old.share_with(&staged)?;
+            }
+            let mut loaded = loader.load(&staged, plan.map(|(_, prepared)| prepared))?;
+            if let Some((_, prepared)) = plan {
+                prepared.fill(&mut loaded)?;
+                for name in pins::PLAN_MAPS {
+                    loaded.map(name)?.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
                 }
             }
-            program::classifier(loaded)?.pin(directory.join(pins::PROGRAM)).map_err(|error| failed(&error))
-        })?;
-        Self::open(target, pins)
+            loaded.classifier()?.pin(staged.join(pins::PROGRAM)).map_err(|error| cannot_pin(&error))?;
+            let instance = Self::open_in(target, &staged, pin_dir, plan.map(|(plan, _)| Arc::clone(plan)))?;
+            Ok((loaded, instance))
+        };
+        stage().inspect_err(|_| pins::remove(&staged))
     }
 
-    /// Opens what is pinned in `pins`.
+    /// Pins the maps that the next program goes on with in its directory as well.
+    fn share_with(&self, staged: &Path) -> Result<(), ShapingError> {
+        for name in [COUNTERS_MAP, ORIGINAL_MAP] {
+            let map = MapData::from_pin(self.pins.join(name)).map_err(|error| cannot_pin(&error))?;
+            map.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Opens what is pinned in `directory`, which is `target`'s own, or to become that.
     ///
     /// # Errors
     ///
     /// When a pin is missing or of another layout.
-    pub(super) fn open(target: &Target, pins: PathBuf) -> Result<Self, ShapingError> {
-        let failed = |what: &str, error: &dyn fmt::Display| {
-            ShapingError::Failed(format!("open the pinned {what} in {}: {error}", pins.display()))
+    pub(super) fn open(target: &Target, directory: &Path, pin_dir: &Path) -> Result<Self, ShapingError> {
+        let asked = directory.join(ASKED_MAP);
+        let plan = if asked.exists() {
+            let map = MapData::from_pin(asked).and_then(|map| Array::try_from(Map::Array(map)));
+            let map: Array<_, [u8; ASKED_ENTRY]> = map.map_err(|error| cannot_open(ASKED_MAP, directory, &error))?;
+            Some(Arc::new(prepared::asked(map.iter())?))
+        } else {
+            None
         };
+        Self::open_in(target, directory, pin_dir, plan)
+    }
+
+    fn open_in(
+        target: &Target,
+        directory: &Path,
+        pin_dir: &Path,
+        plan: Option<Arc<Plan>>,
+    ) -> Result<Self, ShapingError> {
+        let failed = |what: &str, error: &dyn fmt::Display| cannot_open(what, directory, error);
         let program =
-            SchedClassifier::from_pin(pins.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
+            SchedClassifier::from_pin(directory.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
         let program_id = program.info().map_err(|e| failed("program", &e))?.id();
-        let map = |name: &str| MapData::from_pin(pins.join(name)).map_err(|e| failed(name, &e));
+        let map = |name: &str| MapData::from_pin(directory.join(name)).map_err(|e| failed(name, &e));
         let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
             .map_err(|e| failed(COUNTERS_MAP, &e))?;
@@ -107,9 +151,10 @@ impl Instance {
             interface: target.interface.clone(),
             device: target.device.clone(),
             netns: Mutex::new(target.netns.clone()),
-            pins,
+            pins: pin_dir.join(target.key.pin_name().to_string()),
             program_id,
             policy: Mutex::new(policy),
+            plan,
             counters,
             original,
             queue: Mutex::default(),
@@ -183,11 +228,36 @@ impl Instance {
     pub(super) fn policy(&self) -> Result<Policy, ShapingError> {
         lock(&self.policy)
             .get(&0, 0)
-            .map(|policy| Policy::from_map(&policy))
+            .map(|policy| Policy::from_map(&policy, self.plan.as_ref()))
             .map_err(|error| ShapingError::Failed(format!("read the policy of {self}: {error}")))
     }
 
-    pub(super) fn write_policy(&self, policy: Policy) -> Result<(), ShapingError> {
+    /// Whether its program can carry out a policy.
+    pub(super) fn can(&self, policy: &Policy) -> bool {
+        policy.is_simple() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
+    }
+
+    /// The names in the plan in force.
+    pub(super) fn names(&self) -> Vec<Name> {
+        match (self.policy(), &self.plan) {
+            (Ok(policy), Some(plan)) if !policy.is_simple() => plan.names().into_iter().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Has the names in its plan stand for `peers`; says whether there is room for them.
+    ///
+    /// # Errors
+    ///
+    /// When the maps cannot be changed.
+    pub(super) fn retarget(&self, peers: &Peers) -> Result<bool, ShapingError> {
+        let Some(plan) = &self.plan else { return Ok(true) };
+        let maps = plan.compile(0, 0, peers).map_err(ShapingError::Refused)?;
+        let retarget = || Targets::open(&self.pins)?.become_those_of(&maps);
+        retarget().map_err(|error| ShapingError::Failed(format!("change the targets of {self}: {error}")))
+    }
+
+    pub(super) fn write_policy(&self, policy: &Policy) -> Result<(), ShapingError> {
         lock(&self.policy)
             .set(0, policy.to_map(), 0)
             .map_err(|error| ShapingError::Failed(format!("write the policy of {self}: {error}")))
@@ -233,8 +303,32 @@ impl Instance {
         })
     }
 
+    /// The pinned program.
+    ///
+    /// # Errors
+    ///
+    /// When it is not pinned any more.
+    pub(super) fn classifier(&self) -> Result<SchedClassifier, ShapingError> {
+        SchedClassifier::from_pin(self.pins.join(pins::PROGRAM))
+            .map_err(|error| cannot_open("program", &self.pins, &error))
+    }
+
+    /// Takes over what the one whose place it takes knows of the device.
+    pub(super) fn succeed(&self, old: &Self) {
+        self.note_queue(old.queue());
+        self.note_held(old.is_held());
+    }
+
     /// Removes the pins.
     pub(super) fn unpin(&self) {
         pins::remove(&self.pins);
     }
+}
+
+fn cannot_pin(error: &dyn fmt::Display) -> ShapingError {
+    ShapingError::Failed(format!("pin the program: {error}"))
+}
+
+fn cannot_open(what: &str, directory: &Path, error: &dyn fmt::Display) -> ShapingError {
+    ShapingError::Failed(format!("open the pinned {what} in {}: {error}", directory.display()))
 }

@@ -7,30 +7,33 @@ mod adoption;
 mod attachment;
 mod instance;
 mod pins;
+mod prepared;
 mod program;
+mod retarget;
 mod segments;
 mod survey;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use aya::Ebpf;
 pub(crate) use program::LogRing;
 
 use self::{
     instance::{Instance, Key},
-    program::Loader,
+    prepared::Prepared,
+    program::{Loaded, Loader},
     survey::{End, Inside, Target},
 };
 use crate::{
-    network::{NetlinkError, Netns, Socket},
+    network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
-        Directions, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, Request,
-        ShapingError,
+        Directions, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers, Policy, QueueCounts,
+        Request, ShapingError,
     },
 };
 
@@ -103,42 +106,38 @@ impl Datapath {
         Ok(())
     }
 
-    /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none.
+    /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none. Names in it stand for
+    /// `peers`.
     ///
     /// Says whether something still waits to be taken away.
     ///
     /// # Errors
     ///
     /// When one of them cannot be shaped so; nothing has changed then.
-    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<bool, ShapingError> {
+    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<bool, ShapingError> {
         let changing = lock(&self.changing);
         self.ready()?;
         let inside = self.look_into(netns, request.directions)?;
         let targets = survey::targets(netns, &inside, request.directions)?;
         let now_ns = monotonic_ns();
-        let mut created = Vec::new();
         let mut changes = Vec::new();
-        for target in targets {
-            match self.prepare_change(&target, request, now_ns, &mut created) {
+        for target in &targets {
+            match self.prepare_change(target, request, now_ns, peers) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
-                    self.abandon(&created);
+                    self.abandon(changes);
                     return Err(error.about(&target.to_string()));
                 }
             }
         }
-        if let Err(error) = write(&changes) {
-            self.abandon(&created);
-            return Err(error);
-        }
-        self.instances_mut().extend(created.into_iter().map(|instance| (instance.key(), instance)));
+        self.make(changes)?;
         drop(changing);
         Ok(!self.settle(&[netns.id]).is_empty())
     }
 
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
     /// something still waits to be taken away.
-    pub(crate) fn refresh(&self, netns: &NetnsRef) -> bool {
+    pub(crate) fn refresh(&self, netns: &NetnsRef, peers: &Peers) -> bool {
         let mut draining = false;
         for directions in [Directions::Egress, Directions::Ingress] {
             let shaped = self
@@ -146,7 +145,7 @@ impl Datapath {
                 .iter()
                 .any(|instance| directions.each().contains(&instance.key().direction));
             let request = Request { directions, ..Request::default() };
-            match shaped.then(|| self.set(netns, &request)) {
+            match shaped.then(|| self.set(netns, &request, peers)) {
                 Some(Ok(waits)) => draining |= waits,
                 Some(Err(error)) => {
                     tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
@@ -157,32 +156,67 @@ impl Datapath {
         draining
     }
 
-    /// Readies an interface for its next policy, attaching to it if need be; says which policy that is.
+    /// Readies an interface for its next policy, attaching to it if need be; says what is left to be done.
     fn prepare_change(
         &self,
         target: &Target,
         request: &Request,
         now_ns: u64,
-        created: &mut Vec<Arc<Instance>>,
-    ) -> Result<Option<(Arc<Instance>, Policy)>, ShapingError> {
-        let existing = self.instance(&target.key);
+        peers: &Peers,
+    ) -> Result<Option<Change>, ShapingError> {
         let old = self.policy_of(&target.key)?;
-        let new = old.after(request, now_ns);
-        if let Some(instance) = existing {
-            if new.latency.is_some() {
-                attachment::ready_queue(&instance)?;
+        let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
+        let Some(instance) = self.instance(&target.key) else {
+            if !new.is_in_force(now_ns) {
+                return Ok(None);
             }
-            if new.loss.is_some() {
-                attachment::ready_segments(&instance, &target.device)?;
-            }
-            return Ok(Some((instance, new)));
+            let instance = Arc::new(self.attach(target, &new, now_ns, peers)?);
+            return Ok(Some(Change::Begin { instance, policy: new }));
+        };
+        if new.needs_queue() {
+            attachment::ready_queue(&instance)?;
         }
-        if !new.is_in_force(now_ns) {
-            return Ok(None);
+        if new.needs_single_segments() {
+            attachment::ready_segments(&instance, &target.device)?;
         }
-        let instance = self.attach(target, new)?;
-        created.push(Arc::clone(&instance));
-        Ok(Some((instance, new)))
+        if instance.can(&new) {
+            return Ok(Some(Change::Write { instance, policy: new }));
+        }
+        self.stage_next(target, instance, &new, now_ns, peers).map(Some)
+    }
+
+    /// Loads the program that is to take the place of `old`.
+    fn stage_next(
+        &self,
+        target: &Target,
+        old: Arc<Instance>,
+        policy: &Policy,
+        now_ns: u64,
+        peers: &Peers,
+    ) -> Result<Change, ShapingError> {
+        let (loaded, next) = self.stage(target, policy, Some(&old), now_ns, peers)?;
+        next.succeed(&old);
+        if let Err(error) = next.write_policy(policy) {
+            pins::discard(&self.pin_dir, target.key.pin_name());
+            return Err(error);
+        }
+        Ok(Change::Replace { old, next: Arc::new(next), loaded: Box::new(loaded) })
+    }
+
+    fn stage(
+        &self,
+        target: &Target,
+        policy: &Policy,
+        old: Option<&Instance>,
+        now_ns: u64,
+        peers: &Peers,
+    ) -> Result<(Loaded, Instance), ShapingError> {
+        let plan = (!policy.is_simple()).then_some(&policy.plan);
+        let prepared = plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
+        let mut loader = lock(&self.loader);
+        let loader =
+            loader.as_mut().ok_or_else(|| ShapingError::Failed("the BPF program is not ready".to_owned()))?;
+        Instance::stage(loader, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
     }
 
     /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
@@ -219,21 +253,91 @@ impl Datapath {
         Ok(inside)
     }
 
-    fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {
-        let mut program = self.load()?;
-        let mut instance = Instance::pin(&mut program, target, &self.pin_dir)?;
-        let attached = attachment::attach(&mut program, &mut instance, policy);
+    /// Attaches to a device that nothing of ours is on; its policy is still to be written.
+    fn attach(
+        &self,
+        target: &Target,
+        policy: &Policy,
+        now_ns: u64,
+        peers: &Peers,
+    ) -> Result<Instance, ShapingError> {
+        let (mut loaded, mut instance) = self.stage(target, policy, None, now_ns, peers)?;
+        let attached = pins::publish(&self.pin_dir, target.key.pin_name())
+            .and_then(|()| attachment::attach(&mut loaded, &mut instance, policy));
         if attached.is_err() {
             instance.unpin();
         }
-        attached.map(|()| Arc::new(instance))
+        attached.map(|()| instance)
     }
 
-    /// Undoes what a failed request attached; none of it has had a policy, so nothing waits in it.
-    fn abandon(&self, created: &[Arc<Instance>]) {
-        for instance in created {
-            self.forget(instance);
+    /// Undoes what a failed request attached and loaded; none of it has had a policy, so nothing waits in it.
+    fn abandon(&self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Begin { instance, .. } => self.forget(&instance),
+                Change::Write { .. } => {}
+                Change::Replace { next, .. } => pins::discard(&self.pin_dir, next.key().pin_name()),
+            }
         }
+    }
+
+    /// Makes changes that are ready: all, or, when one cannot be made, none.
+    fn make(&self, mut changes: Vec<Change>) -> Result<(), ShapingError> {
+        let mut undo = Vec::new();
+        for index in 0..changes.len() {
+            match changes[index].make() {
+                Ok(undoing) => undo.extend(undoing),
+                Err(error) => {
+                    undo.into_iter().rev().for_each(Undo::carry_out);
+                    self.abandon(changes);
+                    return Err(error);
+                }
+            }
+        }
+        for change in changes {
+            match change {
+                Change::Begin { instance, .. } => {
+                    self.instances_mut().insert(instance.key(), instance);
+                }
+                Change::Write { .. } => {}
+                Change::Replace { next, .. } => {
+                    if let Err(error) = pins::publish(&self.pin_dir, next.key().pin_name()) {
+                        tracing::error!(interface = %next, %error, "it is shaped, but the next daemon will not know it");
+                    }
+                    self.instances_mut().insert(next.key(), next);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in all plans in force.
+    pub(crate) fn names(&self) -> BTreeSet<Name> {
+        self.all().iter().flat_map(|instance| instance.names()).collect()
+    }
+
+    /// Has names in all plans in force stand for `peers` from now on.
+    pub(crate) fn retarget(&self, peers: &Peers) {
+        for instance in self.all().into_iter().filter(|instance| !instance.names().is_empty()) {
+            let _changing = lock(&self.changing);
+            let retargeted = instance.retarget(peers).and_then(|has_room| match has_room {
+                true => Ok(()),
+                false => self.reload(&instance, peers),
+            });
+            match retargeted {
+                Ok(()) => tracing::info!(interface = %instance, "its targets have other addresses"),
+                Err(error) => tracing::error!(interface = %instance, %error, "cannot change its targets"),
+            }
+        }
+    }
+
+    /// Puts a program with larger maps in the place of an instance's; its courses begin anew.
+    fn reload(&self, instance: &Arc<Instance>, peers: &Peers) -> Result<(), ShapingError> {
+        let target = survey::target_at(&instance.netns(), &self.host, instance.key())?;
+        let target = target.ok_or_else(|| ShapingError::Failed("the interface has gone".to_owned()))?;
+        let policy = instance.policy()?;
+        let change = self.stage_next(&target, Arc::clone(instance), &policy, monotonic_ns(), peers)?;
+        self.make(vec![change])
     }
 
     /// Ends all shaping of a network namespace. Says whether something still waits to be taken away.
@@ -244,9 +348,8 @@ impl Datapath {
     pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
         let changing = lock(&self.changing);
         self.ready()?;
-        let changes: Vec<_> =
-            self.of(netns).into_iter().map(|instance| (instance, Policy::default())).collect();
-        write(&changes)?;
+        let end = |instance| Change::Write { instance, policy: Policy::default() };
+        self.make(self.of(netns).into_iter().map(end).collect())?;
         drop(changing);
         Ok(!self.settle(&[netns]).is_empty())
     }
@@ -288,6 +391,17 @@ impl Datapath {
         }
     }
 
+    /// The addresses by which others reach a container.
+    ///
+    /// # Errors
+    ///
+    /// When its namespace cannot be looked into.
+    pub(crate) fn addresses(&self, netns: &NetnsRef) -> Result<Vec<IpAddr>, ShapingError> {
+        let list = || Socket::open().and_then(|socket| addresses(&socket));
+        let listed = survey::open(netns, &self.host)?.enter(list).map_err(survey::cannot_enter)?;
+        listed.map_err(|error| attachment::explain(&error))
+    }
+
     /// What is done to a network namespace's interfaces.
     pub(crate) fn view(&self, netns: NetnsId) -> Vec<InterfaceView> {
         let now_ns = monotonic_ns();
@@ -320,13 +434,6 @@ impl Datapath {
         }
         instance.unpin();
         self.instances_mut().remove(&instance.key());
-    }
-
-    fn load(&self) -> Result<Ebpf, ShapingError> {
-        match lock(&self.loader).as_mut() {
-            Some(loader) => loader.load(),
-            None => Err(ShapingError::Failed("the BPF program is not ready".to_owned())),
-        }
     }
 
     fn instances_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {
@@ -362,25 +469,56 @@ fn lost(socket: &Socket, instances: Vec<Arc<Instance>>) -> Result<Vec<Arc<Instan
     Ok(lost)
 }
 
-/// Writes policies: all, or, when one cannot be written, none.
-fn write(changes: &[(Arc<Instance>, Policy)]) -> Result<(), ShapingError> {
-    let mut written = Vec::new();
-    for (instance, policy) in changes {
-        let old = instance.policy();
-        if let Err(error) = instance.write_policy(*policy) {
-            for (instance, old) in written {
-                let undone: Result<(), ShapingError> = Instance::write_policy(instance, old);
-                if let Err(error) = undone {
-                    tracing::error!(interface = %instance, %error, "cannot put a policy back");
-                }
+/// What is left to be done to change an interface's policy.
+enum Change {
+    /// It is attached, and does nothing yet.
+    Begin { instance: Arc<Instance>, policy: Policy },
+    /// Its program can carry out the policy.
+    Write { instance: Arc<Instance>, policy: Policy },
+    /// Another program, which has the policy, is to take its place.
+    Replace { old: Arc<Instance>, next: Arc<Instance>, loaded: Box<Loaded> },
+}
+
+/// How a change is undone.
+enum Undo {
+    Write { instance: Arc<Instance>, policy: Policy },
+    Replace { old: Arc<Instance>, next: Arc<Instance> },
+}
+
+impl Change {
+    fn make(&mut self) -> Result<Option<Undo>, ShapingError> {
+        match self {
+            Self::Begin { instance, policy } | Self::Write { instance, policy } => {
+                let old = instance.policy().ok();
+                instance.write_policy(policy)?;
+                Ok(old.map(|policy| Undo::Write { instance: Arc::clone(instance), policy }))
             }
-            return Err(error);
-        }
-        if let Ok(old) = old {
-            written.push((instance, old));
+            Self::Replace { old, next, loaded } => {
+                attachment::replace(loaded.classifier()?, next, old.program_id())?;
+                Ok(Some(Undo::Replace { old: Arc::clone(old), next: Arc::clone(next) }))
+            }
         }
     }
-    Ok(())
+}
+
+impl Undo {
+    fn carry_out(self) {
+        let (instance, undone) = match self {
+            Self::Write { instance, policy } => {
+                let undone = instance.write_policy(&policy);
+                (instance, undone)
+            }
+            Self::Replace { old, next } => {
+                let undone = old
+                    .classifier()
+                    .and_then(|mut classifier| attachment::replace(&mut classifier, &old, next.program_id()));
+                (old, undone)
+            }
+        };
+        if let Err(error) = undone {
+            tracing::error!(interface = %instance, %error, "cannot put a policy back");
+        }
+    }
 }
 
 /// The queue's counters where there is a queue.

@@ -11,12 +11,20 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use shaper_common::{
+    ASKED_MAP, COUNTERS_MAP, COURSES_MAP, ORIGINAL_MAP, POLICY_MAP, RULES_MAP, STATES_MAP, STEPS_MAP, TARGETS_MAP,
+};
+
 use crate::shaping::{Direction, ShapingError};
 
 /// The pin of the program in an instance's directory.
 pub(super) const PROGRAM: &str = "program";
 /// The pin of the ring that all instances log to.
 pub(super) const LOG_RING: &str = "AYA_LOGS";
+/// The maps that an instance has whatever program it runs; the next one takes them over, but for the policy.
+pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP];
+/// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
+pub(super) const PLAN_MAPS: [&str; 6] = [ASKED_MAP, COURSES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
 /// How the directory of an instance that is not complete begins; bpffs allows no dots.
 const INCOMPLETE: &str = "new-";
 
@@ -75,56 +83,70 @@ pub(super) fn take(pin_dir: &Path) -> Result<Flock<fs::File>, ShapingError> {
     })
 }
 
-/// Has `fill` pin into a new directory, and gives it its name when it is complete.
+/// Makes a new directory for an instance to be pinned in, under a name that says that it is not complete.
 ///
 /// # Errors
 ///
-/// When `fill` fails, or the directory cannot be made; nothing is left then.
-pub(super) fn publish(
-    pin_dir: &Path,
-    name: PinName,
-    fill: impl FnOnce(&Path) -> Result<(), ShapingError>,
-) -> Result<PathBuf, ShapingError> {
-    let incomplete = pin_dir.join(format!("{INCOMPLETE}{name}"));
+/// When it cannot be made.
+pub(super) fn stage(pin_dir: &Path, name: PinName) -> Result<PathBuf, ShapingError> {
+    let staged = pin_dir.join(format!("{INCOMPLETE}{name}"));
+    // Whatever has the name is not ours: we would know it.
+    remove(&staged);
+    fs::create_dir(&staged).map_err(|error| failed("make the pin directory", &staged, &error))?;
+    Ok(staged)
+}
+
+/// Gives a directory that is complete its name; what had it before is removed.
+///
+/// # Errors
+///
+/// When it cannot be renamed.
+pub(super) fn publish(pin_dir: &Path, name: PinName) -> Result<(), ShapingError> {
     let complete = pin_dir.join(name.to_string());
-    // Whatever has the names is not ours: we would know it.
-    remove(&incomplete);
     remove(&complete);
-    fs::create_dir(&incomplete).map_err(|error| failed("make the pin directory", &incomplete, &error))?;
-    let published = fill(&incomplete).and_then(|()| {
-        fs::rename(&incomplete, &complete)
-            .map_err(|error| failed("name the pin directory", &complete, &error))
-    });
-    if published.is_err() {
-        remove(&incomplete);
-    }
-    published.map(|()| complete)
+    fs::rename(pin_dir.join(format!("{INCOMPLETE}{name}")), &complete)
+        .map_err(|error| failed("name the pin directory", &complete, &error))
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> ShapingError {
     ShapingError::Failed(format!("{what} {}: {error}", path.display()))
 }
 
-/// The instances that are pinned; what is not complete is removed.
+/// Removes a directory that will not be completed.
+pub(super) fn discard(pin_dir: &Path, name: PinName) {
+    remove(&pin_dir.join(format!("{INCOMPLETE}{name}")));
+}
+
+/// A directory that is pinned in.
+pub(super) struct Pinned {
+    /// Whose it is.
+    pub(super) name: PinName,
+    /// Where it is.
+    pub(super) directory: PathBuf,
+    /// Whether it has its own name.
+    pub(super) is_complete: bool,
+}
+
+/// The instances that are pinned; those that are not complete come first, as what took the place of another does.
 ///
 /// # Errors
 ///
 /// When the directory cannot be read; that there is none is no error.
-pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<(PinName, PathBuf)>> {
+pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
     let entries = match fs::read_dir(pin_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     let mut pinned = Vec::new();
     for entry in entries {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if name.starts_with(INCOMPLETE) {
-            remove(&path);
-        } else if let Some(name) = PinName::parse(name) {
-            pinned.push((name, path));
+        let directory = entry?.path();
+        let Some(text) = directory.file_name().and_then(|name| name.to_str()) else { continue };
+        let incomplete = text.strip_prefix(INCOMPLETE);
+        if let Some(name) = PinName::parse(incomplete.unwrap_or(text)) {
+            pinned.push(Pinned { name, is_complete: incomplete.is_none(), directory });
         }
     }
+    pinned.sort_by_key(|pinned| pinned.is_complete);
     Ok(pinned)
 }
 

@@ -8,12 +8,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
+    maps::Map,
     programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use nix::fcntl::Flock;
+use shaper_common::{PLAN_PROGRAM, PROGRAM};
 
-use super::pins;
+use super::{pins, prepared::Prepared};
 use crate::shaping::ShapingError;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
@@ -54,45 +56,81 @@ impl Loader {
         let mut loader = EbpfLoader::new();
         loader.btf(None).map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
         let mut this = Self { loader, _pin_dir: taken, log_ring: None };
-        let mut loaded = this.load().or_else(|_| {
+        let mut loaded = this.try_out().or_else(|_| {
             // A ring that another version of the program left may not fit this one. Instances that log to it go on
             // doing so, unread.
             let _ = fs::remove_file(pin_dir.join(pins::LOG_RING));
-            this.load()
+            this.try_out()
         })?;
-        match EbpfLogger::init(&mut loaded) {
+        match EbpfLogger::init(&mut loaded.ebpf) {
             Ok(logger) => this.log_ring = Some(LogRing(logger)),
             Err(error) => tracing::warn!(%error, "what BPF logs will not be shown"),
         }
         Ok(this)
     }
 
+    /// Loads an instance that nobody will use.
+    fn try_out(&mut self) -> Result<Loaded, ShapingError> {
+        let mut loaded = Loaded { ebpf: self.loader.load(OBJECT).map_err(|error| refused(&error))?, name: PROGRAM };
+        loaded.classifier()?.load().map_err(|error| refused(&error))?;
+        Ok(loaded)
+    }
+
     pub(super) const fn take_log_ring(&mut self) -> Option<LogRing> {
         self.log_ring.take()
     }
 
-    /// Loads one more instance into the kernel.
+    /// Loads one more instance into the kernel, to be pinned in `directory`; maps that are pinned there already are its
+    /// own.
     ///
     /// # Errors
     ///
     /// Without permission, and when the verifier refuses it.
-    pub(super) fn load(&mut self) -> Result<Ebpf, ShapingError> {
-        let mut loaded = self.loader.load(OBJECT).map_err(|error| refused(&error))?;
-        classifier(&mut loaded)?.load().map_err(|error| refused(&error))?;
+    pub(super) fn load(&mut self, directory: &Path, plan: Option<&Prepared>) -> Result<Loaded, ShapingError> {
+        for name in pins::SHARED_MAPS {
+            self.loader.map_pin_path(name, directory.join(name));
+        }
+        for (name, size) in Prepared::sizes(plan) {
+            self.loader.map_max_entries(name, size);
+        }
+        for (name, value) in Prepared::constants(plan) {
+            self.loader.override_global(name, value, true);
+        }
+        let name = if plan.is_some() { PLAN_PROGRAM } else { PROGRAM };
+        let ebpf = self.loader.load(OBJECT).map_err(|error| refused(&error))?;
+        let mut loaded = Loaded { ebpf, name };
+        loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }
 }
 
-/// The classifier in a loaded object.
-///
-/// # Errors
-///
-/// Never with the object that this crate was built with.
-pub(super) fn classifier(loaded: &mut Ebpf) -> Result<&mut SchedClassifier, ShapingError> {
-    let program = loaded.program_mut(shaper_common::PROGRAM).ok_or_else(|| {
-        ShapingError::Failed(format!("the BPF object has no program {}", shaper_common::PROGRAM))
-    })?;
-    program.try_into().map_err(|error: ProgramError| refused(&error))
+/// An object in the kernel, of which one classifier is loaded.
+pub(super) struct Loaded {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+impl Loaded {
+    /// The classifier.
+    ///
+    /// # Errors
+    ///
+    /// Never with the object that this crate was built with.
+    pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, ShapingError> {
+        let missing = || ShapingError::Failed(format!("the BPF object has no program {}", self.name));
+        let program = self.ebpf.program_mut(self.name).ok_or_else(missing)?;
+        program.try_into().map_err(|error: ProgramError| refused(&error))
+    }
+
+    /// One of its maps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::classifier`].
+    pub(super) fn map(&mut self, name: &str) -> Result<&mut Map, ShapingError> {
+        let missing = || ShapingError::Failed(format!("the BPF object has no map {name}"));
+        self.ebpf.map_mut(name).ok_or_else(missing)
+    }
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError {

@@ -3,12 +3,14 @@
 //! A [`Socket`] belongs to the namespace that it was opened in; every function that takes one acts there, wherever it
 //! is called. Knows nothing of BPF, containers or policies.
 
+mod address;
 mod filter;
 mod link;
 mod netns;
 mod qdisc;
 mod socket;
 
+pub(crate) use address::addresses;
 pub(crate) use filter::{Filter, delete_filter, egress_filters, has_filters};
 pub(crate) use link::{Link, link_at, links, netns_id_of, set_gso_max_segs, set_tx_queue_len};
 pub(crate) use netns::Netns;
