@@ -6,6 +6,7 @@
 mod container;
 mod deliveries;
 mod distribution;
+mod effects;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -14,6 +15,7 @@ mod maps;
 mod policy;
 mod request;
 mod shaper;
+mod units;
 mod view;
 
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
