@@ -167,7 +167,7 @@ impl fmt::Display for Rate {
     /// In bits per second, as `tc` shows it: `5Mbit`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut bits, mut unit) = (self.0 * 8, 0);
-        while bits % 1000 == 0 && unit < 4 {
+        while bits.is_multiple_of(1000) && unit < 4 {
             (bits, unit) = (bits / 1000, unit + 1);
         }
         f.pad(&format!("{bits}{}bit", ["", "K", "M", "G", "T"][unit]))
@@ -266,8 +266,8 @@ pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
 /// A size in the largest unit that needs no fraction: `64kb`, `1514b`.
 pub(crate) fn show_size(bytes: u32) -> String {
     match bytes {
-        _ if bytes % (1 << 20) == 0 => format!("{}mb", bytes >> 20),
-        _ if bytes % (1 << 10) == 0 => format!("{}kb", bytes >> 10),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}mb", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}kb", bytes >> 10),
         _ => format!("{bytes}b"),
     }
 }

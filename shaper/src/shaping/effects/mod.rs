@@ -4,7 +4,6 @@
 
 mod map;
 mod show;
-mod standin;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;

@@ -499,7 +499,7 @@ impl<'a> Words<'a> {
 
     fn slot_distribution(&mut self, named: &Named) -> Result<SlotTime, String> {
         let name = self.value("slot distribution")?;
-        if name.starts_with(|c: char| c.is_ascii_digit()) {
+        if parse_time(name, "slot", Unitless::Nanoseconds).is_ok() {
             return Err(
                 "`tc` does not show which distribution a slot has: write its name behind the word".to_owned()
             );
