@@ -16,6 +16,7 @@ mod history;
 mod maps;
 mod plan;
 mod policy;
+mod presets;
 mod ramp;
 mod request;
 mod selector;
