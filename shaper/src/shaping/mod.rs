@@ -3,17 +3,25 @@
 //! Pure: no system call, no clock, no async runtime. Adapters ([`crate::scope`], [`crate::api`]) speak to the daemon
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.
 
+mod compile;
 mod container;
 mod deliveries;
 mod distribution;
+mod document;
+mod effects;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
 mod maps;
+mod plan;
 mod policy;
+mod presets;
+mod ramp;
 mod request;
+mod selector;
 mod shaper;
+mod units;
 mod view;
 
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};

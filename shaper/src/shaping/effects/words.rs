@@ -1,0 +1,562 @@
+//! Reads effects from words: netem's as `tc` takes and shows them (iproute2's `q_netem.c`), and our own.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::shaping::units::{Unitless, parse_size, parse_time};
+
+/// Tables that effects can name, beside the distributions that are always there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// By name.
+    pub(crate) distributions: BTreeMap<String, Distribution>,
+    /// By name.
+    pub(crate) traces: BTreeMap<String, Deliveries>,
+}
+
+impl Named {
+    fn distribution(&self, name: &str) -> Result<Distribution, String> {
+        if let Some(found) = Distribution::builtin(name).or_else(|| self.distributions.get(name).cloned()) {
+            return Ok(found);
+        }
+        let own = self.distributions.keys().map(|name| format!(", {name}")).collect::<String>();
+        Err(format!(
+            "there is no distribution {name:?}: there are uniform, normal, pareto, paretonormal{own}"
+        ))
+    }
+
+    fn trace(&self, name: &str) -> Result<Deliveries, String> {
+        let found = self.traces.get(name).cloned();
+        found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => format!("there is no trace {name:?}: none is given"),
+            names => format!("there is no trace {name:?}: there are {names}"),
+        })
+    }
+}
+
+/// The words that begin a clause, and can be shortened as `tc` shortens its own.
+const NETEM: [&str; 13] = [
+    "limit",
+    "latency",
+    "delay",
+    "loss",
+    "drop",
+    "seed",
+    "ecn",
+    "reorder",
+    "corrupt",
+    "gap",
+    "duplicate",
+    "distribution",
+    "rate",
+];
+/// Those that cannot.
+const WHOLE: [&str; 6] = ["slot", "reordering", "partition", "trace", "queue", "mark"];
+
+/// Clauses that a document can have by themselves, and what may follow in each.
+pub(crate) const CLAUSES: [(&str, &[&str]); 11] = [
+    ("delay", &["distribution", "reordering"]),
+    ("loss", &["ecn"]),
+    ("duplicate", &[]),
+    ("corrupt", &[]),
+    ("reorder", &["gap"]),
+    ("rate", &[]),
+    ("trace", &[]),
+    ("queue", &[]),
+    ("mark", &[]),
+    ("slot", &[]),
+    ("limit", &[]),
+];
+
+/// Effects of which not all clauses are read; a clause that takes an effect away is there and empty.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    delay: Option<(Duration, Duration, Percent)>,
+    distribution: Option<Distribution>,
+    reordering: Option<()>,
+    loss: Option<LossModel>,
+    ecn: Option<()>,
+    duplicate: Option<Chance>,
+    corrupt: Option<(Chance, bool)>,
+    reorder: Option<Chance>,
+    gap: Option<u32>,
+    link: Option<Link>,
+    queue: Bounds,
+    mark: Bounds,
+    slot: Option<Slot>,
+    seed: Option<u64>,
+}
+
+/// Gives a clause what it says.
+fn once<T>(place: &mut Option<T>, what: &str, value: T) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{what} is given twice: leave one of them out")),
+    }
+}
+
+impl Effects {
+    /// Reads all effects from words; nothing is nothing. Up to and with a word `netem`, they are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When words are unknown, a value is out of range, or clauses contradict one another.
+    pub(crate) fn parse(text: &str, named: &Named) -> Result<Self, String> {
+        let mut draft = Draft::default();
+        draft.read(text, named)?;
+        draft.finish()
+    }
+}
+
+impl Draft {
+    /// Reads any clauses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Effects::parse`], as far as single clauses go.
+    pub(crate) fn read(&mut self, text: &str, named: &Named) -> Result<(), String> {
+        let mut words = Words::pasted(text);
+        while let Some(word) = words.next() {
+            self.clause(keyword(word)?, &mut words, named)?;
+        }
+        Ok(())
+    }
+
+    /// Reads one clause of [`CLAUSES`], without its keyword.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], and when there are other clauses in it.
+    pub(crate) fn read_clause(&mut self, clause: &str, text: &str, named: &Named) -> Result<(), String> {
+        let mut words = Words::of(text);
+        self.clause(clause, &mut words, named)?;
+        let allowed =
+            CLAUSES.iter().find(|(name, _)| *name == clause).map_or(&[][..], |(_, allowed)| allowed);
+        while let Some(word) = words.next() {
+            let word = keyword(word)?;
+            if !allowed.contains(&word) {
+                return Err(format!("{word} does not belong to {clause}: give it by itself"));
+            }
+            self.clause(word, &mut words, named)?;
+        }
+        Ok(())
+    }
+
+    /// Losses that can be are marks (ECN).
+    ///
+    /// # Errors
+    ///
+    /// When it was said before.
+    pub(crate) fn set_ecn(&mut self) -> Result<(), String> {
+        once(&mut self.ecn, "ecn", ())
+    }
+
+    fn clause(&mut self, keyword: &str, words: &mut Words<'_>, named: &Named) -> Result<(), String> {
+        match keyword {
+            "delay" | "latency" => once(&mut self.delay, "delay", words.delay()?),
+            "distribution" => {
+                once(&mut self.distribution, keyword, named.distribution(words.value(keyword)?)?)
+            }
+            "reordering" => once(&mut self.reordering, keyword, ()),
+            "loss" | "drop" => once(&mut self.loss, "loss", words.loss()?),
+            "partition" => once(&mut self.loss, "loss", LossModel::certain()),
+            "ecn" => self.set_ecn(),
+            "duplicate" => once(&mut self.duplicate, keyword, words.chance(keyword)?),
+            "corrupt" => {
+                let chance = words.chance(keyword)?;
+                once(&mut self.corrupt, keyword, (chance, words.skip("fixed")))
+            }
+            "reorder" => once(&mut self.reorder, keyword, words.chance(keyword)?),
+            "gap" => once(&mut self.gap, keyword, words.integer(keyword)?),
+            "rate" => self.set_link(words.rate()?),
+            "trace" => self.set_link(Link::Trace(named.trace(words.value(keyword)?)?)),
+            "queue" => words.bounds(keyword, &mut self.queue),
+            "mark" => words.bounds(keyword, &mut self.mark),
+            "limit" => once(&mut self.queue.packets, "limit (the queue in packets)", words.limit()?),
+            "slot" => once(&mut self.slot, keyword, words.slot(named)?),
+            "seed" => once(&mut self.seed, keyword, words.integer(keyword)?),
+            _ => unreachable!("keyword() knows no other word"),
+        }
+    }
+
+    fn set_link(&mut self, link: Link) -> Result<(), String> {
+        match (&self.link, &link) {
+            (Some(Link::Trace(_)), Link::Rate { .. }) | (Some(Link::Rate { .. }), Link::Trace(_)) => {
+                Err("rate and trace contradict one another: leave one of them out".to_owned())
+            }
+            (_, Link::Rate { .. }) => once(&mut self.link, "rate", link),
+            (_, Link::Trace(_)) => once(&mut self.link, "trace", link),
+        }
+    }
+
+    /// What the clauses are together.
+    ///
+    /// # Errors
+    ///
+    /// When one needs another that is not there, or contradicts it.
+    pub(crate) fn finish(self) -> Result<Effects, String> {
+        if self.ecn.is_some() && self.loss.is_none() {
+            return Err(
+                "ecn needs a loss in whose place packets are marked: add for example `loss 1%`".to_owned()
+            );
+        }
+        if self.gap.is_some() && self.reorder.is_none() {
+            return Err("gap needs to know how many are reordered: add for example `reorder 25%`".to_owned());
+        }
+        let ecn = self.ecn.is_some();
+        let gap = self.gap.unwrap_or(1).max(1);
+        let happens = |chance: &Chance| !chance.probability.is_zero();
+        Effects {
+            delay: delay(self.delay, self.distribution, self.reordering.is_some())?,
+            loss: self.loss.filter(|model| !model.is_nothing()).map(|model| Losses { model, ecn }),
+            duplicate: self.duplicate.filter(happens),
+            corrupt: self
+                .corrupt
+                .filter(|(chance, _)| happens(chance))
+                .map(|(chance, fixed)| Corruption { chance, fixed }),
+            reorder: self.reorder.filter(happens).map(|chance| Reordering { chance, gap }),
+            link: self.link,
+            queue: self.queue,
+            mark: self.mark,
+            slot: self.slot.filter(|slot| slot.opens != SlotTime::Between(Duration::ZERO, Duration::ZERO)),
+            seed: self.seed,
+        }
+        .checked()
+    }
+}
+
+fn delay(
+    clause: Option<(Duration, Duration, Percent)>,
+    distribution: Option<Distribution>,
+    reorders: bool,
+) -> Result<Option<Delay>, String> {
+    let (time, spread, correlation) = clause.unwrap_or_default();
+    let needs_jitter = |what: &str| {
+        Err(format!("{what} needs a jitter that it is about: write for example `delay 100ms 20ms`"))
+    };
+    match () {
+        () if !spread.is_zero() => {
+            let distribution = distribution.unwrap_or(Distribution::Uniform);
+            Ok(Some(Delay { time, jitter: Some(Jitter { spread, correlation, distribution, reorders }) }))
+        }
+        () if distribution.is_some() => needs_jitter("distribution"),
+        () if reorders => needs_jitter("reordering"),
+        () if !correlation.is_zero() => needs_jitter("the delay's correlation"),
+        () => Ok((!time.is_zero()).then_some(Delay { time, jitter: None })),
+    }
+}
+
+impl LossModel {
+    /// All packets.
+    pub(crate) const fn certain() -> Self {
+        Self::Random(Chance { probability: Percent::ALL, correlation: Percent::ZERO })
+    }
+
+    /// Gilbert-Elliott by p alone, as `tc` fills in the rest: all are lost in the bad state, none in the good one.
+    pub(super) const fn gemodel(p: Percent) -> [Percent; 4] {
+        [p, p.rest(), Percent::ALL, Percent::ZERO]
+    }
+
+    /// Four states by p13 alone, as `tc` fills in the rest.
+    pub(super) const fn state(p13: Percent) -> [Percent; 5] {
+        [p13, p13.rest(), Percent::ZERO, Percent::ALL, Percent::ZERO]
+    }
+}
+
+/// The keyword that a word is or begins.
+fn keyword(word: &str) -> Result<&'static str, String> {
+    if let Some(keyword) = NETEM.iter().chain(&WHOLE).find(|keyword| **keyword == word) {
+        return Ok(keyword);
+    }
+    let begun: Vec<&str> =
+        NETEM.iter().chain(["slot"].iter()).copied().filter(|keyword| keyword.starts_with(word)).collect();
+    match begun[..] {
+        [keyword] => Ok(keyword),
+        [] => Err(unknown(word, NETEM.iter().chain(&WHOLE).copied())),
+        _ => Err(format!("{word:?} may be any of {}: write more of it", begun.join(", "))),
+    }
+}
+
+/// What is said of a word that is none of those that are known.
+pub(crate) fn unknown(word: &str, known: impl Iterator<Item = &'static str>) -> String {
+    let distance = |known: &&str| strsim::damerau_levenshtein(&word.to_ascii_lowercase(), known);
+    let nearest = known.min_by_key(distance).filter(|nearest| distance(nearest) <= nearest.len().div_ceil(2));
+    let hint = nearest.map_or_else(String::new, |nearest| format!(": is it {nearest:?}?"));
+    format!("{word:?} is no word of netem's, nor of ours{hint}")
+}
+
+/// Words one by one.
+struct Words<'a> {
+    left: std::iter::Peekable<std::vec::IntoIter<&'a str>>,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { left: text.split_whitespace().collect::<Vec<_>>().into_iter().peekable() }
+    }
+
+    /// Those behind `netem` and what `tc qdisc show` says of the qdisc, if there is any of that.
+    fn pasted(text: &'a str) -> Self {
+        let mut words = Self::of(text);
+        if !text.split_whitespace().any(|word| word == "netem") {
+            return words;
+        }
+        words.left.find(|word| *word == "netem");
+        while let Some(word) = words.left.peek().copied() {
+            let words_of_it = match word {
+                "root" | "offloaded" => 1,
+                "dev" | "parent" | "refcnt" => 2,
+                _ if word.ends_with(':') => 1,
+                _ => break,
+            };
+            words.left.nth(words_of_it - 1);
+        }
+        words
+    }
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.left.next()
+    }
+
+    /// Whether the next word was `word`, which is then dropped.
+    fn skip(&mut self, word: &str) -> bool {
+        self.left.next_if_eq(&word).is_some()
+    }
+
+    /// The next word, if it is a number; a sign makes none of it, as with `tc`.
+    fn number(&mut self) -> Option<&'a str> {
+        self.left.next_if(|word| word.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+    }
+
+    fn signed_number(&mut self) -> Option<&'a str> {
+        self.left.next_if(|word| word.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+    }
+
+    /// The next word, whatever it is, for `keyword`.
+    fn value(&mut self, keyword: &str) -> Result<&'a str, String> {
+        self.next().ok_or_else(|| format!("{keyword} has nothing behind it: write {}", example(keyword)))
+    }
+
+    fn integer<T: std::str::FromStr>(&mut self, keyword: &str) -> Result<T, String> {
+        let word = self.value(keyword)?;
+        integer(word, keyword)
+    }
+
+    fn delay(&mut self) -> Result<(Duration, Duration, Percent), String> {
+        let time = |word, what| parse_time(word, what, Unitless::Microseconds);
+        let delay = time(self.value("delay")?, "delay")?;
+        let Some(jitter) = self.number() else { return Ok((delay, Duration::ZERO, Percent::ZERO)) };
+        Ok((delay, time(jitter, "jitter")?, self.correlation("delay's correlation")?))
+    }
+
+    fn correlation(&mut self, what: &str) -> Result<Percent, String> {
+        self.number().map_or(Ok(Percent::ZERO), |word| Percent::parse(word, what))
+    }
+
+    fn chance(&mut self, keyword: &str) -> Result<Chance, String> {
+        let word = self.value(keyword)?;
+        self.chance_of(word, keyword)
+    }
+
+    fn chance_of(&mut self, word: &str, keyword: &str) -> Result<Chance, String> {
+        let probability = Percent::parse(word, keyword)?;
+        let correlation = self.correlation(&format!("{keyword}'s correlation"))?;
+        if probability.is_zero() && !correlation.is_zero() {
+            return Err(format!("a correlation of {correlation} needs a {keyword} of more than 0%"));
+        }
+        Ok(Chance { probability, correlation })
+    }
+
+    fn loss(&mut self) -> Result<LossModel, String> {
+        match self.value("loss")? {
+            "random" => Ok(LossModel::Random(self.chance("loss")?)),
+            "gemodel" => {
+                let p = self.percent("loss gemodel", "p")?;
+                self.percents(["p", "r", "1-h", "1-k"], LossModel::gemodel(p)).map(LossModel::Gemodel)
+            }
+            "state" => {
+                let p13 = self.percent("loss state", "p13")?;
+                let names = ["p13", "p31", "p32", "p23", "p14"];
+                let values = self.percents(names, LossModel::state(p13))?;
+                check_state(values).map(LossModel::State)
+            }
+            "every" => match self.integer("loss every")? {
+                0 => Err("loss every 0 is none of them: the least is 1, which loses all".to_owned()),
+                number => Ok(LossModel::Every(number)),
+            },
+            word if word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+')) => {
+                Ok(LossModel::Random(self.chance_of(word, "loss")?))
+            }
+            word => Err(unknown(word, ["random", "gemodel", "state", "every"].into_iter())),
+        }
+    }
+
+    /// The first value of a loss model, by its name or not.
+    fn percent(&mut self, model: &str, name: &str) -> Result<Percent, String> {
+        self.skip(name);
+        Percent::parse(self.value(model)?, &format!("{model} {name}"))
+    }
+
+    /// The values behind the first one, each by its name or not, as far as they go.
+    fn percents<const N: usize>(
+        &mut self,
+        names: [&str; N],
+        mut values: [Percent; N],
+    ) -> Result<[Percent; N], String> {
+        for (value, name) in values.iter_mut().zip(names).skip(1) {
+            self.skip(name);
+            let Some(word) = self.number() else { break };
+            *value = Percent::parse(word, name)?;
+        }
+        Ok(values)
+    }
+
+    fn rate(&mut self) -> Result<Link, String> {
+        let rate = Rate::parse(self.value("rate")?)?;
+        self.skip("packetoverhead");
+        let overhead = self.signed_number().map_or(Ok(0), |word| small(word, "packet overhead"))?;
+        self.skip("cellsize");
+        let cell_bytes = self.number().map_or(Ok(0), |word| small(word, "cell size"))?;
+        self.skip("celloverhead");
+        let cell_overhead = self.signed_number().map_or(Ok(0), |word| small(word, "cell overhead"))?;
+        if cell_bytes == 0 && cell_overhead != 0 {
+            return Err(
+                "a cell overhead needs a cell size before it: write for example `rate 1mbit 0 48 5`".into()
+            );
+        }
+        Ok(Link::Rate { rate, overhead, cell_bytes: cell_bytes.unsigned_abs(), cell_overhead })
+    }
+
+    fn limit(&mut self) -> Result<u32, String> {
+        match parse_size(self.value("limit")?, "limit")? {
+            0 => Err("a limit of 0 lets no packet wait: `partition` loses all packets".to_owned()),
+            number => Bounds::packets(number),
+        }
+    }
+
+    /// As many bounds as there are; nothing is no bound.
+    fn bounds(&mut self, keyword: &str, bounds: &mut Bounds) -> Result<(), String> {
+        let mut word = self.value(keyword)?;
+        loop {
+            self.bound(word, keyword, bounds)?;
+            let Some(next) = self.number() else { return Ok(()) };
+            word = next;
+        }
+    }
+
+    fn bound(&mut self, word: &str, keyword: &str, bounds: &mut Bounds) -> Result<(), String> {
+        let end = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
+        let (number, unit) = word.split_at(end);
+        let unit =
+            if unit.is_empty() { self.left.next_if(|word| is_packets(word)).unwrap_or(unit) } else { unit };
+        match unit.to_ascii_lowercase().as_str() {
+            unit if is_packets(unit) => match Bounds::packets(integer(number, keyword)?)? {
+                0 => Ok(()),
+                packets => once(&mut bounds.packets, &format!("{keyword} in packets"), packets),
+            },
+            "b" | "kb" | "mb" | "gb" | "kbit" | "mbit" | "gbit" => match parse_size(word, keyword)? {
+                0 => Ok(()),
+                bytes => once(&mut bounds.bytes, &format!("{keyword} in bytes"), bytes),
+            },
+            "ns" | "us" | "ms" | "s" | "sec" | "secs" | "msec" | "msecs" | "usec" | "usecs" => {
+                match parse_time(word, keyword, Unitless::Microseconds)? {
+                    Duration::ZERO => Ok(()),
+                    time => once(&mut bounds.time, &format!("{keyword} in time"), time),
+                }
+            }
+            _ if word == "0" => Ok(()),
+            _ => Err(format!(
+                "{word:?} is no bound of a {keyword}: write for example 100ms, 64kb or 50packets"
+            )),
+        }
+    }
+
+    fn slot(&mut self, named: &Named) -> Result<Slot, String> {
+        let time = |word, what| parse_time(word, what, Unitless::Nanoseconds);
+        let opens = if self.skip("distribution") {
+            self.slot_distribution(named)?
+        } else {
+            let least = time(self.value("slot")?, "slot")?;
+            let most = self.number().map_or(Ok(least), |word| time(word, "slot"))?;
+            if most < least {
+                return Err(
+                    "the longest time of a slot is shorter than the shortest one: swap them".to_owned()
+                );
+            }
+            SlotTime::Between(least, most)
+        };
+        let mut slot = Slot { opens, packets: 0, bytes: 0 };
+        loop {
+            if self.skip("packets") {
+                slot.packets = self.integer("slot packets")?;
+            } else if self.skip("bytes") {
+                slot.bytes = parse_size(self.value("slot bytes")?, "slot in bytes")?;
+            } else {
+                return Ok(slot);
+            }
+        }
+    }
+
+    fn slot_distribution(&mut self, named: &Named) -> Result<SlotTime, String> {
+        let name = self.value("slot distribution")?;
+        if parse_time(name, "slot", Unitless::Nanoseconds).is_ok() {
+            return Err(
+                "`tc` does not show which distribution a slot has: write its name behind the word".to_owned()
+            );
+        }
+        let distribution = named.distribution(name)?;
+        let mut time = |what: &str| parse_time(self.value("slot distribution")?, what, Unitless::Nanoseconds);
+        let (mean, spread) = (time("slot")?, time("slot's jitter")?);
+        if spread.is_zero() {
+            return Err("a slot's distribution needs a jitter: write `slot MIN` if there is none".to_owned());
+        }
+        if distribution == Distribution::Uniform && spread > mean {
+            return Err("a slot's uniform jitter is at most its mean, so that no time is negative".to_owned());
+        }
+        Ok(SlotTime::About { distribution, mean, spread })
+    }
+}
+
+/// A number of bytes that is added to packets or cells.
+fn small(word: &str, what: &str) -> Result<i32, String> {
+    let number: i32 = integer(word, what)?;
+    if number.abs() > i32::from(u16::MAX) {
+        return Err(format!("a {what} of {number} bytes is too large: it is at most 65535"));
+    }
+    Ok(number)
+}
+
+fn integer<T: std::str::FromStr>(word: &str, what: &str) -> Result<T, String> {
+    word.parse()
+        .map_err(|_| format!("{word:?} is no number for {what}: write a whole one that is not too large"))
+}
+
+fn is_packets(word: &str) -> bool {
+    matches!(word, "packet" | "packets")
+}
+
+/// What leaves a state of the model does so with a chance of at most one.
+fn check_state(values: [Percent; 5]) -> Result<[Percent; 5], String> {
+    let [p13, p31, p32, _, p14] = values;
+    for (one, other, names) in [(p13, p14, "p13 and p14"), (p31, p32, "p31 and p32")] {
+        if one > other.rest() {
+            return Err(format!("loss state: {names} are more than 100% together: make one of them smaller"));
+        }
+    }
+    Ok(values)
+}
+
+fn example(keyword: &str) -> &'static str {
+    match keyword {
+        "delay" => "for example `delay 100ms 20ms 25%`",
+        "distribution" | "slot distribution" => "for example `distribution normal`",
+        "loss gemodel" => "for example `loss gemodel 1% 10%`",
+        "loss state" => "for example `loss state 1% 10%`",
+        "rate" => "for example `rate 10mbit`",
+        "trace" => "the name of a trace",
+        "queue" | "mark" => "for example 100ms, 64kb or 50packets",
+        "slot" => "for example `slot 20ms`",
+        "limit" | "gap" | "seed" | "loss every" | "slot packets" | "slot bytes" => "a whole number",
+        _ => "per cent, for example 1%",
+    }
+}

@@ -1,0 +1,463 @@
+//! Which packets a target has: those of its peers, protocol and ports, in one line of text.
+
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+
+use ipnet::IpNet;
+
+/// Which packets, seen from the container; all by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Selector {
+    /// To or from whom, in order, each once; the most specific one decides. Nothing, or only exceptions, is all others.
+    pub(crate) peers: Vec<Peer>,
+    /// Which protocol; none is any.
+    pub(crate) protocol: Option<Protocol>,
+    /// Which ports of the peer.
+    pub(crate) ports: Ports,
+    /// Which ports of the container.
+    pub(crate) local_ports: Ports,
+}
+
+/// Some addresses, or an exception from others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Peer {
+    /// Whose.
+    pub(crate) of: PeerOf,
+    /// Whether they are excepted.
+    pub(crate) except: bool,
+}
+
+/// Whose addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum PeerOf {
+    /// Those of a prefix.
+    Net(IpNet),
+    /// Those that a name has.
+    Name(Name),
+}
+
+/// What has to be resolved to addresses before packets can be told by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Name {
+    /// A container, by its name or id.
+    Container(String),
+    /// A host of the domain name system.
+    Host(String),
+}
+
+/// A protocol by its number, or all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Protocol {
+    /// As in IP headers.
+    pub(crate) number: u8,
+    /// Whether it is all others.
+    pub(crate) except: bool,
+}
+
+/// Some ports, or all others; all by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Ports {
+    /// In order, and apart from one another; none is all.
+    ranges: Vec<(u16, u16)>,
+    /// Whether it is all others.
+    except: bool,
+}
+
+const PROTOCOLS: [(&str, u8); 5] = [("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58), ("sctp", 132)];
+
+impl Selector {
+    /// All peers, in the order that makes selectors that mean the same alike.
+    ///
+    /// # Errors
+    ///
+    /// When one is both there and excepted.
+    pub(crate) fn with_peers(mut self, mut peers: Vec<Peer>) -> Result<Self, String> {
+        peers.sort();
+        peers.dedup();
+        if let Some(pair) = peers.windows(2).find(|pair| pair[0].of == pair[1].of) {
+            return Err(format!("{} is both named and excepted: leave one of them out", pair[0].of));
+        }
+        self.peers = peers;
+        Ok(self)
+    }
+
+    /// The names that have to be resolved.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.peers.iter().filter_map(|peer| match &peer.of {
+            PeerOf::Name(name) => Some(name),
+            PeerOf::Net(_) => None,
+        })
+    }
+
+    /// Whether it has the addresses that no peer of it is about.
+    pub(crate) fn has_others(&self) -> bool {
+        self.peers.iter().all(|peer| peer.except)
+    }
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    /// Parses `10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080`, `container:db`, `all udp`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut selector, mut peers, mut all) = (Self::default(), Vec::new(), false);
+        let mut words = text.split_whitespace();
+        let mut none = true;
+        while let Some(word) = words.next() {
+            none = false;
+            let mut value = || words.next().ok_or_else(|| format!("{word} has nothing behind it"));
+            match word {
+                "all" => all = true,
+                "port" | "ports" => selector.ports.once(word, value()?)?,
+                "local-port" | "local-ports" => selector.local_ports.once(word, value()?)?,
+                "protocol" => selector.set_protocol(value()?.parse()?)?,
+                _ => match word.parse() {
+                    Ok(protocol) => selector.set_protocol(protocol)?,
+                    Err(_) => peers.push(word.parse()?),
+                },
+            }
+        }
+        if none {
+            return Err(
+                "a target of nothing: write `all`, or for example `10.0.0.0/8 tcp port 443`".to_owned()
+            );
+        }
+        if all && peers.iter().any(|peer: &Peer| !peer.except) {
+            return Err("`all` leaves nothing to name: leave it or the other peers out".to_owned());
+        }
+        selector.with_peers(peers)
+    }
+}
+
+impl Selector {
+    /// Takes the protocol.
+    ///
+    /// # Errors
+    ///
+    /// When there is one.
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) -> Result<(), String> {
+        match self.protocol.replace(protocol) {
+            None => Ok(()),
+            Some(_) => Err("a target has one protocol: make another target for the other one".to_owned()),
+        }
+    }
+
+    /// Itself, if its parts make sense together.
+    ///
+    /// # Errors
+    ///
+    /// When it has ports of a protocol without any.
+    pub(crate) fn checked(self) -> Result<Self, String> {
+        let has_ports = self.ports != Ports::default() || self.local_ports != Ports::default();
+        match self.protocol {
+            Some(protocol @ Protocol { number: 1 | 58, except: false }) if has_ports => {
+                Err(format!("{protocol} has no ports: leave them out"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.has_others().then(|| "all".to_owned());
+        let protocol = self.protocol.map(|protocol| protocol.to_string());
+        let ports =
+            |word: &str, ports: &Ports| (*ports != Ports::default()).then(|| format!("{word} {ports}"));
+        let parts = all
+            .into_iter()
+            .chain(self.peers.iter().map(Peer::to_string))
+            .chain(protocol)
+            .chain(ports("port", &self.ports))
+            .chain(ports("local-port", &self.local_ports));
+        f.pad(&parts.collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    /// Parses `10.0.0.0/8`, `2001:db8::1`, `container:db`, `host:example.org`, each after `!` if it is excepted.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (except, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let name = |name: &str| match name {
+            "" => Err(format!("{text:?} names nobody: write the name behind the colon")),
+            _ if name.contains(['!', ',', '/']) => Err(format!("{name:?} is no name")),
+            _ => Ok(name.to_owned()),
+        };
+        let of = if let Some(container) = text.strip_prefix("container:") {
+            PeerOf::Name(Name::Container(name(container)?))
+        } else if let Some(host) = text.strip_prefix("host:") {
+            PeerOf::Name(Name::Host(name(host)?))
+        } else {
+            PeerOf::Net(parse_net(text)?)
+        };
+        Ok(Self { of, except })
+    }
+}
+
+/// Parses an address or a prefix; bits behind the prefix are dropped.
+fn parse_net(text: &str) -> Result<IpNet, String> {
+    let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(|net: IpNet| net.trunc()).map_err(|_| {
+        format!(
+            "{text:?} is no target: write an address, a prefix (10.0.0.0/8), container:NAME, host:NAME, a protocol \
+             (tcp, udp, icmp, icmpv6, sctp or its number), `port 443,8000-8080` or `local-port 80`"
+        )
+    })
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.except { "!" } else { "" }, self.of)
+    }
+}
+
+impl fmt::Display for PeerOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            Self::Net(net) => write!(f, "{net}"),
+            Self::Name(name) => write!(f, "{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => write!(f, "container:{name}"),
+            Self::Host(name) => write!(f, "host:{name}"),
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    /// Parses `tcp`, `!udp`, `47`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (except, name) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let known = PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        let number = known.or_else(|| name.parse().ok()).ok_or_else(|| {
+            format!("{text:?} is no protocol: write tcp, udp, icmp, icmpv6, sctp or a number up to 255")
+        })?;
+        Ok(Self { number, except })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let except = if self.except { "!" } else { "" };
+        match PROTOCOLS.iter().find(|(_, number)| *number == self.number) {
+            Some((name, _)) => write!(f, "{except}{name}"),
+            None => write!(f, "{except}{}", self.number),
+        }
+    }
+}
+
+impl Ports {
+    /// Takes ports from their text.
+    ///
+    /// # Errors
+    ///
+    /// When there are some, or the text is none.
+    pub(crate) fn once(&mut self, word: &str, text: &str) -> Result<(), String> {
+        if *self != Self::default() {
+            return Err(format!("{word} is given twice: write all of them in one list, with commas"));
+        }
+        *self = text.parse()?;
+        Ok(())
+    }
+
+    /// The ranges that have them, in order.
+    pub(crate) fn ranges(&self) -> Vec<RangeInclusive<u16>> {
+        if self.ranges.is_empty() {
+            return vec![0..=u16::MAX];
+        }
+        if !self.except {
+            return self.ranges.iter().map(|(first, last)| *first..=*last).collect();
+        }
+        let mut others = Vec::new();
+        let mut next = Some(0);
+        for (first, last) in &self.ranges {
+            if let Some(from) = next.filter(|from| from < first) {
+                others.push(from..=first - 1);
+            }
+            next = last.checked_add(1);
+        }
+        others.extend(next.map(|from| from..=u16::MAX));
+        others
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    /// Parses `443`, `443,8000-8080`, `!22`: with `!`, all others.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (except, list) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let mut ranges = list.split(',').map(parse_range).collect::<Result<Vec<_>, _>>()?;
+        ranges.sort_unstable();
+        let mut apart: Vec<(u16, u16)> = Vec::new();
+        for (first, last) in ranges {
+            match apart.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => apart.push((first, last)),
+            }
+        }
+        if apart == [(0, u16::MAX)] {
+            return if except { Err(format!("{text:?} leaves no port")) } else { Ok(Self::default()) };
+        }
+        Ok(Self { ranges: apart, except })
+    }
+}
+
+fn parse_range(text: &str) -> Result<(u16, u16), String> {
+    let bad = || {
+        format!(
+            "{text:?} is no port: write for example 443, 8000-8080 or 443,8000-8080, `!` only before all of them"
+        )
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.parse().ok().zip(last.parse().ok()).ok_or_else(bad)?;
+    if range.1 < range.0 {
+        return Err(format!("the ports {text} end before they begin: swap them"));
+    }
+    Ok(range)
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |(first, last): &(u16, u16)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        let list = self.ranges.iter().map(one).collect::<Vec<_>>().join(",");
+        write!(f, "{}{list}", if self.except { "!" } else { "" })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn selectors_are_read_and_shown() {
+        for (text, shown) in [
+            ("all", "all"),
+            ("!10.0.0.0/8", "all !10.0.0.0/8"),
+            (
+                "10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080",
+                "10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080",
+            ),
+            ("port 443 tcp 10.1.2.3/8", "10.0.0.0/8 tcp port 443"),
+            ("192.0.2.1 2001:db8::/32 ::1", "192.0.2.1 2001:db8::/32 ::1"),
+            ("container:db", "container:db"),
+            ("host:example.org udp", "host:example.org udp"),
+            ("all tcp port !22", "all tcp port !22"),
+            ("all !tcp local-port 80,81,90-99,85-91", "all !tcp local-port 80-81,85-99"),
+            ("47", "all 47"),
+            ("protocol 6 10.0.0.1 10.0.0.1", "10.0.0.1 tcp"),
+        ] {
+            let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            let shown_selector = selector.to_string();
+            let mut words: Vec<&str> = shown_selector.split(' ').collect();
+            let mut expected: Vec<&str> = shown.split(' ').collect();
+            words.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(words, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_selectors_say_what_is_wrong() {
+        for (text, said) in [
+            ("", "a target of nothing: write `all`"),
+            ("10.0.0.0/33", "\"10.0.0.0/33\" is no target: write an address"),
+            ("tpc", "\"tpc\" is no target"),
+            ("all 10.0.0.1", "`all` leaves nothing to name"),
+            ("10.0.0.1 !10.0.0.1", "10.0.0.1 is both named and excepted"),
+            ("tcp udp", "a target has one protocol"),
+            ("all port", "port has nothing behind it"),
+            ("all port 80 port 81", "port is given twice"),
+            ("all port 90-80", "the ports 90-80 end before they begin"),
+            ("all port 443,!22", "\"!22\" is no port"),
+            ("all port !0-65535", "\"!0-65535\" leaves no port"),
+            ("container:", "\"container:\" names nobody"),
+            ("icmp port 80", "icmp has no ports"),
+        ] {
+            let answer = text.parse::<Selector>().and_then(Selector::checked);
+            let error = answer.expect_err(text);
+            assert!(error.contains(said), "{text}: {error:?} lacks {said:?}");
+        }
+    }
+
+    #[test]
+    fn all_other_ports_are_the_ranges_between() {
+        let ranges = |text: &str| text.parse::<Ports>().expect("ports").ranges();
+        assert_eq!(ranges("!22"), [0..=21, 23..=65535]);
+        assert_eq!(ranges("!0,22-80,65535"), [1..=21, 81..=65534]);
+        assert_eq!(ranges("0-65535"), [0..=65535]);
+        assert_eq!(ranges("80,443"), [80..=80, 443..=443]);
+    }
+
+    fn peers() -> impl Strategy<Value = Peer> {
+        let net = prop_oneof![
+            (any::<u32>(), 0..=32_u8)
+                .prop_map(|(address, length)| format!("{}/{length}", std::net::Ipv4Addr::from(address))),
+            (any::<u128>(), 0..=128_u8)
+                .prop_map(|(address, length)| format!("{}/{length}", std::net::Ipv6Addr::from(address))),
+            "container:[a-z]{1,8}",
+            "host:[a-z]{1,8}\\.org",
+        ];
+        (net, any::<bool>()).prop_map(|(of, except)| {
+            let peer: Peer = of.parse().expect("a peer");
+            Peer { except, ..peer }
+        })
+    }
+
+    fn ports() -> impl Strategy<Value = Ports> {
+        let some = (proptest::collection::vec((any::<u16>(), any::<u16>()), 1..4), any::<bool>()).prop_map(
+            |(list, except)| {
+                let list: Vec<_> = list.iter().map(|(a, b)| format!("{}-{}", a.min(b), a.max(b))).collect();
+                format!("{}{}", if except { "!" } else { "" }, list.join(",")).parse().unwrap_or_default()
+            },
+        );
+        prop_oneof![Just(Ports::default()), some]
+    }
+
+    /// Any selector.
+    pub(crate) fn any_selector() -> impl Strategy<Value = Selector> {
+        let protocol = proptest::option::of((any::<u8>(), any::<bool>()));
+        (proptest::collection::vec(peers(), 0..5), protocol, ports(), ports()).prop_map(
+            |(mut peers, protocol, ports, local_ports)| {
+                peers.sort();
+                peers.dedup_by(|one, other| one.of == other.of);
+                let protocol = protocol.map(|(number, except)| Protocol { number, except });
+                let portless = matches!(protocol, Some(Protocol { number: 1 | 58, except: false }));
+                let of = |ports| if portless { Ports::default() } else { ports };
+                Selector { peers, protocol, ports: of(ports), local_ports: of(local_ports) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn selectors_survive_their_text(selector in any_selector()) {
+            prop_assert_eq!(selector.to_string().parse(), Ok(selector));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".*") {
+            let _ = text.parse::<Selector>();
+        }
+
+        #[test]
+        fn a_port_is_in_ports_or_in_all_others(ports in ports(), port: u16) {
+            let has = |ports: &Ports| ports.ranges().iter().any(|range| range.contains(&port));
+            let others = Ports { except: !ports.except, ..ports.clone() };
+            prop_assert!(ports == Ports::default() || has(&ports) != has(&others));
+        }
+    }
+}
