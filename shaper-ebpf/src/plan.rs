@@ -120,8 +120,8 @@ impl<'a> Packet<'a> {
         if !self.effects.has_link() {
             return Some(ready_ns);
         }
-        let bytes = self.effects.wire_bytes(self.ctx.len(), packet::gso_segments(self.ctx));
-        match link::carry(self.effects, self.course, self.state, bytes, ready_ns) {
+        let bytes = self.effects.wire_bytes(packet::wire_bytes(self.ctx), packet::gso_segments(self.ctx));
+        match link::carry(self.effects, self.course, self.state, bytes, ready_ns, self.draws) {
             Carried::At { at_ns, marked } => {
                 self.is_marked(marked && !is_marked);
                 Some(at_ns)
