@@ -27,7 +27,7 @@ pub enum Purpose {
 pub struct Draws(u64);
 
 impl Draws {
-    /// Those of packet `number`.
+    /// Those of packet `number`. Seeds that differ by n times `GAMMA` have the same numbers, n packets apart.
     #[inline(always)]
     pub const fn new(seed: u64, number: u64) -> Self {
         Self(mix(seed.wrapping_add(number.wrapping_mul(GAMMA))))
@@ -136,6 +136,15 @@ mod tests {
         assert_eq!(correlated(17, 99, 0), 17);
         assert_eq!(correlated(17, 99, u32::MAX), 99);
         assert_eq!(correlated(u32::MAX, u32::MAX, 1 << 31), u32::MAX);
+    }
+
+    #[test]
+    fn the_rarest_begins_and_ends_however_correlated() {
+        let correlation = u32::MAX / 100 * 99;
+        let anew = |high: u32| u64::from(high) << 32 | u64::from(u32::MAX);
+        assert!(happens_again(1, correlation, false, anew(1)));
+        assert!(!happens_again(1, correlation, true, anew(2)));
+        assert!(!happens_again(u32::MAX - 1, correlation, true, anew(u32::MAX)));
     }
 
     proptest! {

@@ -14,6 +14,9 @@ const LOST: u32 = 2;
 const CORRUPTED: u32 = 4;
 const REORDERED: u32 = 8;
 
+/// The mean of a random number.
+const MIDDLE: u32 = 1 << 31;
+
 const GOOD: u32 = 0;
 const BAD: u32 = 1;
 
@@ -104,14 +107,16 @@ impl Effects {
 
     /// For how long the packet is delayed; `table` is the table of distributions.
     ///
-    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s.
+    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s. What jitter is correlated
+    /// with begins in the middle, not anywhere as netem's does (`init_crandom`).
     #[inline(always)]
     pub fn delay_ns(&self, state: &mut State, draws: Draws, table: impl Fn(u32) -> i32) -> u64 {
         if self.jitter_ns == 0 {
             return self.delay_ns;
         }
-        let random = correlated(draws.number(Purpose::Jitter), state.jitter, self.jitter_correlation);
-        state.jitter = random;
+        let last = state.jitter ^ MIDDLE;
+        let random = correlated(draws.number(Purpose::Jitter), last, self.jitter_correlation);
+        state.jitter = random ^ MIDDLE;
         spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     draws::{Draws, Purpose, part},
-    plan::{DELIVERY_BYTES, Effects},
+    plan::{DELIVERY_BYTES, Effects, State},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -103,6 +103,18 @@ impl Effects {
 #[inline(always)]
 const fn at_most(most: u64, number: u64) -> u64 {
     if number < most { number } else { most }
+}
+
+impl State {
+    /// Has nothing be used up of the trace of `effects`, if it was another one until now: opportunities are numbered trace by
+    /// trace.
+    #[inline(always)]
+    pub const fn follow_trace(&mut self, effects: &Effects) {
+        let trace = (effects.deliveries_length as u64) << 32 | effects.deliveries as u64;
+        if self.trace != trace {
+            (self.trace, self.delivered_bytes) = (trace, 0);
+        }
+    }
 }
 
 /// The most opportunities of a delivery trace.

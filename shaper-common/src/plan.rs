@@ -276,6 +276,8 @@ pub struct State {
     pub link_free_ns: u64,
     /// How much of the delivery trace is used up, in bytes from its beginning, counted on from turn to turn.
     pub delivered_bytes: u64,
+    /// Which trace that is: the number of its entries, and the first of them, in 32 bits each; 0 is none yet.
+    pub trace: u64,
     /// How many packets were put into the ring.
     pub queued: u64,
     /// When the slot opened, or opens.
@@ -284,7 +286,7 @@ pub struct State {
     pub slot_packets: u32,
     /// Bytes that the slot has taken.
     pub slot_bytes: u32,
-    /// The last random number of the delay's jitter.
+    /// The last random number of the delay's jitter, 2^31 exchanged for 0: a state never used is in the middle.
     pub jitter: u32,
     /// The state of the loss model.
     pub loss_state: u32,
@@ -294,7 +296,7 @@ pub struct State {
     pub since_reorder: u32,
 }
 
-plain!(State, [u64; 7], [u32; 6]);
+plain!(State, [u64; 8], [u32; 6]);
 
 #[cfg(test)]
 mod tests {
@@ -383,7 +385,7 @@ mod tests {
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<RuleList>(), 8);
         assert_eq!(size_of::<Rule>(), 16);
-        assert_eq!(size_of::<State>(), 80);
+        assert_eq!(size_of::<State>(), 88);
     }
 
     proptest! {

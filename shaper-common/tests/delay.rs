@@ -92,7 +92,7 @@ fn correlated_jitter_has_its_correlation_and_netems_width() {
     for correlation in [0.1, 0.25, 0.5, 0.9] {
         let jitter_correlation = correlation_bits(correlation);
         for effects in [uniform(100 * MS, 10 * MS), by_table(100 * MS, 10 * MS, 0)] {
-            // Random numbers begin at 0, which is forgotten after some packets.
+            // Random numbers begin in the middle, which is forgotten after some packets.
             let delays = delays(Effects { jitter_correlation, ..effects }, &table).split_off(500);
             (1..=3).for_each(|lag| assert_correlation(&delays, lag, correlation.powi(lag as i32)));
             let (mean, variance) = moments(&delays);
@@ -110,6 +110,12 @@ fn correlated_jitter_has_its_correlation_and_netems_width() {
             );
         }
     }
+}
+
+#[test]
+fn what_correlated_jitter_begins_with_favours_neither_side() {
+    let effects = Effects { jitter_correlation: u32::MAX, ..uniform(100 * MS, 10 * MS) };
+    assert!(delays(effects, &[]).iter().all(|delay| *delay == 100e6));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use shaper_common::{
     link::{
         Backlog, Deliveries, MAX_DELIVERIES, booked, last_opportunity, opportunity_at, opportunity_bytes,
     },
-    plan::DELIVERY_BYTES,
+    plan::{DELIVERY_BYTES, Effects, State},
 };
 
 const MS: u64 = 1_000_000;
@@ -135,6 +135,21 @@ fn what_waits_is_what_is_booked_from_the_next_opportunity_on() {
     assert_eq!(backlog(SIZE + 1, BEGINS_AT + 4 * MS), Backlog { wait_ns: 16 * MS, bytes: SIZE + 1 });
     assert_eq!(backlog(SIZE + 1, BEGINS_AT + 11 * MS), Backlog { wait_ns: 9 * MS, bytes: 1 });
     assert_eq!(backlog(SIZE + 1, BEGINS_AT + 21 * MS), Backlog { wait_ns: 0, bytes: 0 });
+}
+
+#[test]
+fn what_is_used_up_of_a_trace_is_not_of_another() {
+    let of = |deliveries, deliveries_length| Effects { deliveries, deliveries_length, ..Effects::default() };
+    let mut state = State { delivered_bytes: 9, ..State::default() };
+    let mut used_after = |effects: Effects| {
+        state.follow_trace(&effects);
+        state.delivered_bytes += 5;
+        state.delivered_bytes
+    };
+    assert_eq!(
+        [of(0, 3), of(0, 3), of(3, 3), of(3, 4), of(3, 4), of(0, 3)].map(&mut used_after),
+        [5, 10, 5, 5, 10, 5]
+    );
 }
 
 #[test]

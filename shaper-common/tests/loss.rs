@@ -83,7 +83,6 @@ fn correlated_losses_keep_their_share_and_have_their_correlation() {
 
 #[test]
 fn rare_losses_keep_their_share_at_a_high_correlation() {
-    // The chain's two probabilities of change are products below 2^-32; rounded, they would make another share.
     let (share, correlation) = (2e-4, 0.95);
     let of = 4_000_000;
     let loss = [probability(share), correlation_bits(correlation), 0, 0, 0];

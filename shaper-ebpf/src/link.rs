@@ -52,6 +52,7 @@ pub(crate) fn carry(
 
 #[inline(always)]
 fn deliver(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+    state.chain().follow_trace(effects);
     let (first, length) = (effects.deliveries, effects.deliveries_length);
     let trace = Deliveries::new(course.begins_at_ns, first, length, time_ms);
     let next = trace.next(ready_ns, |into_ns| opportunity_at(first, length, into_ns));
