@@ -104,7 +104,11 @@ impl Present {
 /// # Errors
 ///
 /// When the device does not admit it, or something is missing; the device is then what it was.
-pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy) -> Result<(), ShapingError> {
+pub(super) fn attach(
+    loaded: &mut Ebpf,
+    instance: &mut Instance,
+    policy: &Policy,
+) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = program::classifier(loaded)?;
     let netns = on_device(instance)?.ok_or_else(gone)?;
@@ -114,7 +118,7 @@ pub(super) fn attach(loaded: &mut Ebpf, instance: &mut Instance, policy: Policy)
             let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
             present.admits_classifier(&device)?;
             admits_no_tcx(&device)?;
-            if policy.latency.is_some() {
+            if policy.needs_queue() {
                 present.admits_queue(&device)?;
             }
             let clsact = present.hook.is_some();
@@ -140,15 +144,15 @@ fn put_on(
     socket: &Socket,
     classifier: &mut SchedClassifier,
     instance: &Instance,
-    policy: Policy,
+    policy: &Policy,
     clsact: bool,
 ) -> Result<(), ShapingError> {
     let device = instance.device();
     // The queue first: a stamp without it would be ignored.
-    if policy.latency.is_some() {
+    if policy.needs_queue() {
         put_queue(socket, instance)?;
     }
-    if policy.loss.is_some() {
+    if policy.needs_single_segments() {
         segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
     if !clsact {
@@ -284,7 +288,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     let Some(netns) = locate(instance) else { return Ok(Settled::Removed) };
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
-    let (delays, loses) = (in_force && policy.latency.is_some(), in_force && policy.loss.is_some());
+    let (delays, loses) = (in_force && policy.needs_queue(), in_force && policy.needs_single_segments());
     if in_force && (delays || instance.queue().is_none()) && (loses || !instance.is_held()) {
         return Ok(Settled::Kept);
     }

@@ -183,11 +183,11 @@ impl Instance {
     pub(super) fn policy(&self) -> Result<Policy, ShapingError> {
         lock(&self.policy)
             .get(&0, 0)
-            .map(|policy| Policy::from_map(&policy))
+            .map(|policy| Policy::from_map(&policy, None))
             .map_err(|error| ShapingError::Failed(format!("read the policy of {self}: {error}")))
     }
 
-    pub(super) fn write_policy(&self, policy: Policy) -> Result<(), ShapingError> {
+    pub(super) fn write_policy(&self, policy: &Policy) -> Result<(), ShapingError> {
         lock(&self.policy)
             .set(0, policy.to_map(), 0)
             .map_err(|error| ShapingError::Failed(format!("write the policy of {self}: {error}")))
@@ -215,10 +215,10 @@ impl Instance {
         Some(InterfaceView {
             interface: self.interface.clone(),
             direction: self.key.direction,
-            policy,
             remaining_ms: policy
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            policy,
             passed: counts(counters.passed),
             delayed: counts(counters.delayed),
             lost: counts(counters.lost),

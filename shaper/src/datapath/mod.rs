@@ -167,12 +167,12 @@ impl Datapath {
     ) -> Result<Option<(Arc<Instance>, Policy)>, ShapingError> {
         let existing = self.instance(&target.key);
         let old = self.policy_of(&target.key)?;
-        let new = old.after(request, now_ns);
+        let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
         if let Some(instance) = existing {
-            if new.latency.is_some() {
+            if new.needs_queue() {
                 attachment::ready_queue(&instance)?;
             }
-            if new.loss.is_some() {
+            if new.needs_single_segments() {
                 attachment::ready_segments(&instance, &target.device)?;
             }
             return Ok(Some((instance, new)));
@@ -180,7 +180,7 @@ impl Datapath {
         if !new.is_in_force(now_ns) {
             return Ok(None);
         }
-        let instance = self.attach(target, new)?;
+        let instance = self.attach(target, &new)?;
         created.push(Arc::clone(&instance));
         Ok(Some((instance, new)))
     }
@@ -219,7 +219,7 @@ impl Datapath {
         Ok(inside)
     }
 
-    fn attach(&self, target: &Target, policy: Policy) -> Result<Arc<Instance>, ShapingError> {
+    fn attach(&self, target: &Target, policy: &Policy) -> Result<Arc<Instance>, ShapingError> {
         let mut program = self.load()?;
         let mut instance = Instance::pin(&mut program, target, &self.pin_dir)?;
         let attached = attachment::attach(&mut program, &mut instance, policy);
@@ -367,9 +367,9 @@ fn write(changes: &[(Arc<Instance>, Policy)]) -> Result<(), ShapingError> {
     let mut written = Vec::new();
     for (instance, policy) in changes {
         let old = instance.policy();
-        if let Err(error) = instance.write_policy(*policy) {
+        if let Err(error) = instance.write_policy(policy) {
             for (instance, old) in written {
-                let undone: Result<(), ShapingError> = Instance::write_policy(instance, old);
+                let undone: Result<(), ShapingError> = Instance::write_policy(instance, &old);
                 if let Err(error) = undone {
                     tracing::error!(interface = %instance, %error, "cannot put a policy back");
                 }
