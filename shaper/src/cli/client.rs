@@ -6,7 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::time;
 
@@ -35,18 +35,8 @@ pub(super) enum ClientError {
     Refused { status: StatusCode, text: String },
 }
 
-/// What is asked for by `shaper set`; each as people write it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Shaping {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) latency: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) loss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) direction: Option<crate::shaping::Directions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) r#for: Option<String>,
-}
+/// What is asked for by `shaper set`: fields of the API, each as people write it.
+pub(super) type Shaping = serde_json::Map<String, serde_json::Value>;
 
 /// Speaks to the daemon on one socket.
 #[derive(Debug)]

@@ -88,6 +88,27 @@ impl Selector {
         })
     }
 
+    /// Its text, or the beginning of it, for a line of a table.
+    pub(crate) fn short(&self) -> String {
+        let text = self.to_string();
+        match text.char_indices().nth(60) {
+            None => text,
+            Some((end, _)) => format!("{}...", &text[..end]),
+        }
+    }
+
+    /// How narrow it is, to be compared: by the widest prefix first, IPv4's as IPv6 has them, then by protocol and ports.
+    pub(crate) fn narrowness(&self) -> (u8, bool, bool) {
+        let length = |peer: &Peer| match &peer.of {
+            PeerOf::Net(net @ IpNet::V4(_)) => net.prefix_len() + 96,
+            PeerOf::Net(net) => net.prefix_len(),
+            PeerOf::Name(_) => 128,
+        };
+        let widest = self.peers.iter().filter(|peer| !peer.except).map(length).min().unwrap_or(0);
+        let has_ports = self.ports != Ports::default() || self.local_ports != Ports::default();
+        (widest, self.protocol.is_some(), has_ports)
+    }
+
     /// Whether it has the addresses that no peer of it is about.
     pub(crate) fn has_others(&self) -> bool {
         self.peers.iter().all(|peer| peer.except)
@@ -124,7 +145,7 @@ impl FromStr for Selector {
         if all && peers.iter().any(|peer: &Peer| !peer.except) {
             return Err("`all` leaves nothing to name: leave it or the other peers out".to_owned());
         }
-        selector.with_peers(peers)
+        selector.with_peers(peers)?.checked()
     }
 }
 
@@ -387,7 +408,7 @@ pub(crate) mod tests {
             ("container:", "\"container:\" names nobody"),
             ("icmp port 80", "icmp has no ports"),
         ] {
-            let answer = text.parse::<Selector>().and_then(Selector::checked);
+            let answer = text.parse::<Selector>();
             let error = answer.expect_err(text);
             assert!(error.contains(said), "{text}: {error:?} lacks {said:?}");
         }

@@ -34,6 +34,17 @@ impl Named {
     }
 }
 
+/// The names of distributions and of traces in words of effects, those that are always there left out.
+pub(crate) fn names_in(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let behind = |is: &dyn Fn(&str) -> bool| {
+        words.windows(2).filter(|pair| is(pair[0])).map(|pair| pair[1]).collect::<Vec<_>>()
+    };
+    let mut distributions = behind(&|word| keyword(word) == Ok("distribution"));
+    distributions.retain(|name| Distribution::builtin(name).is_none());
+    (distributions, behind(&|word| word == "trace"))
+}
+
 /// The words that begin a clause, and can be shortened as `tc` shortens its own.
 const NETEM: [&str; 13] = [
     "limit",
@@ -195,6 +206,15 @@ impl Draft {
     ///
     /// When one needs another that is not there, or contradicts it.
     pub(crate) fn finish(self) -> Result<Effects, String> {
+        self.parts()?.checked()
+    }
+
+    /// What the clauses are, each by itself.
+    ///
+    /// # Errors
+    ///
+    /// When a word that belongs to a clause is without it.
+    pub(crate) fn parts(self) -> Result<Effects, String> {
         if self.ecn.is_some() && self.loss.is_none() {
             return Err(
                 "ecn needs a loss in whose place packets are marked: add for example `loss 1%`".to_owned()
@@ -206,7 +226,7 @@ impl Draft {
         let ecn = self.ecn.is_some();
         let gap = self.gap.unwrap_or(1).max(1);
         let happens = |chance: &Chance| !chance.probability.is_zero();
-        Effects {
+        Ok(Effects {
             delay: delay(self.delay, self.distribution, self.reordering.is_some())?,
             loss: self.loss.filter(|model| !model.is_nothing()).map(|model| Losses { model, ecn }),
             duplicate: self.duplicate.filter(happens),
@@ -220,8 +240,7 @@ impl Draft {
             mark: self.mark,
             slot: self.slot.filter(|slot| slot.opens != SlotTime::Between(Duration::ZERO, Duration::ZERO)),
             seed: self.seed,
-        }
-        .checked()
+        })
     }
 }
 
