@@ -35,7 +35,7 @@ pub(crate) use error::ShapingError;
 pub(crate) use history::History;
 pub(crate) use plan::Plan;
 pub(crate) use policy::{Latency, Loss, Policy, parse_duration};
-pub(crate) use presets::Presets;
+pub(crate) use presets::{Preset, Presets};
 pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request};
 pub(crate) use selector::Selector;
 pub(crate) use shaper::Shaper;
