@@ -12,6 +12,7 @@ pub(crate) mod fake;
 mod history;
 mod maps;
 mod policy;
+mod presets;
 mod request;
 mod shaper;
 mod view;
