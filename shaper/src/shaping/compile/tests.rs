@@ -124,7 +124,7 @@ fn many_prefixes_compile_fast_and_share_their_lists() {
     let one = Target { selector: Selector::default().with_peers(peers).expect("peers"), ..target("all") };
     let plan = Plan { targets: vec![one, target("10.0.0.0/9 tcp"), target("all udp")], ..Plan::default() };
     let (sender, compiled) = mpsc::channel();
-    thread::spawn(move || sender.send(plan.compile(0, 0, &Peers::new())));
+    thread::spawn(move || sender.send(plan.compile(0, 0, &Peers::new())).is_ok());
     let bound = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let maps = compiled.recv_timeout(bound).expect("in time").expect("it compiles");
     assert_eq!(maps.targets.len(), 65_002);
