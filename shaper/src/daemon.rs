@@ -341,6 +341,10 @@ impl Shaper for Daemon {
         Ok(self.view(container))
     }
 
+    fn presets(&self) -> &Presets {
+        &self.presets
+    }
+
     async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {
         let container = self.resolve(name)?;
         let details = match container.netns.as_ref().map(|netns| netns.id) {

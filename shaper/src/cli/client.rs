@@ -1,6 +1,6 @@
 //! Asks the daemon, over its socket.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{ContainerView, Inspection};
+use crate::shaping::{ContainerView, Inspection, Preset};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +52,10 @@ impl Client {
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
         self.ask(Method::GET, "/containers", None).await
+    }
+
+    pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {
+        self.ask(Method::GET, "/presets", None).await
     }
 
     pub(super) async fn inspect(&self, name: &str) -> Result<Inspection, ClientError> {

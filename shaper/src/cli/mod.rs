@@ -6,6 +6,7 @@ mod clear;
 mod client;
 mod inspect;
 mod list;
+mod presets;
 mod serve;
 mod set;
 mod tables;
@@ -57,6 +58,8 @@ enum Command {
     List(list::Args),
     /// Change a container's shaping; what is not mentioned stays as it is
     Set(Box<set::Args>),
+    /// List the networks that `set --preset` knows by name
+    Presets(presets::Args),
     /// End a container's shaping
     Clear(clear::Args),
     /// Show where a container's shaping can be seen with the kernel's own tools
@@ -108,6 +111,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
     match command {
         Command::List(args) => list::run(args, client, streams).await,
         Command::Set(args) => set::run(*args, client, streams).await,
+        Command::Presets(args) => presets::run(args, client, streams).await,
         Command::Clear(args) => clear::run(args, client, streams).await,
         Command::Inspect(args) => inspect::run(args, client, streams).await,
         Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),

@@ -75,7 +75,7 @@ fn the_command_line_is_sound() {
 #[test]
 fn each_command_explains_itself() {
     let mut help = String::new();
-    let commands = ["serve", "list", "set", "clear", "inspect", "completions"];
+    let commands = ["serve", "list", "set", "presets", "clear", "inspect", "completions"];
     let commands = commands.map(|command| format!("shaper {command}"));
     for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
         let args = command.split(' ').chain(["--help"]);
@@ -219,6 +219,16 @@ async fn a_policy_file_brings_the_files_that_it_names() {
         error,
         format!("{bad}: \"fast\" is no delay: write for example 120ms, 1.5s or 250us at line 2 column 17")
     );
+}
+
+#[tokio::test]
+async fn presets_are_listed_with_what_they_do() {
+    let daemon = Daemon::start(FakeShaper::new([]));
+    let list = daemon.output(&["presets"]).await;
+    let lte = list.lines().find(|line| line.starts_with("lte ")).expect("it is there");
+    assert!(list.starts_with("NAME ") && lte.contains("rate "), "{list}");
+    let json = daemon.output(&["presets", "--json"]).await;
+    assert!(json.contains("\"sources\""), "{json}");
 }
 
 #[tokio::test]

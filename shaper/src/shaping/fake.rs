@@ -11,6 +11,7 @@ pub(crate) const WEB: &str = "c0ffee00000000000000000000000000000000000000000000
 #[derive(Default)]
 pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
+    presets: Presets,
     /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
     /// What every change fails with, if anything.
@@ -19,7 +20,11 @@ pub(crate) struct FakeShaper {
 
 impl FakeShaper {
     pub(crate) fn new(containers: impl IntoIterator<Item = ContainerView>) -> Self {
-        Self { containers: Mutex::new(containers.into_iter().collect()), ..Self::default() }
+        Self {
+            containers: Mutex::new(containers.into_iter().collect()),
+            presets: Presets::shipped(|_| Ok(())).expect("they are good"),
+            ..Self::default()
+        }
     }
 
     /// As it is now.
@@ -92,8 +97,7 @@ impl Shaper for FakeShaper {
     }
 
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
-        let presets = Presets::shipped(|_| Ok(())).expect("they are good");
-        let request = request.resolved(&presets).map_err(ShapingError::Refused)?;
+        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
@@ -118,6 +122,10 @@ impl Shaper for FakeShaper {
             interfaces.retain(|_| waits > 0);
             Ok(())
         })
+    }
+
+    fn presets(&self) -> &Presets {
+        &self.presets
     }
 
     async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {

@@ -37,7 +37,7 @@ pub(crate) use history::History;
 pub(crate) use maps::Maps;
 pub(crate) use plan::Plan;
 pub(crate) use policy::{Latency, Loss, Policy, parse_duration};
-pub(crate) use presets::Presets;
+pub(crate) use presets::{Preset, Presets};
 pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request};
 pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
