@@ -62,7 +62,7 @@ fn turn(ctx: &TcContext, random: u32, fixes: bool) -> bool {
     }
     if fixes && checksum != 0 {
         // The sum is of words of 16 bits, from the transport header on, which begins at an even byte of them.
-        let shift = if (at - checksum) % 2 == 0 { 0 } else { 8 };
+        let shift = if (at - checksum).is_multiple_of(2) { 0 } else { 8 };
         let flags = 2 | if transport.may_lack_checksum() { MARK_MANGLED_0 } else { 0 };
         // SAFETY: the context is valid while the program runs.
         unsafe {

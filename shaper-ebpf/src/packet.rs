@@ -158,7 +158,7 @@ pub(crate) fn came_at_ns(ctx: &TcContext, now_ns: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn take_note(ctx: &TcContext) -> Note {
     // SAFETY: as in `came_at_ns`; the second number lies behind the first.
-    let mark = unsafe { control_block(ctx).add(1).read() };
+    let mark = unsafe { control_block(ctx).wrapping_add(1).read() };
     if mark != DEPARTURE && mark != DUPLICATE {
         return Note::None;
     }
@@ -175,7 +175,7 @@ fn write_note(ctx: &TcContext, departure_ns: u64, mark: u64) {
     // SAFETY: as in `came_at_ns`; a classifier may write the control block, and copies have it, too.
     unsafe { control_block(ctx).write_volatile(departure_ns) };
     // SAFETY: as above.
-    unsafe { control_block(ctx).add(1).write_volatile(mark) };
+    unsafe { control_block(ctx).wrapping_add(1).write_volatile(mark) };
 }
 
 #[inline(always)]

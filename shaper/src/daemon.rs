@@ -65,7 +65,6 @@ pub(crate) struct Options {
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
     let presets = presets(options.presets.as_deref())?;
-    let buttons = buttons(&presets, &options.scope_presets)?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
@@ -81,7 +80,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn(Arc::clone(&daemon).settle());
     tasks.spawn(Arc::clone(&daemon).sample());
     tasks.spawn(Arc::clone(&daemon).follow_names());
-    let router = router(Arc::clone(&daemon), buttons);
+    let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     server::serve(socket, router, stopped()?).await;
     tasks.shutdown().await;
@@ -100,17 +99,17 @@ fn presets(file: Option<&Path>) -> anyhow::Result<Presets> {
     Ok(shipped.merged(Presets::parse(&name, &text, check).map_err(anyhow::Error::msg)?))
 }
 
-/// The buttons that Scope has, with those of presets.
-fn buttons(presets: &Presets, names: &[String]) -> anyhow::Result<Buttons> {
-    let titles =
-        names.iter().map(|name| presets.find(name).map(|preset| (name.as_str(), preset.title.as_str())));
-    let titles: Vec<_> = titles.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-    Ok(Buttons::with_presets(titles))
-}
-
-/// Answers Scope's probe and our own commands, which share the socket.
-pub(crate) fn router<S: Shaper>(shaper: Arc<S>, buttons: Buttons) -> axum::Router {
-    scope::router(Arc::clone(&shaper), buttons).merge(api::router(shaper))
+/// Answers Scope's probe and our own commands, which share the socket; `scope_presets` have buttons in Scope.
+///
+/// # Errors
+///
+/// When there is no such preset.
+pub(crate) fn router<S: Shaper>(shaper: Arc<S>, scope_presets: &[String]) -> Result<axum::Router, String> {
+    let title =
+        |name: &String| shaper.presets().find(name).map(|preset| (name.clone(), preset.title.clone()));
+    let titles: Vec<_> = scope_presets.iter().map(title).collect::<Result<_, _>>()?;
+    let buttons = Buttons::with_presets(titles.iter().map(|(name, title)| (name.as_str(), title.as_str())));
+    Ok(scope::router(Arc::clone(&shaper), buttons).merge(api::router(shaper)))
 }
 
 /// Allows as many open files as may be had: each shaped interface and direction has two maps.

@@ -32,8 +32,8 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
 }
 
 /// Lets clippy look at a program without the standard library as if it were for this machine: the BPF toolchain may
-/// have no clippy. There, unwinding would need a standard library.
+/// have no clippy. There, unwinding would need a standard library, and a stable compiler has no intrinsics otherwise.
 fn for_bpf(mut command: Command) -> Command {
-    command.env("CARGO_PROFILE_DEV_PANIC", "abort");
+    command.env("CARGO_PROFILE_DEV_PANIC", "abort").env("RUSTC_BOOTSTRAP", "1");
     command
 }

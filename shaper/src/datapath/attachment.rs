@@ -1,6 +1,6 @@
 //! What an instance has on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
 //!
-//! Whoever calls this, but for [`inspect`], has the datapath's lock, so nothing of ours changes in between.
+//! Whoever calls this has the datapath's lock, so nothing of ours changes in between.
 
 use std::{fmt::Display, io, mem, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
         Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, delete_clsact,
         delete_filter, delete_root, egress_filters, has_filters, hook, link_at, root, set_tx_queue_len,
     },
-    shaping::{InterfaceInspection, NetnsRef, Policy, QueueCounts, ShapingError},
+    shaping::{NetnsRef, Policy, QueueCounts, ShapingError},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
@@ -429,52 +429,8 @@ pub(super) fn sample_queue(instance: &Instance) {
     }
 }
 
-/// Where an instance can be seen.
-pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
-    let device = instance.device();
-    let read = || root(&Socket::open()?, device.ifindex);
-    let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
-    let found = netns.and_then(|netns| netns.enter(read).map_err(cannot_enter));
-    let root_qdisc = match found {
-        Ok(Ok(root)) => root.map_or_else(
-            || "none".to_owned(),
-            |root| match root.handle.major {
-                0 => root.kind,
-                major => format!("{} {major:x}:", root.kind),
-            },
-        ),
-        _ => "unknown".to_owned(),
-    };
-    let (netns_path, enter) = match device.end {
-        End::Container => {
-            let path = instance.netns().path;
-            let enter = format!("nsenter --net={} ", path.display());
-            (Some(path), enter)
-        }
-        End::Host => (None, String::new()),
-    };
-    let pins = instance.pins().display();
-    InterfaceInspection {
-        interface: instance.interface().to_owned(),
-        direction: instance.key().direction,
-        device: device.name.clone(),
-        ifindex: device.ifindex,
-        netns_path,
-        pin_path: instance.pins().to_owned(),
-        program_id: instance.program_id(),
-        root_qdisc,
-        commands: vec![
-            format!("bpftool map dump pinned {pins}/{}", shaper_common::POLICY_MAP),
-            format!("bpftool map dump pinned {pins}/{}", shaper_common::COUNTERS_MAP),
-            format!("bpftool prog show id {}", instance.program_id()),
-            format!("{enter}tc -s qdisc show dev {}", device.name),
-            format!("{enter}tc filter show dev {} egress", device.name),
-        ],
-    }
-}
-
 /// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
-fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
+pub(super) fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
     locate(instance).map_or(Ok(None), |netns| open(instance, &netns))
 }
 
@@ -502,7 +458,7 @@ fn open(instance: &Instance, netns: &NetnsRef) -> Result<Option<Netns>, ShapingE
     }
 }
 
-fn gone() -> ShapingError {
+pub(super) fn gone() -> ShapingError {
     ShapingError::Failed("the network namespace has gone".to_owned())
 }
 

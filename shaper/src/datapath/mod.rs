@@ -5,6 +5,8 @@
 
 mod adoption;
 mod attachment;
+mod change;
+mod inspection;
 mod instance;
 mod pins;
 mod prepared;
@@ -24,6 +26,7 @@ use std::{
 pub(crate) use program::LogRing;
 
 use self::{
+    change::Change,
     instance::{Instance, Key},
     prepared::Prepared,
     program::{Loaded, Loader},
@@ -294,7 +297,7 @@ impl Datapath {
             match changes[index].make() {
                 Ok(undoing) => undo.extend(undoing),
                 Err(error) => {
-                    undo.into_iter().rev().for_each(Undo::carry_out);
+                    undo.into_iter().rev().for_each(change::Undo::carry_out);
                     self.abandon(changes);
                     return Err(error);
                 }
@@ -416,7 +419,7 @@ impl Datapath {
 
     /// Where the shaping of a network namespace can be seen.
     pub(crate) fn inspect(&self, netns: NetnsId) -> Vec<InterfaceInspection> {
-        self.of(netns).iter().map(|instance| attachment::inspect(instance)).collect()
+        self.of(netns).iter().map(|instance| inspection::inspect(instance)).collect()
     }
 
     /// The namespaces in which something is shaped.
@@ -473,58 +476,6 @@ fn lost(socket: &Socket, instances: Vec<Arc<Instance>>) -> Result<Vec<Arc<Instan
         }
     }
     Ok(lost)
-}
-
-/// What is left to be done to change an interface's policy.
-enum Change {
-    /// It is attached, and does nothing yet.
-    Begin { instance: Arc<Instance>, policy: Policy },
-    /// Its program can carry out the policy.
-    Write { instance: Arc<Instance>, policy: Policy },
-    /// Another program, which has the policy, is to take its place.
-    Replace { old: Arc<Instance>, next: Arc<Instance>, loaded: Box<Loaded> },
-}
-
-/// How a change is undone.
-enum Undo {
-    Write { instance: Arc<Instance>, policy: Policy },
-    Replace { old: Arc<Instance>, next: Arc<Instance> },
-}
-
-impl Change {
-    fn make(&mut self) -> Result<Option<Undo>, ShapingError> {
-        match self {
-            Self::Begin { instance, policy } | Self::Write { instance, policy } => {
-                let old = instance.policy().ok();
-                instance.write_policy(policy)?;
-                Ok(old.map(|policy| Undo::Write { instance: Arc::clone(instance), policy }))
-            }
-            Self::Replace { old, next, loaded } => {
-                attachment::replace(loaded.classifier()?, next, old.program_id())?;
-                Ok(Some(Undo::Replace { old: Arc::clone(old), next: Arc::clone(next) }))
-            }
-        }
-    }
-}
-
-impl Undo {
-    fn carry_out(self) {
-        let (instance, undone) = match self {
-            Self::Write { instance, policy } => {
-                let undone = instance.write_policy(&policy);
-                (instance, undone)
-            }
-            Self::Replace { old, next } => {
-                let undone = old
-                    .classifier()
-                    .and_then(|mut classifier| attachment::replace(&mut classifier, &old, next.program_id()));
-                (old, undone)
-            }
-        };
-        if let Err(error) = undone {
-            tracing::error!(interface = %instance, %error, "cannot put a policy back");
-        }
-    }
 }
 
 /// The queue's counters where there is a queue.

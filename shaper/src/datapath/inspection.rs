@@ -1,0 +1,55 @@
+//! Where an instance can be seen with the kernel's own tools. Nobody needs the datapath's lock for that.
+
+use super::{
+    attachment::{gone, on_device},
+    instance::Instance,
+    survey::{End, cannot_enter},
+};
+use crate::{
+    network::{Socket, root},
+    shaping::InterfaceInspection,
+};
+
+/// Where an instance can be seen.
+pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
+    let device = instance.device();
+    let read = || root(&Socket::open()?, device.ifindex);
+    let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
+    let found = netns.and_then(|netns| netns.enter(read).map_err(cannot_enter));
+    let root_qdisc = match found {
+        Ok(Ok(root)) => root.map_or_else(
+            || "none".to_owned(),
+            |root| match root.handle.major {
+                0 => root.kind,
+                major => format!("{} {major:x}:", root.kind),
+            },
+        ),
+        _ => "unknown".to_owned(),
+    };
+    let (netns_path, enter) = match device.end {
+        End::Container => {
+            let path = instance.netns().path;
+            let enter = format!("nsenter --net={} ", path.display());
+            (Some(path), enter)
+        }
+        End::Host => (None, String::new()),
+    };
+    let pins = instance.pins().display();
+    InterfaceInspection {
+        interface: instance.interface().to_owned(),
+        direction: instance.key().direction,
+        device: device.name.clone(),
+        ifindex: device.ifindex,
+        netns_path,
+        pin_path: instance.pins().to_owned(),
+        program_id: instance.program_id(),
+        root_qdisc,
+        commands: vec![
+            format!("bpftool map dump pinned {pins}/{}", shaper_common::POLICY_MAP),
+            format!("bpftool map dump pinned {pins}/{}", shaper_common::COUNTERS_MAP),
+            format!("bpftool prog show id {}", instance.program_id()),
+            format!("{enter}tc -s qdisc show dev {}", device.name),
+            format!("{enter}tc filter show dev {} egress", device.name),
+        ],
+    }
+}
