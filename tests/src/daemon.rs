@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -115,8 +115,12 @@ impl Daemon {
     /// `shaper` with the words of `line`, to be run.
     #[must_use]
     pub fn shaper(&self, line: &str) -> Command {
+        self.command(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(line.split_whitespace()).arg("--plugin-socket").arg(&self.socket);
+        command.args(words).arg("--plugin-socket").arg(&self.socket);
         command
     }
 
@@ -126,11 +130,22 @@ impl Daemon {
     ///
     /// When it fails.
     pub fn run(&self, line: &str) -> String {
-        let output = self.output(line);
+        self.words(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Runs `shaper` with these words, in which there may be spaces, and gives what it wrote.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[expect(clippy::must_use_candidate, reason = "most commands are run for what they do")]
+    pub fn words(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().expect("the program can be run");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
-            "`shaper {line}` failed: {stderr}\nthe daemon's log:\n{}",
+            "`shaper {}` failed: {stderr}\nthe daemon's log:\n{}",
+            words.join(" "),
             self.log()
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -142,13 +157,19 @@ impl Daemon {
     ///
     /// When it does not fail.
     pub fn complaint(&self, line: &str) -> String {
-        let output = self.output(line);
-        assert!(!output.status.success(), "`shaper {line}` did not fail");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        self.complaint_about(&line.split_whitespace().collect::<Vec<_>>())
     }
 
-    fn output(&self, line: &str) -> Output {
-        self.shaper(line).output().expect("the program can be run")
+    /// Runs `shaper` with these words, in which there may be spaces, which must fail, and gives what it complained of.
+    ///
+    /// # Panics
+    ///
+    /// When it does not fail.
+    #[must_use]
+    pub fn complaint_about(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().expect("the program can be run");
+        assert!(!output.status.success(), "`shaper {}` did not fail", words.join(" "));
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// What `shaper list --json` says of a container, once it is there.

@@ -91,6 +91,12 @@ impl World {
         &self.pin_dir
     }
 
+    /// Where files of the test's own may be, which are gone with the world.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
     /// Where the daemon finds containers.
     #[must_use]
     pub fn netns_dir(&self) -> PathBuf {
