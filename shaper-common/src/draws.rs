@@ -17,6 +17,7 @@ pub enum Purpose {
     Reorder,
     Jitter,
     Slot,
+    Carry,
 }
 
 /// The random numbers of one packet: the same for the same seed and the same number of the packet.
@@ -26,7 +27,7 @@ pub enum Purpose {
 pub struct Draws(u64);
 
 impl Draws {
-    /// Those of packet `number`.
+    /// Those of packet `number`. Seeds that differ by n times `GAMMA` have the same numbers, n packets apart.
     #[inline(always)]
     pub const fn new(seed: u64, number: u64) -> Self {
         Self(mix(seed.wrapping_add(number.wrapping_mul(GAMMA))))
@@ -35,7 +36,13 @@ impl Draws {
     /// The uniform number for `purpose`.
     #[inline(always)]
     pub const fn number(self, purpose: Purpose) -> u32 {
-        (mix(self.0.wrapping_add((purpose as u64).wrapping_mul(GAMMA))) >> 32) as u32
+        (self.wide_number(purpose) >> 32) as u32
+    }
+
+    /// That number with 32 more bits below its own.
+    #[inline(always)]
+    pub(crate) const fn wide_number(self, purpose: Purpose) -> u64 {
+        mix(self.0.wrapping_add((purpose as u64).wrapping_mul(GAMMA)))
     }
 }
 
@@ -61,17 +68,20 @@ pub(crate) const fn happens(probability: u32, random: u32) -> bool {
 
 /// Whether it happens where that depends on whether it happened the last time.
 ///
-/// A chain of two states, with the probability asked for and `correlation` between one draw and the next. netem mixes
-/// random numbers instead (`get_crandom`, Linux 6.1), which makes rare what is not about one half.
+/// A chain of two states: the last one stays with the probability `correlation`, else it is drawn anew. So the share of
+/// those to whom it happens is the probability, and the correlation between one and the next is `correlation`, both
+/// exactly. What happens never or always does so whatever was before. netem mixes random numbers instead
+/// (`get_crandom`, Linux 6.1), which makes rare what is not about one half.
 #[inline(always)]
-pub(crate) const fn happens_again(probability: u32, correlation: u32, last: bool, random: u32) -> bool {
-    let share = share(probability);
-    let rest = if last { WHOLE - share } else { share };
-    let changed = (rest * (WHOLE - correlation as u64)) >> 32;
-    (random as u64) < if last { WHOLE - changed } else { changed }
+pub(crate) const fn happens_again(probability: u32, correlation: u32, last: bool, random: u64) -> bool {
+    let stays = probability != 0 && probability != u32::MAX && (random as u32) < correlation;
+    if stays { last } else { happens(probability, (random >> 32) as u32) }
 }
 
 /// Mixes a random number with the last one, as netem's `get_crandom` does (Linux 6.1).
+///
+/// The mean stays one half, and the correlation between one and the next is `correlation`; but they come nearer to the
+/// mean, by the square root of `(1 - correlation) / (1 + correlation)`.
 #[inline(always)]
 pub(crate) const fn correlated(random: u32, last: u32, correlation: u32) -> u32 {
     if correlation == 0 {
@@ -85,4 +95,80 @@ pub(crate) const fn correlated(random: u32, last: u32, correlation: u32) -> u32 
 #[inline(always)]
 pub(crate) const fn part(random: u32, whole: u64) -> u64 {
     ((random as u64 >> 8) * whole) >> 24
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_split_mix() {
+        // The first output of the authors' generator from each seed.
+        assert_eq!(mix(GAMMA), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(1_234_567_u64.wrapping_add(GAMMA)), 6_457_827_717_110_365_317);
+    }
+
+    #[test]
+    fn what_has_no_probability_never_happens_and_what_is_certain_always_does() {
+        for random in [0, 1, u32::MAX - 1, u32::MAX] {
+            assert!(!happens(0, random));
+            assert!(happens(u32::MAX, random));
+            for last in [false, true] {
+                let random = u64::from(random) << 32;
+                assert!(!happens_again(0, u32::MAX, last, random));
+                assert!(happens_again(u32::MAX, u32::MAX, last, random));
+            }
+        }
+    }
+
+    #[test]
+    fn a_probability_is_the_share_of_numbers_for_which_it_happens() {
+        for probability in [1, 2, 1 << 31, u32::MAX - 1] {
+            assert!(happens(probability, 0) && happens(probability, probability));
+            assert!(!happens(probability, probability + 1));
+        }
+    }
+
+    #[test]
+    fn mixing_without_correlation_changes_nothing_and_with_all_of_it_repeats() {
+        assert_eq!(correlated(17, 99, 0), 17);
+        assert_eq!(correlated(17, 99, u32::MAX), 99);
+        assert_eq!(correlated(u32::MAX, u32::MAX, 1 << 31), u32::MAX);
+    }
+
+    #[test]
+    fn the_rarest_begins_and_ends_however_correlated() {
+        let correlation = u32::MAX / 100 * 99;
+        let anew = |high: u32| u64::from(high) << 32 | u64::from(u32::MAX);
+        assert!(happens_again(1, correlation, false, anew(1)));
+        assert!(!happens_again(1, correlation, true, anew(2)));
+        assert!(!happens_again(u32::MAX - 1, correlation, true, anew(u32::MAX)));
+    }
+
+    proptest! {
+        #[test]
+        fn mixing_is_what_netem_does(random: u32, last: u32, correlation in 1_u32..) {
+            // get_crandom, with more bits.
+            let rho = u128::from(correlation) + 1;
+            let expected = (u128::from(random) * ((1 << 32) - rho) + u128::from(last) * rho) >> 32;
+            prop_assert_eq!(u128::from(correlated(random, last, correlation)), expected);
+        }
+
+        #[test]
+        fn it_happens_again_as_it_would_be_drawn_or_as_it_was(probability: u32, correlation: u32, last: bool, random: u64) {
+            let happens_now = happens(probability, (random >> 32) as u32);
+            let again = happens_again(probability, correlation, last, random);
+            prop_assert!(again == happens_now || again == last);
+        }
+
+        #[test]
+        fn a_part_is_less_than_the_whole(random: u32, whole in 1_u64..1 << 40) {
+            let part = part(random, whole);
+            prop_assert!(part < whole);
+            let exact = (u128::from(random) * u128::from(whole)) >> 32;
+            prop_assert!(exact.abs_diff(u128::from(part)) <= u128::from(whole >> 24) + 1);
+        }
+    }
 }

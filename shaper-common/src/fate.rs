@@ -14,10 +14,13 @@ const LOST: u32 = 2;
 const CORRUPTED: u32 = 4;
 const REORDERED: u32 = 8;
 
+/// The mean of a random number.
+const MIDDLE: u32 = 1 << 31;
+
 const GOOD: u32 = 0;
 const BAD: u32 = 1;
 
-// As netem numbers them (`loss_4state`, Linux 6.1), from 0 so that a state never used before is the first.
+// As Salsano et al. number them, but from 0, so that a state never used before is the first.
 const GAP: u32 = 0;
 const BURST: u32 = 1;
 const LOST_IN_BURST: u32 = 2;
@@ -27,19 +30,22 @@ impl Effects {
     /// Whether the packet comes twice.
     #[inline(always)]
     pub fn duplicates(&self, state: &mut State, draws: Draws) -> bool {
-        let random = draws.number(Purpose::Duplicate);
+        let random = draws.wide_number(Purpose::Duplicate);
         draw(state, DUPLICATED, self.duplicate, self.duplicate_correlation, random)
     }
 
     /// Whether the packet, which is number `number`, is lost.
     ///
     /// Gilbert-Elliott and the model of four states are netem's (`loss_gilb_ell` and `loss_4state`, Linux 6.1, after
-    /// Salsano, Ludovici and Ordine: Definition of a general and intuitive loss model, 2009).
+    /// Salsano, Ludovici and Ordine: Definition of a general and intuitive loss model, 2009). In Gilbert-Elliott the state
+    /// before its change says whether the packet is lost, in the other the one after it. Where netem's four states have
+    /// gaps between their comparisons (a number that equals a limit) or sums of 32 bits that wrap (p13 + p14 beyond one),
+    /// these have none: what exceeds one is taken from the probability named last.
     #[inline(always)]
     pub fn loses(&self, state: &mut State, number: u64, draws: Draws) -> bool {
         match self.loss_model {
             LOSS_NONE => false,
-            LOSS_RANDOM => draw(state, LOST, self.loss[0], self.loss[1], draws.number(Purpose::Loss)),
+            LOSS_RANDOM => draw(state, LOST, self.loss[0], self.loss[1], draws.wide_number(Purpose::Loss)),
             LOSS_GEMODEL => self.loses_by_gemodel(state, draws),
             LOSS_MARKOV => self.loses_by_markov(state, draws),
             LOSS_EVERY => (number + 1).checked_rem(self.loss[0] as u64) == Some(0),
@@ -77,7 +83,7 @@ impl Effects {
     /// Whether a bit of the packet is turned.
     #[inline(always)]
     pub fn corrupts(&self, state: &mut State, draws: Draws) -> bool {
-        let random = draws.number(Purpose::Corrupt);
+        let random = draws.wide_number(Purpose::Corrupt);
         draw(state, CORRUPTED, self.corrupt, self.corrupt_correlation, random)
     }
 
@@ -89,11 +95,11 @@ impl Effects {
         if self.reorder == 0 {
             return false;
         }
-        if state.since_reorder + 1 < self.reorder_gap {
+        if state.since_reorder < self.reorder_gap.saturating_sub(1) {
             state.since_reorder += 1;
             return false;
         }
-        let random = draws.number(Purpose::Reorder);
+        let random = draws.wide_number(Purpose::Reorder);
         let reorders = draw(state, REORDERED, self.reorder, self.reorder_correlation, random);
         state.since_reorder = if reorders { 0 } else { state.since_reorder.saturating_add(1) };
         reorders
@@ -101,14 +107,16 @@ impl Effects {
 
     /// For how long the packet is delayed; `table` is the table of distributions.
     ///
-    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s.
+    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s. What jitter is correlated
+    /// with begins in the middle, not anywhere as netem's does (`init_crandom`).
     #[inline(always)]
     pub fn delay_ns(&self, state: &mut State, draws: Draws, table: impl Fn(u32) -> i32) -> u64 {
         if self.jitter_ns == 0 {
             return self.delay_ns;
         }
-        let random = correlated(draws.number(Purpose::Jitter), state.jitter, self.jitter_correlation);
-        state.jitter = random;
+        let last = state.jitter ^ MIDDLE;
+        let random = correlated(draws.number(Purpose::Jitter), last, self.jitter_correlation);
+        state.jitter = random ^ MIDDLE;
         spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
     }
 
@@ -121,29 +129,38 @@ impl Effects {
         if is_plain { early_ns(self.delay_ns) } else { 0 }
     }
 
-    /// When a packet of `bytes` that is ready at `ready_ns` departs, where packets depart in slots.
+    /// When a packet of `bytes` that came at `now_ns` and is ready at `ready_ns` departs, where packets depart in slots;
+    /// not at all where that is further ahead than any delay may be.
     ///
-    /// The slots are netem's (`get_slot_next` and `netem_dequeue`, Linux 6.1): one opens some time after a packet was
-    /// ready that came too late for the slot before, or after that was full.
+    /// The slots are netem's (`get_slot_next` and `netem_dequeue`, Linux 6.1). The next one opens some time after the one
+    /// before it, if that was full, or if the packet came before it opened and is too late for it; else after the packet
+    /// came. If that is too early for the packet, it opens some time after the packet is ready.
     #[inline(always)]
     pub fn slotted_ns(
         &self,
         state: &mut State,
-        ready_ns: u64,
+        (now_ns, ready_ns): (u64, u64),
         bytes: u32,
         draws: Draws,
         table: impl Fn(u32) -> i32,
-    ) -> u64 {
+    ) -> Option<u64> {
         let random = draws.number(Purpose::Slot);
         let (entry, length) = (self.slot_distribution, self.slot_distribution_length);
         let next_ns = match length {
-            0 => self.slot_ns + part(random, self.slot_jitter_ns),
+            0 => delay(self.slot_ns.cast_signed() + part(random, self.slot_jitter_ns).cast_signed()),
             _ => spread(self.slot_ns, self.slot_jitter_ns, random, entry, length, table),
         };
         if state.slot_at_ns < ready_ns {
-            (state.slot_at_ns, state.slot_packets, state.slot_bytes) = (ready_ns + next_ns, 0, 0);
+            // Whoever waits for the slot before has netem not look at the packet until that opens.
+            let nobody_waits = state.slot_packets == 0 || state.slot_at_ns < now_ns;
+            let from_ns = if nobody_waits { now_ns } else { state.slot_at_ns };
+            let from_ns = if from_ns + next_ns < ready_ns { ready_ns } else { from_ns };
+            (state.slot_at_ns, state.slot_packets, state.slot_bytes) = (from_ns + next_ns, 0, 0);
         }
         let departs_ns = state.slot_at_ns;
+        if departs_ns - ready_ns > MAX_DELAY_NS {
+            return None;
+        }
         state.slot_packets = state.slot_packets.saturating_add(1);
         state.slot_bytes = state.slot_bytes.saturating_add(bytes);
         let is_full = self.slot_packets != 0 && state.slot_packets >= self.slot_packets
@@ -151,15 +168,15 @@ impl Effects {
         if is_full {
             (state.slot_at_ns, state.slot_packets, state.slot_bytes) = (departs_ns + next_ns, 0, 0);
         }
-        departs_ns
+        Some(departs_ns)
     }
 }
 
 /// Draws what has a probability and a correlation, and remembers it in `bit`.
 #[inline(always)]
-fn draw(state: &mut State, bit: u32, probability: u32, correlation: u32, random: u32) -> bool {
+fn draw(state: &mut State, bit: u32, probability: u32, correlation: u32, random: u64) -> bool {
     if correlation == 0 {
-        return happens(probability, random);
+        return happens(probability, (random >> 32) as u32);
     }
     let happens = happens_again(probability, correlation, state.drawn & bit != 0, random);
     state.drawn = if happens { state.drawn | bit } else { state.drawn & !bit };
@@ -180,13 +197,20 @@ fn spread(
     let off_ns = if length == 0 {
         part(random, 2 * width_ns).cast_signed() - width_ns.cast_signed()
     } else {
-        let times = i64::from(table(entry + random.checked_rem(length).unwrap_or(0)));
+        // netem takes the remainder, which leaves nothing of a correlation. These are quantiles: tables are in order.
+        let place = (u64::from(random) * u64::from(length)) >> 32;
+        let times = i64::from(table(entry + place as u32));
         let width_ns = width_ns.cast_signed();
         // In two parts, so that no product exceeds 64 bits. BPF has no signed division; a shift rounds down.
         (width_ns >> 13) * times
             + (((width_ns & (DISTRIBUTION_SCALE - 1)) * times + DISTRIBUTION_SCALE / 2) >> 13)
     };
-    let time_ns = mean_ns.cast_signed() + off_ns;
+    delay(mean_ns.cast_signed() + off_ns)
+}
+
+/// The time, if a packet can be delayed for it; else the shortest or the longest.
+#[inline(always)]
+const fn delay(time_ns: i64) -> u64 {
     if time_ns < 0 {
         0
     } else if time_ns.cast_unsigned() > MAX_DELAY_NS {

@@ -1,11 +1,16 @@
 //! What a link carries: at a rate, or by a trace of opportunities to deliver.
 
-use super::plan::{DELIVERY_BYTES, Effects};
+use super::{
+    draws::{Draws, Purpose, part},
+    plan::{DELIVERY_BYTES, Effects, State},
+};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const MS_NS: u64 = 1_000_000;
-/// A longest time or size that arithmetic takes: 2^40.
-const GREAT: u64 = 1 << 40;
+/// The longest time that arithmetic takes: 2^40.
+const LONG_NS: u64 = 1 << 40;
+/// The most bytes that a packet counts for, however much the link adds: 2^30.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// How full the queue of a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,41 +41,43 @@ impl Effects {
 
     /// How many bytes a packet takes on the link; `segments` packets of `bytes` together, as a GSO packet has them.
     ///
-    /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells.
+    /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells, and one that
+    /// an overhead makes less than nothing takes nothing. At most 2^30.
     #[inline(always)]
     pub fn wire_bytes(&self, bytes: u32, segments: u32) -> u64 {
         let segments = if segments == 0 { 1 } else { u64::from(segments) };
         let overhead = i64::from(self.overhead) * segments.cast_signed();
         let bytes = i64::from(bytes) + overhead;
-        let bytes = if bytes < 0 { 0 } else { bytes.cast_unsigned() };
+        let bytes = at_most(MOST_BYTES, if bytes < 0 { 0 } else { bytes.cast_unsigned() });
         if self.cell_bytes == 0 {
             return bytes;
         }
         let cell = i64::from(self.cell_bytes) + i64::from(self.cell_overhead);
         let cell = if cell < 0 { 0 } else { cell.cast_unsigned() };
         let each = bytes.div_ceil(segments);
-        each.div_ceil(u64::from(self.cell_bytes)) * segments * cell
+        at_most(MOST_BYTES, each.div_ceil(u64::from(self.cell_bytes)) * segments * cell)
     }
 
-    /// How long the link takes for so many bytes, in nanoseconds. There is a rate.
+    /// How long the link takes for so many bytes, at most 2^30, in nanoseconds. There is a rate.
+    ///
+    /// Rounded up or down by chance, as the fraction has it: at 100 Gbit/s a packet takes 121.12 ns, and what is rounded
+    /// the same way each time would make a rate of its own.
     #[inline(always)]
-    pub const fn carrying_ns(&self, bytes: u64) -> u64 {
+    pub const fn carrying_ns(&self, bytes: u64, draws: Draws) -> u64 {
         // A program may not divide by 0, whatever a map says.
         let rate = if self.rate == 0 { 1 } else { self.rate };
-        (bytes * SECOND_NS + rate / 2) / rate
+        (bytes * SECOND_NS + part(draws.number(Purpose::Carry), rate)) / rate
     }
 
     /// What waits for the link that will be free at `free_ns`.
     #[inline(always)]
     pub const fn backlog(&self, now_ns: u64, free_ns: u64) -> Backlog {
         let wait_ns = free_ns.saturating_sub(now_ns);
-        let wait_ns = if wait_ns < GREAT { wait_ns } else { GREAT };
-        // Without a product of more than 64 bits.
-        let bytes = if self.rate < 1 << 24 {
-            wait_ns * self.rate / SECOND_NS
-        } else {
-            (wait_ns >> 10) * (self.rate >> 8) / (SECOND_NS >> 18)
-        };
+        let wait_ns = at_most(LONG_NS, wait_ns);
+        // wait_ns * rate / SECOND_NS, of whole seconds and gigabytes apart: no product exceeds 64 bits.
+        let (seconds, gigabytes) = (wait_ns / SECOND_NS, self.rate / SECOND_NS);
+        let (rest_ns, rest_rate) = (wait_ns - seconds * SECOND_NS, self.rate - gigabytes * SECOND_NS);
+        let bytes = wait_ns * gigabytes + seconds * rest_rate + rest_ns * rest_rate / SECOND_NS;
         Backlog { wait_ns, bytes }
     }
 
@@ -89,6 +96,23 @@ impl Effects {
             Room::Marking
         } else {
             Room::Free
+        }
+    }
+}
+
+#[inline(always)]
+const fn at_most(most: u64, number: u64) -> u64 {
+    if number < most { number } else { most }
+}
+
+impl State {
+    /// Has nothing be used up of the trace of `effects`, if it was another one until now: opportunities are numbered trace by
+    /// trace.
+    #[inline(always)]
+    pub const fn follow_trace(&mut self, effects: &Effects) {
+        let trace = (effects.deliveries_length as u64) << 32 | effects.deliveries as u64;
+        if self.trace != trace {
+            (self.trace, self.delivered_bytes) = (trace, 0);
         }
     }
 }
@@ -124,7 +148,9 @@ impl Deliveries {
     #[inline(always)]
     pub fn next(&self, time_ns: u64, number: impl Fn(u64) -> u32) -> u64 {
         let since_ns = time_ns.saturating_sub(self.begins_at_ns);
-        let (turn, into_ns) = (since_ns / self.period_ns, since_ns % self.period_ns);
+        // A turn ends with its last opportunity, not just before it.
+        let turn = since_ns.saturating_sub(1) / self.period_ns;
+        let into_ns = since_ns - turn * self.period_ns;
         turn * u64::from(self.length) + u64::from(number(into_ns))
     }
 

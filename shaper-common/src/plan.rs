@@ -47,9 +47,9 @@ pub struct Effects {
     pub rate: u64,
     /// How long a packet may wait for the link, in nanoseconds; 0 is for ever.
     pub queue_ns: u64,
-    /// How many bytes may wait for the link; 0 is any number.
+    /// A packet is refused while so many bytes wait for the link; 0 is never.
     pub queue_bytes: u64,
-    /// Packets that wait for the link for so long are marked, in nanoseconds; 0 is never.
+    /// Packets that wait longer for the link are marked, in nanoseconds; 0 is never.
     pub mark_ns: u64,
     /// Packets are marked while so many bytes wait for the link; 0 is never.
     pub mark_bytes: u64,
@@ -57,7 +57,7 @@ pub struct Effects {
     pub slot_ns: u64,
     /// The most that is added to `slot_ns`, or the standard deviation of a distribution.
     pub slot_jitter_ns: u64,
-    /// The first entry of the delay's distribution in its table.
+    /// The first entry of the delay's distribution in its table: quantiles, in order.
     pub distribution: u32,
     /// How many entries it has; 0 is a uniform one.
     pub distribution_length: u32,
@@ -276,6 +276,8 @@ pub struct State {
     pub link_free_ns: u64,
     /// How much of the delivery trace is used up, in bytes from its beginning, counted on from turn to turn.
     pub delivered_bytes: u64,
+    /// Which trace that is: the number of its entries, and the first of them, in 32 bits each; 0 is none yet.
+    pub trace: u64,
     /// How many packets were put into the ring.
     pub queued: u64,
     /// When the slot opened, or opens.
@@ -284,7 +286,7 @@ pub struct State {
     pub slot_packets: u32,
     /// Bytes that the slot has taken.
     pub slot_bytes: u32,
-    /// The last random number of the delay's jitter.
+    /// The last random number of the delay's jitter, 2^31 exchanged for 0: a state never used is in the middle.
     pub jitter: u32,
     /// The state of the loss model.
     pub loss_state: u32,
@@ -294,4 +296,110 @@ pub struct State {
     pub since_reorder: u32,
 }
 
-plain!(State, [u64; 7], [u32; 6]);
+plain!(State, [u64; 8], [u32; 6]);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TCP: u8 = 6;
+    const UDP: u8 = 17;
+    const ICMP: u8 = 1;
+    const NO_PORTS: Ports = Ports { known: false, peer: 0, local: 0 };
+
+    fn ports(peer: u16, local: u16) -> Ports {
+        Ports { known: true, peer, local }
+    }
+
+    fn of_protocol(protocol: u8) -> Rule {
+        Rule { protocol: protocol.into(), ..Rule::any(1) }
+    }
+
+    #[test]
+    fn a_rule_for_any_packet_fits_each() {
+        for (protocol, ports) in [(TCP, ports(0, u16::MAX)), (ICMP, NO_PORTS), (u8::MAX, NO_PORTS)] {
+            assert!(Rule::any(1).fits(protocol, ports));
+        }
+    }
+
+    #[test]
+    fn a_rule_for_a_protocol_fits_no_other() {
+        assert!(of_protocol(TCP).fits(TCP, ports(1, 2)));
+        assert!(!of_protocol(TCP).fits(UDP, ports(1, 2)));
+        assert!(of_protocol(ICMP).fits(ICMP, NO_PORTS));
+        assert!(of_protocol(0).fits(0, NO_PORTS));
+    }
+
+    #[test]
+    fn a_rule_for_all_but_a_protocol_fits_all_others() {
+        let rule = Rule { other_protocols: 1, ..of_protocol(TCP) };
+        assert!(!rule.fits(TCP, ports(1, 2)));
+        assert!(rule.fits(UDP, ports(1, 2)));
+        assert!(rule.fits(ICMP, NO_PORTS));
+    }
+
+    #[test]
+    fn a_rule_for_all_but_any_protocol_fits_nothing() {
+        let rule = Rule { other_protocols: 1, ..Rule::any(1) };
+        assert!(!rule.fits(TCP, ports(1, 2)));
+    }
+
+    #[test]
+    fn ports_fit_from_the_first_to_the_last() {
+        let rule = Rule { port_first: 80, port_last: 81, ..Rule::any(1) };
+        let fits = [79, 80, 81, 82].map(|peer| rule.fits(TCP, ports(peer, 80)));
+        assert_eq!(fits, [false, true, true, false]);
+        let rule = Rule { local_port_first: 80, local_port_last: 81, ..Rule::any(1) };
+        let fits = [79, 80, 81, 82].map(|local| rule.fits(TCP, ports(80, local)));
+        assert_eq!(fits, [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_packet_without_ports_fits_no_rule_for_some() {
+        let any = Rule::any(1);
+        for rule in [
+            Rule { port_first: 1, ..any },
+            Rule { port_last: 65_534, ..any },
+            Rule { local_port_first: 1, ..any },
+            Rule { local_port_last: 65_534, ..any },
+        ] {
+            assert!(!rule.fits(ICMP, NO_PORTS));
+        }
+    }
+
+    #[test]
+    fn all_but_a_protocol_still_asks_for_the_ports() {
+        let rule = Rule { other_protocols: 1, port_first: 53, port_last: 53, ..of_protocol(TCP) };
+        assert!(rule.fits(UDP, ports(53, 9)));
+        assert!(!rule.fits(UDP, ports(54, 9)));
+        assert!(!rule.fits(ICMP, NO_PORTS));
+    }
+
+    #[test]
+    fn sizes_are_those_that_pinned_maps_have() {
+        assert_eq!(size_of::<Effects>(), 200);
+        assert_eq!(size_of::<Step>(), 224);
+        assert_eq!(size_of::<Course>(), 40);
+        assert_eq!(size_of::<Address>(), 16);
+        assert_eq!(size_of::<RuleList>(), 8);
+        assert_eq!(size_of::<Rule>(), 16);
+        assert_eq!(size_of::<State>(), 88);
+    }
+
+    proptest! {
+        #[test]
+        fn ports_are_the_same_again_from_their_number(known: bool, peer: u16, local: u16) {
+            let ports = Ports { known, peer, local };
+            prop_assert_eq!(Ports::from_bits(ports.to_bits()), ports);
+        }
+
+        #[test]
+        fn a_protocol_is_either_the_one_or_another(protocol: u8, other: u8, peer: u16, local: u16) {
+            let rule = of_protocol(protocol);
+            let others = Rule { other_protocols: 1, ..rule };
+            prop_assert_ne!(rule.fits(other, ports(peer, local)), others.fits(other, ports(peer, local)));
+        }
+    }
+}

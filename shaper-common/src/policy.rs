@@ -154,4 +154,39 @@ mod tests {
     fn a_stamp_of_another_clock_is_ignored() {
         assert_eq!(DELAYED.departure_ns(1_700_000_000_000_000_000, 1_000), 1_500);
     }
+
+    #[test]
+    fn a_packet_departs_early_by_2_percent_and_at_most_100_microseconds() {
+        assert_eq!(
+            [0, 49, 50, 1_000_000, 5_000_000, MAX_DELAY_NS].map(early_ns),
+            [0, 0, 1, 20_000, 100_000, 100_000]
+        );
+    }
+
+    #[test]
+    fn a_packet_in_turn_departs_with_the_one_before_it_or_when_it_is_due() {
+        assert_eq!(in_turn_ns(900, 1_000, 0), 1_000, "never before that one");
+        assert_eq!(in_turn_ns(1_010, 1_000, 10), 1_000, "with it");
+        assert_eq!(in_turn_ns(1_011, 1_000, 10), 1_011, "when it is due");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn packets_in_turn_keep_their_order_and_are_early_by_no_more_than_they_may(
+            departure_ns: u64,
+            last_ns: u64,
+            early in 0..=MAX_EARLY_NS,
+        ) {
+            let in_turn_ns = in_turn_ns(departure_ns, last_ns, early);
+            proptest::prop_assert!(in_turn_ns >= last_ns);
+            proptest::prop_assert!(in_turn_ns >= departure_ns.saturating_sub(early));
+            proptest::prop_assert!(in_turn_ns == last_ns || in_turn_ns == departure_ns);
+        }
+
+        #[test]
+        fn a_packet_is_ready_now_or_at_a_stamp_that_is_ahead(stamp_ns: u64, now_ns in 0_u64..1 << 62) {
+            let ready_ns = ready_ns(stamp_ns, now_ns);
+            proptest::prop_assert!((now_ns..=now_ns + MAX_DELAY_NS).contains(&ready_ns));
+        }
+    }
 }

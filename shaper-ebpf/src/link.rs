@@ -3,6 +3,7 @@
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use shaper_common::{
     MAX_DELAY_NS,
+    draws::Draws,
     link::{Backlog, Deliveries, Room, last_opportunity, opportunity_bytes},
     plan::{Course, Effects},
 };
@@ -26,7 +27,14 @@ pub(crate) enum Carried {
 
 /// Has the link carry a packet of `bytes` on the wire that is ready at `ready_ns`.
 #[inline(always)]
-pub(crate) fn carry(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+pub(crate) fn carry(
+    effects: &Effects,
+    course: &Course,
+    state: Shared,
+    bytes: u64,
+    ready_ns: u64,
+    draws: Draws,
+) -> Carried {
     if effects.deliveries_length != 0 {
         return deliver(effects, course, state, bytes, ready_ns);
     }
@@ -37,13 +45,14 @@ pub(crate) fn carry(effects: &Effects, course: &Course, state: Shared, bytes: u6
     }
     let at_ns = match effects.rate {
         0 => ready_ns,
-        _ => state.book_time(ready_ns, effects.carrying_ns(bytes)),
+        _ => state.book_time(ready_ns, effects.carrying_ns(bytes, draws)),
     };
     Carried::At { at_ns, marked: room == Room::Marking }
 }
 
 #[inline(always)]
 fn deliver(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+    state.chain().follow_trace(effects);
     let (first, length) = (effects.deliveries, effects.deliveries_length);
     let trace = Deliveries::new(course.begins_at_ns, first, length, time_ms);
     let next = trace.next(ready_ns, |into_ns| opportunity_at(first, length, into_ns));

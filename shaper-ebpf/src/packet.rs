@@ -54,9 +54,14 @@ pub(crate) fn skb(ctx: &TcContext) -> *mut __sk_buff {
 #[inline(always)]
 pub(crate) fn tally(ctx: &TcContext) -> Tally {
     let segments = gso_segments(ctx);
+    Tally { packets: if segments == 0 { 1 } else { u64::from(segments) }, bytes: u64::from(wire_bytes(ctx)) }
+}
+
+/// How many bytes it has as the kernel counts them (`qdisc_pkt_len_init`, Linux 6.1): the headers of each segment included.
+#[inline(always)]
+pub(crate) fn wire_bytes(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid while the program runs.
-    let bytes = unsafe { (*skb(ctx)).wire_len };
-    Tally { packets: if segments == 0 { 1 } else { u64::from(segments) }, bytes: u64::from(bytes) }
+    unsafe { (*skb(ctx)).wire_len }
 }
 
 /// What the packet's link layer carries, as in its header (`ETH_P_*`).

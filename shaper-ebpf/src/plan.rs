@@ -94,16 +94,16 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// When it departs; not at all where the link's queue is full.
+    /// When it departs; not at all where the link's queue is full, or slots are.
     #[inline(always)]
     fn departure_ns(&self, is_marked: bool) -> Option<u64> {
         let carried_ns = self.carried_ns(is_marked)?;
         let departure_ns = if self.effects.reorders(self.state.chain(), self.draws) {
             counters::reordered(self.ctx);
-            self.slotted_ns(carried_ns)
+            self.slotted_ns(carried_ns)?
         } else {
             let delay_ns = self.effects.delay_ns(self.state.chain(), self.draws, course::time);
-            let departure_ns = self.slotted_ns(carried_ns + delay_ns);
+            let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
             match self.effects.unordered {
                 0 => self.state.depart(departure_ns, self.effects.early_ns()),
                 _ => departure_ns,
@@ -120,8 +120,8 @@ impl<'a> Packet<'a> {
         if !self.effects.has_link() {
             return Some(ready_ns);
         }
-        let bytes = self.effects.wire_bytes(self.ctx.len(), packet::gso_segments(self.ctx));
-        match link::carry(self.effects, self.course, self.state, bytes, ready_ns) {
+        let bytes = self.effects.wire_bytes(packet::wire_bytes(self.ctx), packet::gso_segments(self.ctx));
+        match link::carry(self.effects, self.course, self.state, bytes, ready_ns, self.draws) {
             Carried::At { at_ns, marked } => {
                 self.is_marked(marked && !is_marked);
                 Some(at_ns)
@@ -132,12 +132,13 @@ impl<'a> Packet<'a> {
 
     /// When it departs that is due at `departure_ns`, where packets depart in slots.
     #[inline(always)]
-    fn slotted_ns(&self, departure_ns: u64) -> u64 {
+    fn slotted_ns(&self, departure_ns: u64) -> Option<u64> {
         match self.effects.slots {
-            0 => departure_ns,
+            0 => Some(departure_ns),
             _ => {
-                let (state, length) = (self.state.chain(), self.ctx.len());
-                self.effects.slotted_ns(state, departure_ns, length, self.draws, course::time)
+                let (state, bytes) = (self.state.chain(), packet::wire_bytes(self.ctx));
+                let times_ns = (self.now_ns, departure_ns);
+                self.effects.slotted_ns(state, times_ns, bytes, self.draws, course::time)
             }
         }
     }

@@ -137,6 +137,8 @@ extern "C" fn book_time(class: u32, from_ns: u64, amount_ns: u64) -> u64 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn book_bytes(class: u32, from: u64, amount: u64) -> u64 {
+    // Even what an overhead makes nothing waits for an opportunity.
+    let amount = if amount == 0 { 1 } else { amount };
     match Shared::of(class) {
         Some(state) => state.delivered_bytes().update(|busy_until| booked(busy_until, from, amount)),
         None => from,
