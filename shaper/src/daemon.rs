@@ -4,7 +4,7 @@ mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,8 +26,8 @@ use crate::{
     scope,
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, History, Inspection, NetnsId, NetnsRef, Peers, Request,
-        RuntimeName, Shaper, ShapingError, Totals,
+        Container, ContainerState, ContainerView, Effects, History, Inspection, Named, NetnsId, NetnsRef,
+        Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
     pub(crate) pin_dir: PathBuf,
+    /// A file with more presets, if there is one.
+    pub(crate) presets: Option<PathBuf>,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
@@ -60,10 +62,11 @@ pub(crate) struct Options {
 /// When the socket cannot be opened. Shaping is left as it is, whatever the reason for the end.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
+    let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
-    let daemon = Arc::new(Daemon::new(datapath));
+    let daemon = Arc::new(Daemon::new(datapath, presets));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.blocking(Datapath::prepare).await {
         tracing::error!(%error, "nothing can be shaped yet");
@@ -82,6 +85,16 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     daemon.blocking(Datapath::close).await;
     tracing::info!("stopped; shaping stays as it is");
     Ok(())
+}
+
+/// The presets that are shipped, and those of a file.
+fn presets(file: Option<&Path>) -> anyhow::Result<Presets> {
+    let check = |words: &str| Effects::parse(words, &Named::default()).map(drop);
+    let shipped = Presets::shipped(check).map_err(anyhow::Error::msg)?;
+    let Some(path) = file else { return Ok(shipped) };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("read the presets in {name}"))?;
+    Ok(shipped.merged(Presets::parse(&name, &text, check).map_err(anyhow::Error::msg)?))
 }
 
 /// Answers Scope's probe and our own commands, which share the socket.
@@ -120,6 +133,7 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
 
 struct Daemon {
     datapath: Arc<Datapath>,
+    presets: Presets,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last addresses of what targets name.
@@ -135,9 +149,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Daemon {
-    fn new(datapath: Datapath) -> Self {
+    fn new(datapath: Datapath, presets: Presets) -> Self {
         Self {
             datapath: Arc::new(datapath),
+            presets,
             registry: Mutex::default(),
             histories: Mutex::default(),
             peers: Mutex::default(),
@@ -305,12 +320,13 @@ impl Shaper for Daemon {
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         let container = self.resolve(name)?;
         let netns = netns_of(&container)?;
+        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
         let peers = self.peers(request.names()).await?;
-        let asked = request.clone();
+        let directions = request.directions;
         let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
         let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
         self.look_after(draining);
-        tracing::info!(container = container.name, request = %asked, "set");
+        tracing::info!(container = container.name, %directions, "set");
         Ok(self.view(container))
     }
 
@@ -323,6 +339,10 @@ impl Shaper for Daemon {
         }
         tracing::info!(container = container.name, "cleared");
         Ok(self.view(container))
+    }
+
+    fn presets(&self) -> &Presets {
+        &self.presets
     }
 
     async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {

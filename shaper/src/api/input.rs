@@ -1,18 +1,58 @@
 //! A shaping as it is asked for, and its check.
 
-use serde::Deserialize;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::shaping::{Change, Directions, Latency, Lifetime, Loss, Request};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::shaping::{
+    Asked, Change, Clauses, Deliveries, Directions, Distribution, Effects, Format, Lifetime, Named, NoFiles,
+    Plan, Request, Selector, parse_duration,
+};
 
 /// The body of `PUT /containers/{name}/shaping`; what is left out stays as it is.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct ShapingInput {
     /// `120ms`; `0` is none.
     latency: Option<String>,
-    /// `2.5%`; `0` is none.
+    /// `20ms 25% distribution normal`; `0` is none, as in all effects.
+    jitter: Option<String>,
+    /// `2.5%`, or any loss in netem's words.
     loss: Option<String>,
-    /// `egress` if left out.
+    /// `1% 25%`.
+    duplicate: Option<String>,
+    /// `1% fixed`.
+    corrupt: Option<String>,
+    /// `25% 50% gap 5`.
+    reorder: Option<String>,
+    /// `5mbit`.
+    rate: Option<String>,
+    /// The name of one of `traces`, instead of a rate.
+    trace: Option<String>,
+    /// `100ms`, `64kb`, `50packets`.
+    queue: Option<String>,
+    /// The same.
+    mark: Option<String>,
+    /// `20ms 40ms packets 10`.
+    slot: Option<String>,
+    /// A number.
+    seed: Option<u64>,
+    /// All effects at once, in netem's words.
+    netem: Option<String>,
+    /// A whole plan.
+    policy: Option<Box<RawValue>>,
+    /// The name of a network.
+    preset: Option<String>,
+    /// Distributions that effects name.
+    distributions: BTreeMap<String, Vec<i32>>,
+    /// Delivery traces that effects name, in milliseconds.
+    traces: BTreeMap<String, Vec<u32>>,
+    /// Which packets: `10.0.0.0/8 tcp port 443`.
+    to: Option<String>,
+    /// How long it takes to come into force: `10s`.
+    ramp: Option<String>,
+    /// `egress` if left out, or `both` for a preset.
     direction: Option<Directions>,
     /// `10m`, or `forever`.
     r#for: Option<String>,
@@ -22,21 +62,95 @@ impl TryFrom<ShapingInput> for Request {
     type Error = String;
 
     fn try_from(input: ShapingInput) -> Result<Self, String> {
-        if input.latency.is_none() && input.loss.is_none() && input.r#for.is_none() {
-            return Err("nothing is asked for: give at least one of latency, loss and for".to_owned());
+        let named = input.named()?;
+        let asked = input.asked(&named)?;
+        let changes_nothing = asked == Asked::default();
+        if changes_nothing && input.r#for.is_none() {
+            return Err("nothing is asked for: give at least one effect (as latency, loss or netem), a policy, a preset, \
+                        or for"
+                .to_owned());
         }
+        if changes_nothing && (input.to.is_some() || input.ramp.is_some()) {
+            return Err(
+                "`to` and `ramp` say nothing of what is to be done: give an effect as well".to_owned()
+            );
+        }
+        let usual = if input.preset.is_some() { Directions::Both } else { Directions::default() };
         Ok(Self {
-            directions: input.direction.unwrap_or_default(),
-            latency: change(input.latency, Latency::parse)?,
-            loss: change(input.loss, Loss::parse)?,
-            lifetime: change(input.r#for, str::parse::<Lifetime>)?,
+            directions: input.direction.unwrap_or(usual),
+            asked,
+            target: input.to.map(|to| to.parse::<Selector>()).transpose()?,
+            ramp: input
+                .ramp
+                .map(|ramp| parse_duration(&ramp, "ramp"))
+                .transpose()?
+                .filter(|ramp| !ramp.is_zero()),
+            lifetime: input
+                .r#for
+                .map_or(Ok(Change::Keep), |text| text.parse::<Lifetime>().map(Change::To))?,
         })
     }
 }
 
-fn change<T>(text: Option<String>, parse: impl Fn(&str) -> Result<T, String>) -> Result<Change<T>, String> {
-    Ok(match text {
-        None => Change::Keep,
-        Some(text) => Change::To(parse(&text)?),
-    })
+impl ShapingInput {
+    fn named(&self) -> Result<Named, String> {
+        let mut named = Named::default();
+        for (name, entries) in &self.distributions {
+            let distribution = Distribution::from_entries(name, entries.clone())?;
+            named.distributions.insert(name.clone(), distribution);
+        }
+        for (name, times_ms) in &self.traces {
+            named.traces.insert(name.clone(), Deliveries::from_times(name, times_ms.clone())?);
+        }
+        Ok(named)
+    }
+
+    fn asked(&self, named: &Named) -> Result<Asked, String> {
+        let clauses = self.clauses(named)?;
+        let whole = [
+            self.netem.as_ref().map(|words| {
+                let effects = Effects::parse(words, named)?;
+                Ok(Asked::Effects(Box::new(effects)))
+            }),
+            self.policy.as_ref().map(|document| {
+                let plan = Plan::parse(document.get(), Format::Json, &NoFiles, named);
+                plan.map(|plan| Asked::Plan(Arc::new(plan))).map_err(|error| format!("policy: {error}"))
+            }),
+            self.preset.as_ref().map(|name| Ok(Asked::Preset(name.clone()))),
+            (clauses != Clauses::default()).then(|| Ok(Asked::Clauses(Box::new(clauses)))),
+        ];
+        let mut whole = whole.into_iter().flatten();
+        let asked = whole.next().unwrap_or_else(|| Ok(Asked::default()))?;
+        match whole.next() {
+            None => Ok(asked),
+            Some(_) => {
+                Err("netem, policy, preset and single effects each say all by themselves: give one of them"
+                    .to_owned())
+            }
+        }
+    }
+
+    fn clauses(&self, named: &Named) -> Result<Clauses, String> {
+        let seed = self.seed.map(|seed| seed.to_string());
+        let mut clauses = Clauses::default();
+        for (name, text) in [
+            ("latency", &self.latency),
+            ("jitter", &self.jitter),
+            ("loss", &self.loss),
+            ("duplicate", &self.duplicate),
+            ("corrupt", &self.corrupt),
+            ("reorder", &self.reorder),
+            ("rate", &self.rate),
+            ("trace", &self.trace),
+            ("queue", &self.queue),
+            ("mark", &self.mark),
+            ("slot", &self.slot),
+            ("seed", &seed),
+        ] {
+            if let Some(text) = text {
+                clauses.set(name, text, named)?;
+            }
+        }
+        Ok(clauses)
+    }
 }

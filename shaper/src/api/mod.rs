@@ -5,7 +5,7 @@
 mod error;
 mod input;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -17,12 +17,13 @@ use axum::{
 use serde_json::{Value, json};
 
 use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{ContainerView, Inspection, Shaper};
+use crate::shaping::{ContainerView, Inspection, Preset, Shaper};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
     let routes = Router::new()
         .route("/version", get(version))
+        .route("/presets", get(presets::<S>))
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
         .route("/containers/{name}/shaping", put(set::<S>).delete(clear::<S>))
@@ -36,6 +37,10 @@ type Name = Result<Path<String>, PathRejection>;
 
 async fn version() -> Json<Value> {
     Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn presets<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<BTreeMap<String, Preset>> {
+    Json(shaper.presets().iter().map(|(name, preset)| (name.to_owned(), preset.clone())).collect())
 }
 
 async fn list<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<Vec<ContainerView>> {

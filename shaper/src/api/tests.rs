@@ -56,6 +56,52 @@ async fn what_is_put_is_in_force_and_what_is_left_out_stays() {
 }
 
 #[tokio::test]
+async fn each_effect_can_be_put_and_all_at_once() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let path = "/containers/web/shaping";
+    let netem = async |body: &str| {
+        let (status, view) = ask(&shaper, "PUT", path, body).await;
+        assert_eq!(status, StatusCode::OK, "{body}: {view}");
+        view["interfaces"][0]["policy"]["netem"].as_str().unwrap_or_default().to_owned()
+    };
+    for (body, words) in [
+        (r#"{"netem": "tc qdisc add dev eth0 root netem delay 100ms 20ms 25%"}"#, "delay 100ms 20ms 25%"),
+        (
+            r#"{"jitter": "5ms distribution wifi", "distributions": {"wifi": [-8192, 0, 8192]}}"#,
+            "delay 100ms 5ms distribution wifi",
+        ),
+        (r#"{"jitter": "0", "loss": "gemodel 1% 10%", "seed": 7}"#, "delay 100ms loss gemodel 1% 10% seed 7"),
+        (
+            r#"{"trace": "lte", "traces": {"lte": [0, 5]}, "queue": "100ms", "latency": "0"}"#,
+            "loss gemodel 1% 10% seed 7 trace lte queue 100ms",
+        ),
+        (r#"{"netem": "loss 1%"}"#, "loss 1%"),
+        (r#"{"loss": "5%", "ramp": "10s"}"#, "loss 1% ramping for 10s, then loss 5%"),
+        (r#"{"policy": {"netem": "loss 2%", "target": [{"to": "all udp", "loss": "9%"}]}}"#, "loss 2%"),
+        (r#"{"to": "10.0.0.0/8", "rate": "1mbit"}"#, "loss 2%"),
+        (r#"{"preset": "lte", "direction": "egress"}"#, &egress_of("lte")),
+    ] {
+        assert_eq!(netem(body).await, words, "{body}");
+    }
+    let plan = &shaper.seen(WEB).interfaces[0].policy.plan;
+    let targets: Vec<String> = plan.targets.iter().map(|target| target.selector.to_string()).collect();
+    assert_eq!(targets, ["10.0.0.0/8", "all udp"]);
+}
+
+/// What a shipped preset does to what is sent, as it is shown.
+fn egress_of(preset: &str) -> String {
+    let presets = crate::shaping::Presets::shipped(|_| Ok(())).expect("they are good");
+    crate::shaping::fake::policy(&presets.find(preset).expect("it is there").egress).words()
+}
+
+#[tokio::test]
+async fn a_preset_is_put_in_both_directions() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let (_, view) = ask(&shaper, "PUT", "/containers/web/shaping", r#"{"preset": "lte"}"#).await;
+    assert_eq!(view["interfaces"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
 async fn a_delete_clears() {
     let shaper = Arc::new(FakeShaper::new([shaped_web()]));
     let (status, view) = ask(&shaper, "DELETE", "/containers/web/shaping", "").await;
@@ -78,10 +124,31 @@ async fn bad_input_is_refused_before_anything_is_done() {
         (r#"{"loss": "101%"}"#, "it is from 0% to 100%"),
         (r#"{"loss": "1%", "for": "0s"}"#, "a duration of nothing"),
         (r#"{"loss": "1%", "direction": "up"}"#, "unknown variant `up`"),
+        (r#"{"netem": "delya 1ms"}"#, "is it \"delay\"?"),
+        (r#"{"netem": "loss 1%", "loss": "2%"}"#, "each say all by themselves"),
+        ("{\"policy\": {\n\"loss\": \"101%\"}}", "it is from 0% to 100% at line 2"),
+        (r#"{"rate": "1mbit", "trace": "lte"}"#, "there is no trace \"lte\""),
+        (r#"{"to": "10.0.0.0/33", "loss": "1%"}"#, "is no target"),
+        (r#"{"to": "10.0.0.0/8", "for": "1m"}"#, "`to` and `ramp` say nothing"),
+        (r#"{"jitter": "1ms", "distributions": {"normal": [1]}}"#, "cannot be called normal"),
     ] {
         check_error(&shaper, ("PUT", "/containers/web/shaping", body), 400, text).await;
     }
     assert!(shaper.seen(WEB).interfaces.is_empty());
+    check_error(
+        &shaper,
+        ("PUT", "/containers/web/shaping", r#"{"queue": "1ms"}"#),
+        422,
+        "queue needs a link",
+    )
+    .await;
+    check_error(
+        &shaper,
+        ("PUT", "/containers/web/shaping", r#"{"preset": "moon"}"#),
+        422,
+        "no preset is called",
+    )
+    .await;
 }
 
 #[tokio::test]

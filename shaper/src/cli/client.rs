@@ -1,16 +1,16 @@
 //! Asks the daemon, over its socket.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{ContainerView, Inspection};
+use crate::shaping::{ContainerView, Inspection, Preset};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,18 +35,8 @@ pub(super) enum ClientError {
     Refused { status: StatusCode, text: String },
 }
 
-/// What is asked for by `shaper set`; each as people write it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Shaping {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) latency: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) loss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) direction: Option<crate::shaping::Directions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) r#for: Option<String>,
-}
+/// What is asked for by `shaper set`: fields of the API, each as people write it.
+pub(super) type Shaping = serde_json::Map<String, serde_json::Value>;
 
 /// Speaks to the daemon on one socket.
 #[derive(Debug)]
@@ -62,6 +52,10 @@ impl Client {
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
         self.ask(Method::GET, "/containers", None).await
+    }
+
+    pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {
+        self.ask(Method::GET, "/presets", None).await
     }
 
     pub(super) async fn inspect(&self, name: &str) -> Result<Inspection, ClientError> {

@@ -59,7 +59,16 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
 }
 
 fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
-    for (label, counts) in [("passed", view.passed), ("delayed", view.delayed), ("lost", view.lost)] {
+    let always = [("passed", view.passed), ("delayed", view.delayed), ("lost", view.lost)];
+    let rare = [
+        ("doubled", view.duplicated),
+        ("corrupt", view.corrupted),
+        ("ahead", view.reordered),
+        ("marked", view.marked),
+        ("overflow", view.overflowed),
+    ];
+    let rare = rare.into_iter().filter(|(_, counts)| counts.packets > 0);
+    for (label, counts) in always.into_iter().chain(rare) {
         writeln!(out, "  {label:<8} {} packets, {} bytes", counts.packets, counts.bytes)?;
     }
     writeln!(out, "  queue    {} packets wait, {} dropped", view.queue.waiting, view.queue.dropped)?;

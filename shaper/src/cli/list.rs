@@ -9,7 +9,7 @@ use crate::shaping::{ContainerView, Direction, Policy};
 /// What `shaper list` can be told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-EGRESS is what a container sends, INGRESS what it receives, each with latency and loss.
+EGRESS is what a container sends, INGRESS what it receives: latency and loss, or netem's words.
 DELAYED packets are part of those that PASSED.
 
 Examples:
@@ -66,13 +66,9 @@ fn row(view: &ContainerView) -> [String; 10] {
 
 const NONE: &str = "-";
 
-/// `120ms, 2.5%`; `ending` while the last packets of a cleared shaping leave.
+/// `120ms, 2.5%`, or netem's words; `ending` while the last packets of a cleared shaping leave.
 fn shaping(view: &ContainerView, direction: Direction) -> String {
-    let effects = |policy: Policy| {
-        let latency = policy.latency.map(|latency| latency.to_string());
-        let loss = policy.loss.map(|loss| loss.to_string());
-        latency.into_iter().chain(loss).collect::<Vec<_>>().join(", ")
-    };
+    let effects = |policy: &Policy| text::short(policy);
     match view.policy(direction).map(effects) {
         Some(effects) if !effects.is_empty() => effects,
         _ if view.interfaces.iter().any(|view| view.direction == direction) => "ending".to_owned(),

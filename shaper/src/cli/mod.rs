@@ -6,8 +6,10 @@ mod clear;
 mod client;
 mod inspect;
 mod list;
+mod presets;
 mod serve;
 mod set;
+mod tables;
 mod text;
 
 use std::{
@@ -55,7 +57,9 @@ enum Command {
     /// List all containers and what shapes them
     List(list::Args),
     /// Change a container's shaping; what is not mentioned stays as it is
-    Set(set::Args),
+    Set(Box<set::Args>),
+    /// List the networks that `set --preset` knows by name
+    Presets(presets::Args),
     /// End a container's shaping
     Clear(clear::Args),
     /// Show where a container's shaping can be seen with the kernel's own tools
@@ -106,7 +110,8 @@ fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<()> {
 async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
     match command {
         Command::List(args) => list::run(args, client, streams).await,
-        Command::Set(args) => set::run(args, client, streams).await,
+        Command::Set(args) => set::run(*args, client, streams).await,
+        Command::Presets(args) => presets::run(args, client, streams).await,
         Command::Clear(args) => clear::run(args, client, streams).await,
         Command::Inspect(args) => inspect::run(args, client, streams).await,
         Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),

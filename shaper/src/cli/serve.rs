@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// The directory, in bpffs, for pinned programs and maps
     #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/shaper")]
     pin_dir: PathBuf,
+    /// A TOML file with presets of your own, which replace shipped ones of the same name
+    #[arg(long, value_name = "FILE")]
+    presets: Option<PathBuf>,
     /// How log lines on standard error look
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -98,6 +101,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         runtimes,
         netns_dir: args.netns_dir,
         pin_dir: args.pin_dir,
+        presets: args.presets,
     })
 }
 

@@ -75,7 +75,7 @@ fn the_command_line_is_sound() {
 #[test]
 fn each_command_explains_itself() {
     let mut help = String::new();
-    let commands = ["serve", "list", "set", "clear", "inspect", "completions"];
+    let commands = ["serve", "list", "set", "presets", "clear", "inspect", "completions"];
     let commands = commands.map(|command| format!("shaper {command}"));
     for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
         let args = command.split(' ').chain(["--help"]);
@@ -99,6 +99,11 @@ fn wrong_usage_says_what_is_wrong() {
         "set web --loss 101%",
         "set web --loss 1% --for 0s",
         "set web --loss 1% --direction up",
+        "set web --loss gemodle",
+        "set web --rate 0mbit",
+        "set web --queue 100",
+        "set web --loss 1% --to 10.0.0.0/33",
+        "set web --preset lte --loss 1%",
         "clear",
         "clear web --all",
         "serve --runtime podman",
@@ -148,6 +153,82 @@ async fn set_prints_what_is_now_in_force() {
     ");
     let json = daemon.output(&["set", "web", "--latency", "0", "--json"]).await;
     assert!(json.contains(r#""latency": null"#), "{json}");
+}
+
+#[tokio::test]
+async fn set_takes_all_effects_and_shows_them_in_netems_words() {
+    let daemon = Daemon::start(FakeShaper::new([web()]));
+    let netem = "qdisc netem 8001: root refcnt 2 limit 1000 delay 100ms  20ms 25% loss 1%";
+    insta::assert_snapshot!(daemon.output(&["set", "web", "--netem", netem]).await, @"
+    web (c0ffee000000)
+      eth0 egress: limit 1000 delay 100ms 20ms 25% loss 1%
+    ");
+    let args = ["set", "web", "--jitter", "5ms distribution normal", "--rate", "5mbit", "--mark", "20ms"];
+    insta::assert_snapshot!(daemon.output(&args).await, @"
+    web (c0ffee000000)
+      eth0 egress: limit 1000 delay 100ms 5ms distribution normal loss 1% rate 5Mbit mark 20ms
+    ");
+    let args = ["set", "web", "--to", "10.0.0.0/8 tcp port 443", "--loss", "gemodel 1% 10%", "--ramp", "10s"];
+    insta::assert_snapshot!(daemon.output(&args).await, @"
+    web (c0ffee000000)
+      eth0 egress: limit 1000 delay 100ms 5ms distribution normal loss 1% rate 5Mbit mark 20ms, to 10.0.0.0/8 tcp port 443: nothing ramping for 10s, then loss gemodel 1% 10%
+    ");
+    insta::assert_snapshot!(daemon.output(&["list"]).await, @"
+    NAME  ID            RUNTIME  STATE    EGRESS                                                                                 INGRESS  REMAINING  PASSED  DELAYED  DROPPED
+    web   c0ffee000000  docker   running  limit 1000 delay 100ms 5ms distribution normal loss 1% rate 5Mbit mark 20ms, 1 target  -        -               0        0        0
+    ");
+    assert!(
+        daemon.error(&["set", "web", "--preset", "moon"]).await.starts_with("no preset is called \"moon\"")
+    );
+}
+
+#[tokio::test]
+async fn a_policy_file_brings_the_files_that_it_names() {
+    let daemon = Daemon::start(FakeShaper::new([web()]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.into_os_string().into_string().expect("text")
+    };
+    write("wifi.dist", "# measured\n-8192 0 8192\n");
+    let samples = write("samples.txt", "10\n20\n30\n");
+    let trace = write("lte.trace", "0\n5\n10\n");
+    let policy = write(
+        "commute.toml",
+        "delay = \"9ms 1ms distribution wifi\"\ntrace = \"lte\"\n[distributions]\nwifi = \"wifi.dist\"\n[traces]\n\
+         lte = \"lte.trace\"\n",
+    );
+    let notes = async |args: &[&str]| {
+        let (_, notes, result) = daemon.run(args).await;
+        result.expect("success");
+        notes.replace(&format!("{}/", directory.path().display()), "")
+    };
+    let said = notes(&["set", "web", "--policy", &policy]).await;
+    assert_eq!(said, "lte.trace: carries 3609 kbit/s in the mean\n");
+    let words = || daemon.shaper.seen(WEB).interfaces[0].policy.words();
+    assert_eq!(words(), "delay 9ms 1ms distribution wifi trace lte");
+    let said = notes(&["set", "web", "--netem", &format!("delay 9ms 1ms distribution {samples}")]).await;
+    assert_eq!(said, "samples.txt: `delay 20ms 10ms distribution samples.txt` is delayed as was measured\n");
+    assert_eq!(words(), format!("delay 9ms 1ms distribution {samples}"));
+    notes(&["set", "web", "--trace", &trace]).await;
+    assert_eq!(words(), format!("delay 9ms 1ms distribution {samples} trace lte"));
+    let bad = write("bad.json", "{\n  \"delay\": \"fast\"\n}");
+    let error = daemon.error(&["set", "web", "--policy", &bad]).await;
+    assert_eq!(
+        error,
+        format!("{bad}: \"fast\" is no delay: write for example 120ms, 1.5s or 250us at line 2 column 17")
+    );
+}
+
+#[tokio::test]
+async fn presets_are_listed_with_what_they_do() {
+    let daemon = Daemon::start(FakeShaper::new([]));
+    let list = daemon.output(&["presets"]).await;
+    let lte = list.lines().find(|line| line.starts_with("lte ")).expect("it is there");
+    assert!(list.starts_with("NAME ") && lte.contains("rate "), "{list}");
+    let json = daemon.output(&["presets", "--json"]).await;
+    assert!(json.contains("\"sources\""), "{json}");
 }
 
 #[tokio::test]

@@ -21,10 +21,33 @@ pub(super) fn state(view: &InterfaceView) -> String {
     parts.join(", ")
 }
 
+/// `120ms, 2.5%` if that is all there is, else netem's words, and how many targets there are.
+pub(super) fn short(policy: &Policy) -> String {
+    if policy.is_simple() {
+        let latency = policy.latency().map(|latency| latency.to_string());
+        let loss = policy.loss().map(|loss| loss.to_string());
+        return latency.into_iter().chain(loss).collect::<Vec<_>>().join(", ");
+    }
+    let words = Some(policy.words()).filter(|words| !words.is_empty());
+    let targets = match policy.targets().count() {
+        0 => None,
+        1 => Some("1 target".to_owned()),
+        number => Some(format!("{number} targets")),
+    };
+    words.into_iter().chain(targets).collect::<Vec<_>>().join(", ")
+}
+
+/// Latency and loss if they are all there is, else all in netem's words; then the targets.
 fn effects(policy: &Policy) -> Vec<String> {
-    let latency = policy.latency.map(|latency| format!("latency {latency}"));
-    let loss = policy.loss.map(|loss| format!("loss {loss}"));
-    latency.into_iter().chain(loss).collect()
+    let own = if policy.is_simple() {
+        let latency = policy.latency().map(|latency| format!("latency {latency}"));
+        let loss = policy.loss().map(|loss| format!("loss {loss}"));
+        latency.into_iter().chain(loss).collect()
+    } else {
+        Vec::from_iter(Some(policy.words()).filter(|words| !words.is_empty()))
+    };
+    let targets = policy.targets().map(|(selector, words)| format!("to {selector}: {words}"));
+    own.into_iter().chain(targets).collect()
 }
 
 /// `12 packets still wait`.

@@ -210,7 +210,7 @@ pub(super) fn replace(
                 ShapingError::Failed(format!("{}: its classifier has gone: set the shaping again", device.name))
             })?;
             let handle = u32::from(filter.handle).into();
-            let replace = || {
+            let mut replace = || {
                 let link = SchedClassifierLink::attached(
                     &device.name,
                     TcAttachType::Egress,

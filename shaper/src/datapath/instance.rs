@@ -285,10 +285,10 @@ impl Instance {
         Some(InterfaceView {
             interface: self.interface.clone(),
             direction: self.key.direction,
-            policy,
             remaining_ms: policy
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            policy,
             passed: counts(counters.passed),
             delayed: counts(counters.delayed),
             lost: counts(counters.lost),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::shaping::{Change, ContainerView, Latency, Loss, Request, Shaper};
+use crate::shaping::{ContainerView, Latency, Loss, Request, Shaper};
 
 /// What follows a container's id in a node's id.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
@@ -91,12 +91,8 @@ pub(super) async fn carry_out(
 
 async fn act(shaper: &impl Shaper, id: &str, action: Action) -> Result<ContainerView, String> {
     let request = match action {
-        Action::Latency(latency) => {
-            Request { latency: Change::To(Latency::new(latency)?), ..Request::default() }
-        }
-        Action::LossPercent(percent) => {
-            Request { loss: Change::To(Loss::from_percent(percent)?), ..Request::default() }
-        }
+        Action::Latency(latency) => Request::of_latency(Latency::new(latency)?),
+        Action::LossPercent(percent) => Request::of_loss(Loss::from_percent(percent)?),
         Action::Clear => return shaper.clear(id).await.map_err(|error| error.to_string()),
     };
     shaper.set(id, request).await.map_err(|error| error.to_string())

@@ -1,7 +1,8 @@
 //! Turns what the daemon knows into a report.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -10,10 +11,12 @@ use super::{
     controls::{BUTTONS, Button, NODE_SUFFIX},
     report::{
         ById, Control, ControlState, Latest, MetadataTemplate, Metric, MetricSample, MetricTemplate, Node,
-        Plugin, Report, TableTemplate, Timestamp, Topology,
+        Plugin, Report, Rows, TableTemplate, Timestamp, Topology,
     },
 };
-use crate::shaping::{ContainerState, ContainerView, Direction, Policy, RuntimeName, Sample};
+use crate::shaping::{
+    ContainerState, ContainerView, Counts, Direction, InterfaceView, Policy, RuntimeName, Sample,
+};
 
 /// Must be the stem of the plugin socket's file name.
 const PLUGIN_ID: &str = "traffic-control";
@@ -33,6 +36,8 @@ const LOSS: &str = "traffic-control-pktloss";
 const PASSED: &str = "traffic_control_passed";
 const DROPPED: &str = "traffic_control_dropped";
 const NOT_SET: &str = "-";
+/// A plan may have more targets than anybody reads in a table.
+const MAX_TARGET_ROWS: usize = 32;
 
 /// What the probe `probe_id` is told at `now`.
 pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -> Report {
@@ -74,7 +79,8 @@ pub(super) fn node(
     now: Timestamp,
     dates: &mut Dates,
 ) -> (String, Node) {
-    let latest = rows(view).into_iter().chain(identity(view, probe_id));
+    let identity = identity(view, probe_id).into_iter().map(|(key, value)| (key.into(), value));
+    let latest = rows(view).into_iter().chain(identity);
     let node = Node {
         latest_controls: latest_controls(view, now),
         latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
@@ -119,32 +125,68 @@ fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
 /// Latency and loss are always there: the app merges the reports of the last 15 s and keeps the newest value of each key,
 /// so that a row we leave out lingers while one that says `-` is replaced at once. Counts and the remaining time are left
 /// out all the same when nothing is shaped: they go a few seconds late, but do not clutter every container.
-fn rows(view: &ContainerView) -> ById<String> {
-    let latency = both_ways(view, |policy| policy.latency.map(|latency| latency.to_string()));
-    let loss = both_ways(view, |policy| policy.loss.map(|loss| loss.to_string()));
-    let mut rows = ById::from([
+///
+/// Whatever there is beside latency and loss is in a row of its own, in netem's words; so is each target.
+fn rows(view: &ContainerView) -> Rows<String> {
+    let latency = both_ways(view, |policy| policy.latency().map(|latency| latency.to_string()));
+    let loss = both_ways(view, |policy| policy.loss().map(|loss| loss.to_string()));
+    let fixed = [
         (row!("latency"), latency.clone()),
         (row!("pktloss"), loss.clone()),
         (LATENCY, latency),
         (LOSS, loss),
-    ]);
+    ];
+    let mut rows: Rows<String> = fixed.map(|(row, text)| (row.into(), text)).into();
     if !view.interfaces.is_empty() {
-        let totals = view.totals();
-        let counted = [
-            (row!("packets"), totals.passed),
-            (row!("delayed"), totals.delayed),
-            (row!("dropped"), totals.dropped),
-        ];
-        rows.extend(counted.map(|(row, count)| (row, count.to_string())));
+        rows.extend(counts(view).map(|(row, count)| (row.into(), count.to_string())));
     }
+    rows.extend(plan_rows(view));
     if let Some(remaining) = view.remaining() {
-        rows.insert(row!("remaining"), humantime::format_duration(remaining).to_string());
+        rows.insert(row!("remaining").into(), humantime::format_duration(remaining).to_string());
+    }
+    rows
+}
+
+/// Counts of packets; those of rare effects if there are any.
+fn counts(view: &ContainerView) -> impl Iterator<Item = (&'static str, u64)> {
+    let totals = view.totals();
+    let sum =
+        |counts: fn(&InterfaceView) -> Counts| view.interfaces.iter().map(|view| counts(view).packets).sum();
+    let always = [
+        (row!("packets"), totals.passed),
+        (row!("delayed"), totals.delayed),
+        (row!("dropped"), totals.dropped),
+    ];
+    let rare: [(&str, u64); 5] = [
+        (row!("duplicated"), sum(|view| view.duplicated)),
+        (row!("corrupted"), sum(|view| view.corrupted)),
+        (row!("reordered"), sum(|view| view.reordered)),
+        (row!("marked"), sum(|view| view.marked)),
+        (row!("overflowed"), sum(|view| view.overflowed)),
+    ];
+    always.into_iter().chain(rare.into_iter().filter(|(_, count)| *count > 0))
+}
+
+/// All effects in netem's words where latency and loss are not all, and those of targets.
+fn plan_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
+    let policies = || [Direction::Egress, Direction::Ingress].into_iter().filter_map(|way| view.policy(way));
+    let mut rows = Vec::new();
+    if policies().any(|policy| !policy.is_simple()) {
+        let words = both_ways(view, |policy| Some(policy.words()).filter(|words| !words.is_empty()));
+        rows.push((row!("netem").into(), words));
+    }
+    let selectors = policies().flat_map(|policy| policy.targets().map(|(selector, _)| selector));
+    for selector in selectors.take(MAX_TARGET_ROWS).collect::<BTreeSet<_>>() {
+        let words = both_ways(view, |policy| {
+            policy.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
+        });
+        rows.push((format!("{ROW_PREFIX}to {selector}").into(), words));
     }
     rows
 }
 
 /// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name.
-fn both_ways(view: &ContainerView, setting: impl Fn(Policy) -> Option<String>) -> String {
+fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
     let [out, back] = [Direction::Egress, Direction::Ingress].map(|way| view.policy(way).and_then(&setting));
     match (out, back) {
         (None, None) => NOT_SET.to_owned(),

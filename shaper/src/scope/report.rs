@@ -1,11 +1,13 @@
 //! A report as it is on the wire (Scope's `report/` and `probe/plugins/registry.go`, 2023-06).
 
-use std::{collections::BTreeMap, io::Write as _, time::SystemTime};
+use std::{borrow::Cow, collections::BTreeMap, io::Write as _, time::SystemTime};
 
 use serde::{Serialize, Serializer, ser::Error as _};
 
 /// A map by id, in the order of ids so that equal reports are equal bytes.
 pub(super) type ById<T> = BTreeMap<&'static str, T>;
+/// The same with ids that name something of a container's own.
+pub(super) type Rows<T> = BTreeMap<Cow<'static, str>, T>;
 
 /// All there is to show.
 #[derive(Debug, Serialize)]
@@ -32,7 +34,7 @@ pub(super) struct Topology {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Node {
     pub(super) latest_controls: ById<Latest<ControlState>>,
-    pub(super) latest: ById<Latest<String>>,
+    pub(super) latest: Rows<Latest<String>>,
     pub(super) metrics: ById<Metric>,
 }
 

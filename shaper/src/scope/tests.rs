@@ -65,9 +65,12 @@ fn a_report_shows_each_container_in_its_state() {
 
 #[test]
 fn rows_tell_what_is_sent_from_what_is_received() {
-    use crate::shaping::{Direction, Latency, Policy, fake::interface};
+    use crate::shaping::{
+        Direction,
+        fake::{interface, policy},
+    };
     let row = |out: &str, back: &str| {
-        let policy = |text| Policy { latency: Latency::parse(text).expect("one"), ..Policy::default() };
+        let policy = |time| policy(&format!("delay {time}"));
         let interfaces =
             vec![interface(Direction::Egress, policy(out)), interface(Direction::Ingress, policy(back))];
         let view = ContainerView { interfaces, ..web() };
@@ -80,6 +83,31 @@ fn rows_tell_what_is_sent_from_what_is_received() {
     assert_eq!(row("0", "2s"), "2000ms in");
     assert_eq!(row("2s", "2s"), "2000ms each way");
     assert_eq!(row("2s", "1s"), "2000ms out, 1000ms in");
+}
+
+#[test]
+fn rows_tell_all_effects_and_targets_and_what_they_did() {
+    use crate::shaping::{
+        Counts, Direction, InterfaceView, Policy,
+        fake::{interface, policy},
+    };
+    let plan =
+        r#"{"netem": "delay 100ms 20ms duplicate 1%", "target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
+    let plan = serde_json::from_str(plan).expect("a plan");
+    let sent = InterfaceView {
+        duplicated: Counts { packets: 7, bytes: 700 },
+        ..interface(Direction::Egress, Policy { plan: Arc::new(plan), expires_at_ns: None })
+    };
+    let view =
+        ContainerView { interfaces: vec![sent, interface(Direction::Ingress, policy("delay 1ms"))], ..web() };
+    let report = nodes::report(&[view], "", SystemTime::UNIX_EPOCH);
+    let latest = &report.container.nodes[&node_id(WEB)].latest;
+    let row =
+        |name: &str| latest.get(&*format!("traffic-control-table-{name}")).map(|row| row.value.as_str());
+    assert_eq!(row("latency"), Some("100ms out, 1ms in"));
+    assert_eq!(row("netem"), Some("delay 100ms 20ms duplicate 1% out, delay 1ms in"));
+    assert_eq!(row("to 10.0.0.0/8"), Some("loss 5%"));
+    assert_eq!((row("duplicated"), row("corrupted"), row("marked")), (Some("7"), None, None));
 }
 
 #[tokio::test]

@@ -92,13 +92,13 @@ impl Distribution {
 
     /// Makes a table of these entries.
     ///
-    /// Measured ones may have entries beyond netem's 16 bits.
+    /// They come in any order. Measured ones may have entries beyond netem's 16 bits.
     ///
     /// # Errors
     ///
     /// When there are none or more than 16,384, or the name is empty, has white space, or is one of netem's own.
-    pub(crate) fn from_entries(name: &str, entries: impl Into<Arc<[i32]>>) -> Result<Self, String> {
-        let entries = entries.into();
+    pub(crate) fn from_entries(name: &str, entries: impl Into<Vec<i32>>) -> Result<Self, String> {
+        let mut entries = entries.into();
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(format!("{name:?} is no name for a distribution: it has to be one word"));
         }
@@ -116,7 +116,9 @@ impl Distribution {
                 entries.len()
             ));
         }
-        Ok(Self::Table { name: name.to_owned(), entries })
+        // The kernel looks them up as quantiles, so that what is correlated stays so.
+        entries.sort_unstable();
+        Ok(Self::Table { name: name.to_owned(), entries: entries.into() })
     }
 
     /// Parses netem's `.dist` format: whole numbers between white space, and comments from `#` on.

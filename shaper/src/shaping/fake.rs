@@ -11,6 +11,7 @@ pub(crate) const WEB: &str = "c0ffee00000000000000000000000000000000000000000000
 #[derive(Default)]
 pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
+    presets: Presets,
     /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
     /// What every change fails with, if anything.
@@ -19,7 +20,11 @@ pub(crate) struct FakeShaper {
 
 impl FakeShaper {
     pub(crate) fn new(containers: impl IntoIterator<Item = ContainerView>) -> Self {
-        Self { containers: Mutex::new(containers.into_iter().collect()), ..Self::default() }
+        Self {
+            containers: Mutex::new(containers.into_iter().collect()),
+            presets: Presets::shipped(|_| Ok(())).expect("they are good"),
+            ..Self::default()
+        }
     }
 
     /// As it is now.
@@ -48,7 +53,7 @@ impl FakeShaper {
     fn change(
         &self,
         name: &str,
-        change: impl Fn(&mut Vec<InterfaceView>),
+        change: impl Fn(&mut Vec<InterfaceView>) -> Result<(), ShapingError>,
     ) -> Result<ContainerView, ShapingError> {
         let mut changed = self.find(name)?;
         if changed.container.state != ContainerState::Running {
@@ -58,7 +63,7 @@ impl FakeShaper {
         if let Some(failure) = *self.failure.lock().expect("not poisoned") {
             return Err(failure());
         }
-        change(&mut changed.interfaces);
+        change(&mut changed.interfaces)?;
         for view in self.containers.lock().expect("not poisoned").iter_mut() {
             if view.container.netns == changed.container.netns {
                 view.interfaces = changed.interfaces.clone();
@@ -92,16 +97,18 @@ impl Shaper for FakeShaper {
     }
 
     async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
                     interfaces.push(interface(direction, Policy::default()));
                 }
                 for view in interfaces.iter_mut().filter(|view| view.direction == direction) {
-                    view.policy = view.policy.after(&request, 1);
+                    view.policy = view.policy.after(&request, direction, 1).map_err(ShapingError::Refused)?;
                     view.remaining_ms = view.policy.expires_at_ns.map(|ns| ns.get() / 1_000_000);
                 }
             }
+            Ok(())
         })
     }
 
@@ -113,7 +120,12 @@ impl Shaper for FakeShaper {
                 view.queue.waiting = waits;
             }
             interfaces.retain(|_| waits > 0);
+            Ok(())
         })
+    }
+
+    fn presets(&self) -> &Presets {
+        &self.presets
     }
 
     async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {
@@ -147,12 +159,8 @@ pub(crate) fn web() -> ContainerView {
 
 /// A container shaped in both directions for another ten minutes, with packets counted.
 pub(crate) fn shaped_web() -> ContainerView {
-    let egress = Policy {
-        latency: Latency::parse("2s").expect("a latency"),
-        loss: Loss::parse("10%").expect("a loss"),
-        expires_at_ns: NonZeroU64::new(900_000_000_000),
-    };
-    let ingress = Policy { latency: Latency::parse("200ms").expect("a latency"), ..Policy::default() };
+    let egress = Policy { expires_at_ns: NonZeroU64::new(900_000_000_000), ..policy("delay 2s loss 10%") };
+    let ingress = policy("delay 200ms");
     let counted = InterfaceView {
         remaining_ms: Some(599_700),
         delayed: Counts { packets: 90, bytes: 8820 },
@@ -168,6 +176,11 @@ pub(crate) fn shaped_web() -> ContainerView {
         ],
         ..web()
     }
+}
+
+/// What words say, until it is cleared.
+pub(crate) fn policy(words: &str) -> Policy {
+    Effects::parse(words, &Named::default()).expect(words).into()
 }
 
 /// `eth0` with nothing counted.

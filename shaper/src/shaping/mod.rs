@@ -3,6 +3,7 @@
 //! Pure: no system call, no clock, no async runtime. Adapters ([`crate::scope`], [`crate::api`]) speak to the daemon
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.
 
+mod clauses;
 mod compile;
 mod container;
 mod deliveries;
@@ -24,11 +25,21 @@ mod shaper;
 mod units;
 mod view;
 
+pub(crate) use clauses::Clauses;
+pub(crate) use compile::Peers;
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
+pub(crate) use deliveries::Deliveries;
+pub(crate) use distribution::{Distribution, Measured};
+pub(crate) use document::{Files, Format, NoFiles};
+pub(crate) use effects::{Effects, Named, names_in};
 pub(crate) use error::ShapingError;
 pub(crate) use history::History;
-pub(crate) use policy::{Latency, Loss, Policy};
-pub(crate) use request::{Change, Direction, Directions, Lifetime, Request};
+pub(crate) use maps::Maps;
+pub(crate) use plan::Plan;
+pub(crate) use policy::{Latency, Loss, Policy, parse_duration};
+pub(crate) use presets::{Preset, Presets};
+pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request};
+pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
 pub(crate) use view::{
     ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, QueueCounts, Sample, Totals,

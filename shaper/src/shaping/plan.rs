@@ -1,6 +1,6 @@
 //! All that an interface's traffic goes through in one direction: by time and by target.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
 
@@ -49,6 +49,9 @@ pub(crate) struct Target {
     /// What becomes of them.
     pub(crate) course: Course,
 }
+
+/// How many steps of a course are shown in one line.
+const SHOWN_STEPS: usize = 4;
 
 impl Default for Course {
     fn default() -> Self {
@@ -100,6 +103,15 @@ impl Course {
         }
     }
 
+    /// The effects that stay: those of all times, or those at the end of the only ramp.
+    pub(crate) fn settled(&self) -> Option<&Effects> {
+        match &self.steps[..] {
+            [step] if !step.ramp => Some(&step.effects),
+            [Step { ramp: true, .. }, last] if !self.repeats => Some(&last.effects),
+            _ => None,
+        }
+    }
+
     /// Whether it leaves packets alone at all times.
     pub(crate) fn is_empty(&self) -> bool {
         self.steps.iter().all(|step| step.effects.is_empty())
@@ -113,6 +125,32 @@ impl Course {
 
     fn effects(&self) -> impl Iterator<Item = &Effects> {
         self.steps.iter().map(|step| &step.effects)
+    }
+}
+
+impl fmt::Display for Course {
+    /// `delay 100ms ramping for 10s, then delay 200ms`; nothing at all times is empty.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(effects) = self.constant().filter(|_| !self.repeats) {
+            return f.pad(&effects.to_string());
+        }
+        let step = |step: &Step| {
+            let effects = match step.effects.to_string() {
+                nothing if nothing.is_empty() => "nothing".to_owned(),
+                effects => effects,
+            };
+            let how = if step.ramp { " ramping" } else { "" };
+            let lasts = step
+                .lasts
+                .map_or_else(String::new, |lasts| format!(" for {}", humantime::format_duration(lasts)));
+            format!("{effects}{how}{lasts}")
+        };
+        let steps = self.steps.iter().take(SHOWN_STEPS).map(step).collect::<Vec<_>>().join(", then ");
+        let more = match self.steps.len().saturating_sub(SHOWN_STEPS) {
+            0 => String::new(),
+            more => format!(", then {more} more"),
+        };
+        f.pad(&format!("{steps}{more}{}", if self.repeats { ", over and over" } else { "" }))
     }
 }
 

@@ -1,11 +1,16 @@
-//! What can be wrong is parsed once, here: latency and loss, and the policy they make.
+//! What is done to one interface in one direction; latency and loss, which say most of it.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shaper_common::{MAX_DELAY_NS, ORPHAN_FROM_NS};
 
-use super::{Change, Lifetime, Request};
+use super::{
+    Change, Direction, Lifetime, Request,
+    effects::{Chance, Delay, Effects, LossModel, Losses},
+    plan::Plan,
+    units::{Percent, as_ns},
+};
 
 /// A delay: more than zero, at most five minutes, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +64,7 @@ fn text(duration: Duration) -> String {
 }
 
 /// Parses a number with a unit, of which the number may have a fraction; `what` names it in the error.
-pub(super) fn parse_duration(text: &str, what: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str, what: &str) -> Result<Duration, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
         return Err(format!("a {what} cannot be negative: {trimmed}"));
@@ -94,31 +99,21 @@ fn parse_fraction(text: &str) -> Option<Duration> {
 
 /// A probability of losing a packet, above 0 % and up to 100 %, in steps of 2^-32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Loss(u32);
-
-/// 2^32.
-const WHOLE: f64 = 4_294_967_296.0;
+pub(crate) struct Loss(Percent);
 
 impl Loss {
+    /// Takes a share; none of it is no loss (`None`).
+    pub(crate) fn new(percent: Percent) -> Option<Self> {
+        (!percent.is_zero()).then_some(Self(percent))
+    }
+
     /// Takes per cent; zero is no loss (`Ok(None)`).
     ///
     /// # Errors
     ///
     /// When it is not from 0 to 100, or too small to be told from nothing.
     pub(crate) fn from_percent(percent: f64) -> Result<Option<Self>, String> {
-        if !(0.0..=100.0).contains(&percent) {
-            return Err(format!("a loss of {percent}% is impossible: it is from 0% to 100%"));
-        }
-        if percent == 0.0 {
-            return Ok(None);
-        }
-        // `loss` stands for (loss + 1) / 2^32, and 0 for none.
-        let steps = (percent / 100.0 * WHOLE).round();
-        if steps < 2.0 {
-            return Err(format!("a loss of {percent}% is too small: the least is 0.00000005%"));
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 2^32 - 1")]
-        Ok(Some(Self((steps - 1.0) as u32)))
+        Percent::new(percent, "loss").map(Self::new)
     }
 
     /// Parses `2.5%` or `2.5`; zero is no loss (`Ok(None)`).
@@ -127,25 +122,19 @@ impl Loss {
     ///
     /// As [`Self::from_percent`], and when it is no number.
     pub(crate) fn parse(text: &str) -> Result<Option<Self>, String> {
-        let number = text.trim().trim_end_matches('%').trim_end();
-        let percent: f64 =
-            number.parse().map_err(|_| format!("{text:?} is no loss: write per cent, for example 2.5%"))?;
-        Self::from_percent(percent)
+        Percent::parse(text, "loss").map(Self::new)
     }
 
-    /// In per cent.
-    pub(crate) fn percent(self) -> f64 {
-        (f64::from(self.0) + 1.0) / WHOLE * 100.0
+    /// As a share.
+    pub(crate) const fn percent(self) -> Percent {
+        self.0
     }
 }
 
 impl fmt::Display for Loss {
     /// In per cent with as many decimals as were meant: `10%`, `0.1%`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One step is 0.00000002 %: of all but the least, one decimal less hides what rounding to steps added.
-        let decimals = if self.percent() < 0.000_001 { 8 } else { 7 };
-        let text = format!("{:.decimals$}", self.percent());
-        f.pad(&format!("{}%", text.trim_end_matches('0').trim_end_matches('.')))
+        self.0.fmt(f)
     }
 }
 
@@ -175,21 +164,73 @@ macro_rules! serde_as_text {
 serde_as_text!(Latency, Loss);
 
 /// What is done to one interface in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// How long each packet is delayed.
-    pub(crate) latency: Option<Latency>,
-    /// How many packets are lost.
-    pub(crate) loss: Option<Loss>,
+    /// To which packets, and when.
+    pub(crate) plan: Arc<Plan>,
     /// When it ends, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(crate) expires_at_ns: Option<NonZeroU64>,
 }
 
+impl From<Effects> for Policy {
+    /// The same for all packets until it is cleared.
+    fn from(effects: Effects) -> Self {
+        Self { plan: Arc::new(Plan::always(effects)), expires_at_ns: None }
+    }
+}
+
 impl Policy {
+    /// How long each packet of no target is delayed, or is in the mean, if that is the same at all times.
+    pub(crate) fn latency(&self) -> Option<Latency> {
+        let delay = self.plan.course.settled()?.delay.as_ref()?;
+        Latency::new(delay.time).ok().flatten()
+    }
+
+    /// How many packets of no target are lost, if that is independent, and the same at all times.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        match self.plan.course.settled()?.loss.as_ref()?.model {
+            LossModel::Random(chance) => Loss::new(chance.probability),
+            _ => None,
+        }
+    }
+
+    /// What is done to packets of no target, in netem's words; empty is nothing.
+    pub(crate) fn words(&self) -> String {
+        self.plan.course.to_string()
+    }
+
+    /// The first lines of its targets, and what is done to their packets, in netem's words.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (String, String)> {
+        self.plan.targets.iter().map(|target| {
+            let words = target.course.to_string();
+            let words = if words.is_empty() { "nothing".to_owned() } else { words };
+            (target.selector.short(), words)
+        })
+    }
+
+    /// Whether latency and loss say all of it, and the kernel needs no plan.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.simple().is_some()
+    }
+
+    fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
+        let Plan { seed: None, course, targets } = &*self.plan else { return None };
+        course.constant().filter(|_| targets.is_empty())?.simple()
+    }
+
+    /// Whether packets wait anywhere.
+    pub(crate) fn needs_queue(&self) -> bool {
+        self.plan.effects().any(Effects::needs_queue)
+    }
+
+    /// Whether it acts on single packets, so that several may not pass as one (GSO).
+    pub(crate) fn needs_single_segments(&self) -> bool {
+        self.plan.effects().any(Effects::needs_single_segments)
+    }
+
     /// Whether it does anything at `now_ns`.
     pub(crate) fn is_in_force(&self, now_ns: u64) -> bool {
-        (self.latency.is_some() || self.loss.is_some())
-            && self.expires_at_ns.is_none_or(|deadline| now_ns < deadline.get())
+        !self.plan.is_empty() && self.expires_at_ns.is_none_or(|deadline| now_ns < deadline.get())
     }
 
     /// How long it will still last; none is for ever.
@@ -198,11 +239,14 @@ impl Policy {
     }
 
     /// The policy after `request`: what it does not mention stays. One that is over counts as nothing.
-    pub(crate) fn after(self, request: &Request, now_ns: u64) -> Self {
-        let old = if self.is_in_force(now_ns) { self } else { Self::default() };
-        Self {
-            latency: request.latency.applied_to(old.latency),
-            loss: request.loss.applied_to(old.loss),
+    ///
+    /// # Errors
+    ///
+    /// When what is asked contradicts what is in force, or cannot be reached from it.
+    pub(crate) fn after(&self, request: &Request, direction: Direction, now_ns: u64) -> Result<Self, String> {
+        let old = if self.is_in_force(now_ns) { self.clone() } else { Self::default() };
+        Ok(Self {
+            plan: request.applied_to(&old.plan, direction)?,
             expires_at_ns: match request.lifetime {
                 Change::Keep => old.expires_at_ns,
                 Change::To(Lifetime::Forever) => None,
@@ -211,30 +255,68 @@ impl Policy {
                     NonZeroU64::new(now_ns.saturating_add(ns))
                 }
             },
-        }
+        })
     }
 
-    /// As the kernel reads it.
-    pub(crate) fn to_map(self) -> shaper_common::Policy {
-        let delay_ns = self
-            .latency
-            .map_or(0, |latency| u64::try_from(latency.as_duration().as_nanos()).unwrap_or(MAX_DELAY_NS));
+    /// As the kernel reads it; what is not simple is in the maps of the plan.
+    pub(crate) fn to_map(&self) -> shaper_common::Policy {
+        let expires_at_ns = self.expires_at_ns.map_or(0, NonZeroU64::get);
+        let Some((latency, loss)) = self.simple() else {
+            return shaper_common::Policy { expires_at_ns, plan: 1, ..shaper_common::Policy::default() };
+        };
+        let delay_ns = latency.map_or(0, |latency| as_ns(latency.as_duration()));
         shaper_common::Policy {
-            expires_at_ns: self.expires_at_ns.map_or(0, NonZeroU64::get),
+            expires_at_ns,
             delay_ns,
             plan: 0,
-            loss: self.loss.map_or(0, |Loss(loss)| loss),
+            loss: loss.map_or(0, |loss| loss.percent().probability()),
             orphan: u32::from(delay_ns >= ORPHAN_FROM_NS),
         }
     }
 
-    /// What the kernel has; a delay beyond [`Latency::MAX`] is not carried out and so is none.
-    pub(crate) fn from_map(map: &shaper_common::Policy) -> Self {
-        Self {
-            latency: Latency::new(Duration::from_nanos(map.delay_ns)).ok().flatten(),
-            loss: (map.loss != 0).then_some(Loss(map.loss)),
-            expires_at_ns: NonZeroU64::new(map.expires_at_ns),
+    /// What the kernel has, where the plan, if it has one, is `asked`. A delay beyond [`Latency::MAX`] is not carried
+    /// out and so is none.
+    pub(crate) fn from_map(map: &shaper_common::Policy, asked: Option<&Arc<Plan>>) -> Self {
+        let expires_at_ns = NonZeroU64::new(map.expires_at_ns);
+        if map.plan != 0 {
+            return Self { plan: asked.cloned().unwrap_or_default(), expires_at_ns };
         }
+        let time = Duration::from_nanos(map.delay_ns);
+        let delay = (!time.is_zero() && time <= Latency::MAX).then_some(Delay { time, jitter: None });
+        let chance = Chance { probability: Percent::from_probability(map.loss), correlation: Percent::ZERO };
+        let loss = (map.loss != 0).then_some(Losses { model: LossModel::Random(chance), ecn: false });
+        Self { expires_at_ns, ..Effects { delay, loss, ..Effects::default() }.into() }
+    }
+}
+
+impl Serialize for Policy {
+    /// Latency and loss by themselves, all in netem's words, and the plan as a document.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            latency: Option<Latency>,
+            loss: Option<Loss>,
+            netem: Option<String>,
+            plan: &'a Plan,
+            expires_at_ns: Option<NonZeroU64>,
+        }
+        let netem = Some(self.words()).filter(|words| !words.is_empty());
+        let (latency, loss) = (self.latency(), self.loss());
+        Shown { latency, loss, netem, plan: &self.plan, expires_at_ns: self.expires_at_ns }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    /// From the plan; the rest only repeats it.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Read {
+            plan: Plan,
+            expires_at_ns: Option<NonZeroU64>,
+        }
+        let Read { plan, expires_at_ns } = Read::deserialize(deserializer)?;
+        Ok(Self { plan: Arc::new(plan), expires_at_ns })
     }
 }
 
@@ -243,6 +325,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shaping::{effects::Named, plan::tests::any_plan};
 
     fn latency(text: &str) -> Result<Option<String>, String> {
         Latency::parse(text).map(|latency| latency.map(|latency| latency.to_string()))
@@ -287,7 +370,8 @@ mod tests {
             assert_eq!(loss.to_string(), shown);
         }
         assert_eq!(Loss::parse("0%"), Ok(None));
-        assert_eq!(Loss::parse("100%").expect("a loss").map(|Loss(loss)| loss), Some(u32::MAX));
+        let all = Loss::parse("100%").expect("a loss").map(|loss| loss.percent().probability());
+        assert_eq!(all, Some(u32::MAX));
     }
 
     #[test]
@@ -301,36 +385,73 @@ mod tests {
         }
     }
 
+    fn policy(words: &str) -> Policy {
+        Effects::parse(words, &Named::default()).expect(words).into()
+    }
+
+    fn after(old: &Policy, request: &Request, now_ns: u64) -> Policy {
+        old.after(request, Direction::Egress, now_ns).expect("it can be done")
+    }
+
     #[test]
     fn setting_one_effect_keeps_the_other_and_the_deadline() {
-        let latency = Latency::parse("1s").expect("a latency");
-        let old = Policy { latency, loss: None, expires_at_ns: NonZeroU64::new(100) };
-        let loss = Loss::parse("10%").expect("a loss");
-        let request = Request { loss: Change::To(loss), ..Request::default() };
-        assert_eq!(old.after(&request, 50), Policy { loss, ..old });
+        let old = Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s") };
+        let request = Request::of_loss(Loss::parse("10%").expect("a loss"));
+        assert_eq!(
+            after(&old, &request, 50),
+            Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s loss 10%") }
+        );
     }
 
     #[test]
     fn a_policy_that_is_over_leaves_nothing_to_keep() {
-        let old = Policy {
-            latency: Latency::parse("1s").expect("a latency"),
-            loss: None,
-            expires_at_ns: NonZeroU64::new(100),
-        };
-        let loss = Loss::parse("10%").expect("a loss");
-        let request = Request { loss: Change::To(loss), ..Request::default() };
-        assert_eq!(old.after(&request, 100), Policy { latency: None, loss, expires_at_ns: None });
+        let old = Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s") };
+        let request = Request::of_loss(Loss::parse("10%").expect("a loss"));
+        assert_eq!(after(&old, &request, 100), policy("loss 10%"));
+    }
+
+    #[test]
+    fn latency_and_loss_are_shown_beside_all_that_there_is() {
+        let json = |words: &str| serde_json::to_value(policy(words)).expect("JSON");
+        let both = json("delay 2s 10ms loss 10% duplicate 1%");
+        assert_eq!((both["latency"].as_str(), both["loss"].as_str()), (Some("2000ms"), Some("10%")));
+        assert_eq!(both["netem"], "delay 2000ms 10ms loss 10% duplicate 1%");
+        assert_eq!(both["plan"]["netem"], both["netem"]);
+        let none = json("");
+        assert!(
+            ["latency", "loss", "netem", "expires_at_ns"].iter().all(|key| none[key].is_null()),
+            "{none}"
+        );
+        assert!(json("loss gemodel 1%")["loss"].is_null());
+    }
+
+    #[test]
+    fn what_is_not_simple_is_in_the_plan_alone() {
+        let whole = policy("delay 2s 10ms");
+        let map = whole.to_map();
+        assert_eq!((map.plan, map.delay_ns, map.loss), (1, 0, 0));
+        assert_eq!(Policy::from_map(&map, Some(&whole.plan)), whole);
+        assert_eq!(Policy::from_map(&map, None), Policy::default());
+        assert!(policy("delay 2s loss 1%").is_simple() && !whole.is_simple());
     }
 
     proptest! {
         #[test]
         fn a_policy_survives_the_map(ns in 1..=MAX_DELAY_NS, percent in 0.000_001..=100.0_f64, deadline in any::<u64>()) {
+            let latency = Latency::new(Duration::from_nanos(ns)).expect("in range").expect("some");
+            let loss = Loss::from_percent(percent).expect("in range").expect("some");
             let policy = Policy {
-                latency: Latency::new(Duration::from_nanos(ns)).expect("in range"),
-                loss: Loss::from_percent(percent).expect("in range"),
                 expires_at_ns: NonZeroU64::new(deadline),
+                ..policy(&format!("delay {latency} loss {loss}"))
             };
-            prop_assert_eq!(Policy::from_map(&policy.to_map()), policy);
+            prop_assert_eq!(Policy::from_map(&policy.to_map(), None), policy);
+        }
+
+        #[test]
+        fn a_policy_survives_its_json(plan in any_plan(), deadline in any::<u64>()) {
+            let policy = Policy { plan: Arc::new(plan), expires_at_ns: NonZeroU64::new(deadline) };
+            let json = serde_json::to_string(&policy).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<Policy>(&json).map_err(|error| error.to_string()), Ok(policy));
         }
 
         #[test]

@@ -13,7 +13,7 @@ use super::Direction;
 const SHIPPED: &str = include_str!("../../presets.toml");
 
 /// A network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Preset {
     /// What it is, for people.
     pub(crate) title: String,

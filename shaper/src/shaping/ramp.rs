@@ -23,7 +23,7 @@ pub(super) fn check(from: &effects::Effects, to: &effects::Effects) -> Result<()
     }
 }
 
-/// The two, such that the kernel can draw numbers between them ([`Effects::toward`]): what only one of them needs, the
+/// The two, such that the kernel can draw numbers between them ([`Effects::set_between`]): what only one of them needs, the
 /// other has as well. Each by itself does what it did.
 ///
 /// # Errors
@@ -36,7 +36,7 @@ pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Ef
     let orphan = from.orphan | to.orphan;
     (from.orphan, to.orphan) = (orphan, orphan);
     let mut rest = from;
-    rest.toward(&to, 1 << 24);
+    rest.set_between(&from, &to, 1 << 24);
     let rest_differs = differing(&rest, &to);
     for (differ, what, advice) in [
         (from.queue_ns.min(1) != to.queue_ns.min(1), "queue", "bound both in the same units"),
@@ -165,8 +165,8 @@ mod tests {
         ] {
             let (from, to) = ramp(one, other).unwrap_or_else(|error| panic!("{one} -> {other}: {error}"));
             let (mut begin, mut end) = (from, from);
-            begin.toward(&to, 0);
-            end.toward(&to, 1 << 24);
+            begin.set_between(&from, &to, 0);
+            end.set_between(&from, &to, 1 << 24);
             assert_eq!((begin, end), (from, to), "{one} -> {other}");
         }
     }
@@ -208,7 +208,7 @@ mod tests {
             let maps = (one.to_map(&mut tables), other.to_map(&mut tables));
             if let (Ok(()), Ok((from, to))) = (check(&one, &other), aligned(maps.0, maps.1)) {
                 let mut end = from;
-                end.toward(&to, 1 << 24);
+                end.set_between(&from, &to, 1 << 24);
                 prop_assert_eq!(end, to);
                 prop_assert_eq!((from.delay_ns, from.rate, from.slots), (maps.0.delay_ns, maps.0.rate, maps.0.slots));
             }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{ContainerView, Inspection, NetnsId, Request, ShapingError};
+use super::{ContainerView, Inspection, NetnsId, Presets, Request, ShapingError};
 
 /// The daemon, seen from the side of those who talk to people.
 ///
@@ -24,6 +24,9 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
     /// its time; only then does the interface become what it was, and the view lose its last `interfaces`.
     fn clear(&self, name: &str) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+
+    /// The networks that can be asked for by name.
+    fn presets(&self) -> &Presets;
 
     /// Says where a container's shaping can be seen.
     fn inspect(&self, name: &str) -> impl Future<Output = Result<Inspection, ShapingError>> + Send;

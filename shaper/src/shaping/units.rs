@@ -53,6 +53,11 @@ impl Percent {
         Self::new(percent, what)
     }
 
+    /// From a number as [`shaper_common::Policy::loss`] has probabilities.
+    pub(crate) fn from_probability(probability: u32) -> Self {
+        if probability == 0 { Self::ZERO } else { Self(u64::from(probability) + 1) }
+    }
+
     /// Whether it is nothing.
     pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0

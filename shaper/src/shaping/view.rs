@@ -94,11 +94,11 @@ pub(crate) struct ContainerView {
 
 impl ContainerView {
     /// The policies in force in `direction`, interfaces alike being the rule: the first one's.
-    pub(crate) fn policy(&self, direction: Direction) -> Option<Policy> {
+    pub(crate) fn policy(&self, direction: Direction) -> Option<&Policy> {
         self.interfaces
             .iter()
             .find(|view| view.direction == direction && view.policy != Policy::default())
-            .map(|view| view.policy)
+            .map(|view| &view.policy)
     }
 
     /// How much longer anything lasts that ends by itself: the first deadline's time, in seconds begun.

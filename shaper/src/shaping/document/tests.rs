@@ -2,8 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::shaping::{
-    effects::tests::named,
-    plan::tests::{any_plan, step},
+    effects::{Effects, tests::named},
+    plan::{
+        Course,
+        tests::{any_plan, step},
+    },
 };
 
 fn parse(text: &str, format: Format) -> Result<Plan, String> {

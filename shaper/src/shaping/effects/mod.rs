@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of time and targets, which are a plan's.
 
+mod draft;
 mod map;
 mod show;
 #[cfg(test)]
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use shaper_common::plan::MAX_QUEUE_PACKETS;
 
+pub(crate) use draft::Draft;
 pub(crate) use map::Tables;
-pub(crate) use words::{CLAUSES, Draft, Named};
+pub(crate) use words::{CLAUSES, Named, names_in};
 
 use super::{
     Latency, Loss,
@@ -206,7 +208,7 @@ impl Effects {
         let loss = match self.loss {
             None => None,
             Some(Losses { model: LossModel::Random(chance), ecn: false }) if chance.correlation.is_zero() => {
-                Loss::from_percent(chance.probability.as_f64()).ok()?
+                Loss::new(chance.probability)
             }
             Some(_) => return None,
         };

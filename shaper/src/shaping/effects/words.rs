@@ -15,7 +15,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn distribution(&self, name: &str) -> Result<Distribution, String> {
+    pub(super) fn distribution(&self, name: &str) -> Result<Distribution, String> {
         if let Some(found) = Distribution::builtin(name).or_else(|| self.distributions.get(name).cloned()) {
             return Ok(found);
         }
@@ -25,13 +25,24 @@ impl Named {
         ))
     }
 
-    fn trace(&self, name: &str) -> Result<Deliveries, String> {
+    pub(super) fn trace(&self, name: &str) -> Result<Deliveries, String> {
         let found = self.traces.get(name).cloned();
         found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
             none if none.is_empty() => format!("there is no trace {name:?}: none is given"),
             names => format!("there is no trace {name:?}: there are {names}"),
         })
     }
+}
+
+/// The names of distributions and of traces in words of effects, those that are always there left out.
+pub(crate) fn names_in(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let behind = |is: &dyn Fn(&str) -> bool| {
+        words.windows(2).filter(|pair| is(pair[0])).map(|pair| pair[1]).collect::<Vec<_>>()
+    };
+    let mut distributions = behind(&|word| keyword(word) == Ok("distribution"));
+    distributions.retain(|name| Distribution::builtin(name).is_none());
+    (distributions, behind(&|word| word == "trace"))
 }
 
 /// The words that begin a clause, and can be shortened as `tc` shortens its own.
@@ -68,203 +79,8 @@ pub(crate) const CLAUSES: [(&str, &[&str]); 11] = [
     ("limit", &[]),
 ];
 
-/// Effects of which not all clauses are read; a clause that takes an effect away is there and empty.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    delay: Option<(Duration, Duration, Percent)>,
-    distribution: Option<Distribution>,
-    reordering: Option<()>,
-    loss: Option<LossModel>,
-    ecn: Option<()>,
-    duplicate: Option<Chance>,
-    corrupt: Option<(Chance, bool)>,
-    reorder: Option<Chance>,
-    gap: Option<u32>,
-    link: Option<Link>,
-    queue: Bounds,
-    mark: Bounds,
-    slot: Option<Slot>,
-    seed: Option<u64>,
-}
-
-/// Gives a clause what it says.
-fn once<T>(place: &mut Option<T>, what: &str, value: T) -> Result<(), String> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(format!("{what} is given twice: leave one of them out")),
-    }
-}
-
-impl Effects {
-    /// Reads all effects from words; nothing is nothing. Up to and with a word `netem`, they are dropped.
-    ///
-    /// # Errors
-    ///
-    /// When words are unknown, a value is out of range, or clauses contradict one another.
-    pub(crate) fn parse(text: &str, named: &Named) -> Result<Self, String> {
-        let mut draft = Draft::default();
-        draft.read(text, named)?;
-        draft.finish()
-    }
-}
-
-impl Draft {
-    /// Reads any clauses.
-    ///
-    /// # Errors
-    ///
-    /// As [`Effects::parse`], as far as single clauses go.
-    pub(crate) fn read(&mut self, text: &str, named: &Named) -> Result<(), String> {
-        let mut words = Words::pasted(text);
-        while let Some(word) = words.next() {
-            self.clause(keyword(word)?, &mut words, named)?;
-        }
-        Ok(())
-    }
-
-    /// Reads one clause of [`CLAUSES`], without its keyword.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`], and when there are other clauses in it.
-    pub(crate) fn read_clause(&mut self, clause: &str, text: &str, named: &Named) -> Result<(), String> {
-        let mut words = Words::of(text);
-        self.clause(clause, &mut words, named)?;
-        let allowed =
-            CLAUSES.iter().find(|(name, _)| *name == clause).map_or(&[][..], |(_, allowed)| allowed);
-        while let Some(word) = words.next() {
-            let word = keyword(word)?;
-            if !allowed.contains(&word) {
-                return Err(format!("{word} does not belong to {clause}: give it by itself"));
-            }
-            self.clause(word, &mut words, named)?;
-        }
-        Ok(())
-    }
-
-    /// Losses that can be are marks (ECN).
-    ///
-    /// # Errors
-    ///
-    /// When it was said before.
-    pub(crate) fn set_ecn(&mut self) -> Result<(), String> {
-        once(&mut self.ecn, "ecn", ())
-    }
-
-    fn clause(&mut self, keyword: &str, words: &mut Words<'_>, named: &Named) -> Result<(), String> {
-        match keyword {
-            "delay" | "latency" => once(&mut self.delay, "delay", words.delay()?),
-            "distribution" => {
-                once(&mut self.distribution, keyword, named.distribution(words.value(keyword)?)?)
-            }
-            "reordering" => once(&mut self.reordering, keyword, ()),
-            "loss" | "drop" => once(&mut self.loss, "loss", words.loss()?),
-            "partition" => once(&mut self.loss, "loss", LossModel::certain()),
-            "ecn" => self.set_ecn(),
-            "duplicate" => once(&mut self.duplicate, keyword, words.chance(keyword)?),
-            "corrupt" => {
-                let chance = words.chance(keyword)?;
-                once(&mut self.corrupt, keyword, (chance, words.skip("fixed")))
-            }
-            "reorder" => once(&mut self.reorder, keyword, words.chance(keyword)?),
-            "gap" => once(&mut self.gap, keyword, words.integer(keyword)?),
-            "rate" => self.set_link(words.rate()?),
-            "trace" => self.set_link(Link::Trace(named.trace(words.value(keyword)?)?)),
-            "queue" => words.bounds(keyword, &mut self.queue),
-            "mark" => words.bounds(keyword, &mut self.mark),
-            "limit" => once(&mut self.queue.packets, "limit (the queue in packets)", words.limit()?),
-            "slot" => once(&mut self.slot, keyword, words.slot(named)?),
-            "seed" => once(&mut self.seed, keyword, words.integer(keyword)?),
-            _ => unreachable!("keyword() knows no other word"),
-        }
-    }
-
-    fn set_link(&mut self, link: Link) -> Result<(), String> {
-        match (&self.link, &link) {
-            (Some(Link::Trace(_)), Link::Rate { .. }) | (Some(Link::Rate { .. }), Link::Trace(_)) => {
-                Err("rate and trace contradict one another: leave one of them out".to_owned())
-            }
-            (_, Link::Rate { .. }) => once(&mut self.link, "rate", link),
-            (_, Link::Trace(_)) => once(&mut self.link, "trace", link),
-        }
-    }
-
-    /// What the clauses are together.
-    ///
-    /// # Errors
-    ///
-    /// When one needs another that is not there, or contradicts it.
-    pub(crate) fn finish(self) -> Result<Effects, String> {
-        if self.ecn.is_some() && self.loss.is_none() {
-            return Err(
-                "ecn needs a loss in whose place packets are marked: add for example `loss 1%`".to_owned()
-            );
-        }
-        if self.gap.is_some() && self.reorder.is_none() {
-            return Err("gap needs to know how many are reordered: add for example `reorder 25%`".to_owned());
-        }
-        let ecn = self.ecn.is_some();
-        let gap = self.gap.unwrap_or(1).max(1);
-        let happens = |chance: &Chance| !chance.probability.is_zero();
-        Effects {
-            delay: delay(self.delay, self.distribution, self.reordering.is_some())?,
-            loss: self.loss.filter(|model| !model.is_nothing()).map(|model| Losses { model, ecn }),
-            duplicate: self.duplicate.filter(happens),
-            corrupt: self
-                .corrupt
-                .filter(|(chance, _)| happens(chance))
-                .map(|(chance, fixed)| Corruption { chance, fixed }),
-            reorder: self.reorder.filter(happens).map(|chance| Reordering { chance, gap }),
-            link: self.link,
-            queue: self.queue,
-            mark: self.mark,
-            slot: self.slot.filter(|slot| slot.opens != SlotTime::Between(Duration::ZERO, Duration::ZERO)),
-            seed: self.seed,
-        }
-        .checked()
-    }
-}
-
-fn delay(
-    clause: Option<(Duration, Duration, Percent)>,
-    distribution: Option<Distribution>,
-    reorders: bool,
-) -> Result<Option<Delay>, String> {
-    let (time, spread, correlation) = clause.unwrap_or_default();
-    let needs_jitter = |what: &str| {
-        Err(format!("{what} needs a jitter that it is about: write for example `delay 100ms 20ms`"))
-    };
-    match () {
-        () if !spread.is_zero() => {
-            let distribution = distribution.unwrap_or(Distribution::Uniform);
-            Ok(Some(Delay { time, jitter: Some(Jitter { spread, correlation, distribution, reorders }) }))
-        }
-        () if distribution.is_some() => needs_jitter("distribution"),
-        () if reorders => needs_jitter("reordering"),
-        () if !correlation.is_zero() => needs_jitter("the delay's correlation"),
-        () => Ok((!time.is_zero()).then_some(Delay { time, jitter: None })),
-    }
-}
-
-impl LossModel {
-    /// All packets.
-    pub(crate) const fn certain() -> Self {
-        Self::Random(Chance { probability: Percent::ALL, correlation: Percent::ZERO })
-    }
-
-    /// Gilbert-Elliott by p alone, as `tc` fills in the rest: all are lost in the bad state, none in the good one.
-    pub(super) const fn gemodel(p: Percent) -> [Percent; 4] {
-        [p, p.rest(), Percent::ALL, Percent::ZERO]
-    }
-
-    /// Four states by p13 alone, as `tc` fills in the rest.
-    pub(super) const fn state(p13: Percent) -> [Percent; 5] {
-        [p13, p13.rest(), Percent::ZERO, Percent::ALL, Percent::ZERO]
-    }
-}
-
 /// The keyword that a word is or begins.
-fn keyword(word: &str) -> Result<&'static str, String> {
+pub(super) fn keyword(word: &str) -> Result<&'static str, String> {
     if let Some(keyword) = NETEM.iter().chain(&WHOLE).find(|keyword| **keyword == word) {
         return Ok(keyword);
     }
@@ -286,17 +102,17 @@ pub(crate) fn unknown(word: &str, known: impl Iterator<Item = &'static str>) -> 
 }
 
 /// Words one by one.
-struct Words<'a> {
+pub(super) struct Words<'a> {
     left: std::iter::Peekable<std::vec::IntoIter<&'a str>>,
 }
 
 impl<'a> Words<'a> {
-    fn of(text: &'a str) -> Self {
+    pub(super) fn of(text: &'a str) -> Self {
         Self { left: text.split_whitespace().collect::<Vec<_>>().into_iter().peekable() }
     }
 
     /// Those behind `netem` and what `tc qdisc show` says of the qdisc, if there is any of that.
-    fn pasted(text: &'a str) -> Self {
+    pub(super) fn pasted(text: &'a str) -> Self {
         let mut words = Self::of(text);
         if !text.split_whitespace().any(|word| word == "netem") {
             return words;
@@ -314,12 +130,12 @@ impl<'a> Words<'a> {
         words
     }
 
-    fn next(&mut self) -> Option<&'a str> {
+    pub(super) fn next(&mut self) -> Option<&'a str> {
         self.left.next()
     }
 
     /// Whether the next word was `word`, which is then dropped.
-    fn skip(&mut self, word: &str) -> bool {
+    pub(super) fn skip(&mut self, word: &str) -> bool {
         self.left.next_if_eq(&word).is_some()
     }
 
@@ -333,16 +149,16 @@ impl<'a> Words<'a> {
     }
 
     /// The next word, whatever it is, for `keyword`.
-    fn value(&mut self, keyword: &str) -> Result<&'a str, String> {
+    pub(super) fn value(&mut self, keyword: &str) -> Result<&'a str, String> {
         self.next().ok_or_else(|| format!("{keyword} has nothing behind it: write {}", example(keyword)))
     }
 
-    fn integer<T: std::str::FromStr>(&mut self, keyword: &str) -> Result<T, String> {
+    pub(super) fn integer<T: std::str::FromStr>(&mut self, keyword: &str) -> Result<T, String> {
         let word = self.value(keyword)?;
         integer(word, keyword)
     }
 
-    fn delay(&mut self) -> Result<(Duration, Duration, Percent), String> {
+    pub(super) fn delay(&mut self) -> Result<(Duration, Duration, Percent), String> {
         let time = |word, what| parse_time(word, what, Unitless::Microseconds);
         let delay = time(self.value("delay")?, "delay")?;
         let Some(jitter) = self.number() else { return Ok((delay, Duration::ZERO, Percent::ZERO)) };
@@ -353,7 +169,7 @@ impl<'a> Words<'a> {
         self.number().map_or(Ok(Percent::ZERO), |word| Percent::parse(word, what))
     }
 
-    fn chance(&mut self, keyword: &str) -> Result<Chance, String> {
+    pub(super) fn chance(&mut self, keyword: &str) -> Result<Chance, String> {
         let word = self.value(keyword)?;
         self.chance_of(word, keyword)
     }
@@ -367,7 +183,7 @@ impl<'a> Words<'a> {
         Ok(Chance { probability, correlation })
     }
 
-    fn loss(&mut self) -> Result<LossModel, String> {
+    pub(super) fn loss(&mut self) -> Result<LossModel, String> {
         match self.value("loss")? {
             "random" => Ok(LossModel::Random(self.chance("loss")?)),
             "gemodel" => {
@@ -411,7 +227,7 @@ impl<'a> Words<'a> {
         Ok(values)
     }
 
-    fn rate(&mut self) -> Result<Link, String> {
+    pub(super) fn rate(&mut self) -> Result<Link, String> {
         let rate = Rate::parse(self.value("rate")?)?;
         self.skip("packetoverhead");
         let overhead = self.signed_number().map_or(Ok(0), |word| small(word, "packet overhead"))?;
@@ -427,7 +243,7 @@ impl<'a> Words<'a> {
         Ok(Link::Rate { rate, overhead, cell_bytes: cell_bytes.unsigned_abs(), cell_overhead })
     }
 
-    fn limit(&mut self) -> Result<u32, String> {
+    pub(super) fn limit(&mut self) -> Result<u32, String> {
         match parse_size(self.value("limit")?, "limit")? {
             0 => Err("a limit of 0 lets no packet wait: `partition` loses all packets".to_owned()),
             number => Bounds::packets(number),
@@ -435,7 +251,7 @@ impl<'a> Words<'a> {
     }
 
     /// As many bounds as there are; nothing is no bound.
-    fn bounds(&mut self, keyword: &str, bounds: &mut Bounds) -> Result<(), String> {
+    pub(super) fn bounds(&mut self, keyword: &str, bounds: &mut Bounds) -> Result<(), String> {
         let mut word = self.value(keyword)?;
         loop {
             self.bound(word, keyword, bounds)?;
@@ -471,7 +287,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn slot(&mut self, named: &Named) -> Result<Slot, String> {
+    pub(super) fn slot(&mut self, named: &Named) -> Result<Slot, String> {
         let time = |word, what| parse_time(word, what, Unitless::Nanoseconds);
         let opens = if self.skip("distribution") {
             self.slot_distribution(named)?
@@ -514,6 +330,14 @@ impl<'a> Words<'a> {
             return Err("a slot's uniform jitter is at most its mean, so that no time is negative".to_owned());
         }
         Ok(SlotTime::About { distribution, mean, spread })
+    }
+}
+
+/// Gives a clause what it says.
+pub(super) fn once<T>(place: &mut Option<T>, what: &str, value: T) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{what} is given twice: leave one of them out")),
     }
 }
 

@@ -1,0 +1,98 @@
+//! Reads the files of distributions and delivery traces that effects name, and tells what is in them.
+
+use std::{
+    cell::RefCell,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::shaping::{Deliveries, Distribution, Files, Latency, Measured, Named, names_in};
+
+/// Where iproute2 has its distributions.
+const IPROUTE2: &str = "/usr/lib/tc";
+
+/// Files beside one that names them, and what people should know of those that were read.
+#[derive(Debug, Default)]
+pub(super) struct FilesIn {
+    directory: PathBuf,
+    notes: RefCell<Vec<String>>,
+}
+
+impl Files for FilesIn {
+    fn distribution(&self, name: &str, path: &str) -> Result<Distribution, String> {
+        self.read_distribution(name, &self.directory.join(path))
+    }
+
+    fn trace(&self, name: &str, path: &str) -> Result<Deliveries, String> {
+        let path = self.directory.join(path);
+        let trace = Deliveries::parse(name, &read(&path)?).map_err(|error| about(&path, &error))?;
+        self.note(&path, &format!("carries {} kbit/s in the mean", trace.mean_rate() / 1000));
+        Ok(trace)
+    }
+}
+
+impl FilesIn {
+    /// Those in `directory`, by relative paths.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), notes: RefCell::default() }
+    }
+
+    /// What people should know of the files that were read, a line each.
+    pub(super) fn notes(self) -> Vec<String> {
+        self.notes.into_inner()
+    }
+
+    /// The tables that words of effects name: files, or distributions of iproute2's.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or it is none.
+    pub(super) fn named_by(&self, words: &str, named: &mut Named) -> Result<(), String> {
+        let (distributions, traces) = names_in(words);
+        for name in distributions {
+            let distribution = self.read_distribution(name, &self.find_distribution(name)?)?;
+            named.distributions.insert(name.to_owned(), distribution);
+        }
+        for name in traces {
+            named.traces.insert(name.to_owned(), self.trace(name, name)?);
+        }
+        Ok(())
+    }
+
+    fn find_distribution(&self, name: &str) -> Result<PathBuf, String> {
+        let places = [self.directory.join(name), Path::new(IPROUTE2).join(format!("{name}.dist"))];
+        places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+            format!(
+                "there is no distribution {name:?}: it is none of uniform, normal, pareto and paretonormal, no file, and \
+                 not in {IPROUTE2}"
+            )
+        })
+    }
+
+    /// A table in netem's format if the file is called so, else measured times.
+    fn read_distribution(&self, name: &str, path: &Path) -> Result<Distribution, String> {
+        let text = read(path)?;
+        if path.extension().is_some_and(|extension| extension == "dist") {
+            return Distribution::parse_table(name, &text).map_err(|error| about(path, &error));
+        }
+        let measured = Distribution::from_samples(name, &text).map_err(|error| about(path, &error))?;
+        let Measured { distribution, mean, deviation } = measured;
+        let shown =
+            |time| Latency::new(time).ok().flatten().map_or_else(|| "0ms".to_owned(), |it| it.to_string());
+        let words = format!("delay {} {} distribution {name}", shown(mean), shown(deviation));
+        self.note(path, &format!("`{words}` is delayed as was measured"));
+        Ok(distribution)
+    }
+
+    fn note(&self, path: &Path, what: &str) {
+        self.notes.borrow_mut().push(about(path, what));
+    }
+}
+
+fn about(path: &Path, what: &str) -> String {
+    format!("{}: {what}", path.display())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
+}
