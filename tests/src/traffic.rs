@@ -92,6 +92,8 @@ pub fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
 pub struct Transfer {
     /// Bytes that arrived.
     pub bytes: u64,
+    /// When the first byte arrived.
+    pub begin: Instant,
     /// From the first byte to the last.
     pub time: Duration,
     /// Segments that the sender's namespace sent again meanwhile.
@@ -180,7 +182,7 @@ fn receive(listener: &TcpListener) -> Result<Transfer> {
     let time = first.elapsed();
     let third = reads.partition_point(|(at, _)| *at < first + (last - first) / 3);
     let steady = (bytes - reads[third].1, last - reads[third].0);
-    Ok(Transfer { bytes, time, retransmits: 0, turned, steady })
+    Ok(Transfer { bytes, begin: first, time, retransmits: 0, turned, steady })
 }
 
 /// `RetransSegs` of a namespace (RFC 1213, `tcpRetransSegs`).
@@ -199,23 +201,6 @@ pub fn snmp(netns: &Netns, protocol: &str, name: &str) -> Result<u64> {
     let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
     let at = names.split(' ').position(|other| other == name).with_context(|| format!("no {name}"))?;
     Ok(values.split(' ').nth(at).context("no value")?.parse()?)
-}
-
-/// The numbers of the replies to pings, as they came.
-///
-/// # Errors
-///
-/// When `ping` is missing.
-pub fn replies(from: &Netns, to: IpAddr, count: u32, interval: Duration) -> Result<Vec<u32>> {
-    let (count, interval) = (count.to_string(), interval.as_secs_f64().to_string());
-    let mut command = from.command("ping");
-    let output = command
-        .args(["-n", "-c", &count, "-i", &interval, "-W", "2", &to.to_string()])
-        .output()
-        .context("run ping")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number = |line: &str| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok();
-    Ok(text.lines().filter(|line| line.contains("bytes from")).filter_map(number).collect())
 }
 
 /// How many numbers came after a greater one.

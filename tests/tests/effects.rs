@@ -319,7 +319,7 @@ fn all_effects_at_once_pass_the_verifier_with_room_to_spare() {
 #[test]
 fn a_deadline_ends_all_effects_without_a_daemon() {
     needs!(Root);
-    let Rig { daemon, web, world } = Rig::new();
+    let Rig { world, web, daemon } = Rig::new();
     let begin = Instant::now();
     daemon.words(&[
         "set",
