@@ -39,6 +39,12 @@ impl Effects {
         self.rate != 0 || self.deliveries_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
     }
 
+    /// Whether packets wait anywhere.
+    #[inline(always)]
+    pub const fn waits(&self) -> bool {
+        self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0 || self.has_link()
+    }
+
     /// How many bytes a packet takes on the link; `segments` packets of `bytes` together, as a GSO packet has them.
     ///
     /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells, and one that

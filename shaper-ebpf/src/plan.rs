@@ -73,6 +73,10 @@ impl<'a> Packet<'a> {
         if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.draws) {
             self.corrupt();
         }
+        // Nothing waits, nor does anything before it.
+        if !self.effects.waits() && self.state.departure_ns().value() <= self.now_ns {
+            return Outcome::Pass;
+        }
         self.departure_ns(is_lost).map_or(Outcome::Overflow, |departure_ns| self.wait(departure_ns))
     }
 

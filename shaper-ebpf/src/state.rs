@@ -119,7 +119,7 @@ impl Shared {
         /// How many were put into the ring.
         pub(crate) queued,
         /// The latest departure.
-        departure_ns
+        pub(crate) departure_ns
     );
 }
 

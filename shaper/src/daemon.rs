@@ -23,7 +23,7 @@ use crate::{
     api,
     containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
     datapath::{Datapath, LogRing},
-    scope,
+    scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
         Container, ContainerState, ContainerView, Effects, History, Inspection, Named, NetnsId, NetnsRef,
@@ -53,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) pin_dir: PathBuf,
     /// A file with more presets, if there is one.
     pub(crate) presets: Option<PathBuf>,
+    /// The presets that have buttons in Scope, by name.
+    pub(crate) scope_presets: Vec<String>,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
@@ -63,6 +65,7 @@ pub(crate) struct Options {
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
     let presets = presets(options.presets.as_deref())?;
+    let buttons = buttons(&presets, &options.scope_presets)?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
@@ -78,7 +81,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn(Arc::clone(&daemon).settle());
     tasks.spawn(Arc::clone(&daemon).sample());
     tasks.spawn(Arc::clone(&daemon).follow_names());
-    let router = router(Arc::clone(&daemon));
+    let router = router(Arc::clone(&daemon), buttons);
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     server::serve(socket, router, stopped()?).await;
     tasks.shutdown().await;
@@ -97,9 +100,17 @@ fn presets(file: Option<&Path>) -> anyhow::Result<Presets> {
     Ok(shipped.merged(Presets::parse(&name, &text, check).map_err(anyhow::Error::msg)?))
 }
 
+/// The buttons that Scope has, with those of presets.
+fn buttons(presets: &Presets, names: &[String]) -> anyhow::Result<Buttons> {
+    let titles =
+        names.iter().map(|name| presets.find(name).map(|preset| (name.as_str(), preset.title.as_str())));
+    let titles: Vec<_> = titles.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    Ok(Buttons::with_presets(titles))
+}
+
 /// Answers Scope's probe and our own commands, which share the socket.
-pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> axum::Router {
-    scope::router(Arc::clone(&shaper)).merge(api::router(shaper))
+pub(crate) fn router<S: Shaper>(shaper: Arc<S>, buttons: Buttons) -> axum::Router {
+    scope::router(Arc::clone(&shaper), buttons).merge(api::router(shaper))
 }
 
 /// Allows as many open files as may be had: each shaped interface and direction has two maps.

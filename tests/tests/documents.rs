@@ -47,6 +47,7 @@ fn every_command_has_a_section_with_examples() {
 fn the_program_takes_every_example() {
     let directory = tempfile::tempdir().expect("a directory");
     let nobody = directory.path().join("traffic-control.sock");
+    put_files(directory.path());
     let mut count = 0;
     for words in typed() {
         // Also what is run in a container: `docker exec shaper shaper list`.
@@ -55,19 +56,32 @@ fn the_program_takes_every_example() {
         let Some(name) = arguments.first().filter(|name| subcommands().contains(name)) else { continue };
         count += 1;
         let mut command = Command::new(program());
-        command.args(arguments);
+        command.args(arguments).current_dir(directory.path());
         // The daemon's own is not to start; the others are to find no daemon, once they are understood.
         let understood = match &**name {
             "serve" => command.arg("--help").output().is_ok_and(|output| output.status.success()),
             "completions" => command.output().is_ok_and(|output| output.status.success()),
             _ => {
                 let output = command.arg("--plugin-socket").arg(&nobody).output().expect("the program runs");
-                String::from_utf8_lossy(&output.stderr).starts_with("error: no daemon listens on ")
+                let said = String::from_utf8_lossy(&output.stderr);
+                said.lines().any(|line| line.starts_with("error: no daemon listens on "))
             }
         };
         assert!(understood, "shaper {}", arguments.join(" "));
     }
     assert!(count >= subcommands().len());
+}
+
+/// The files that examples name: the policy file is the document's own, and names a table.
+fn put_files(directory: &Path) {
+    let readme = read("README.md");
+    let policy = readme.split("```toml\n").find(|block| block.contains("[[step]]")).expect("a policy file");
+    let policy = policy.split("```").next().expect("its text");
+    for (name, text) in
+        [("evening.toml", policy), ("wifi.dist", "# a table\n-8192 0 8192\n"), ("cellular.down", "1\n2\n5\n")]
+    {
+        fs::write(directory.join(name), text).expect("it can be written");
+    }
 }
 
 #[test]

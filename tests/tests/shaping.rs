@@ -295,6 +295,54 @@ fn shaping_outlives_the_daemon_and_the_next_one_adopts_it() {
 }
 
 #[test]
+fn plans_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world("web");
+    let before = web.netns.traces();
+    daemon.run("set web --loss 1%");
+    let old = world.pins_of(&web, "egress").expect("its pins");
+    daemon.words(&["set", "web", "--netem", "loss every 1 seed 7"]);
+    daemon.kill(Signal::SIGKILL);
+    // Where it was killed when the new program had taken the place of the old one, and its pins not yet.
+    let name = old.file_name().and_then(|name| name.to_str()).expect("a name");
+    let incomplete = old.with_file_name(format!("new-{name}"));
+    fs::rename(&old, &incomplete).expect("it can be renamed");
+    fs::create_dir(&old).expect("the old one is there still");
+    let daemon = world.daemon().expect("another daemon");
+    let view = daemon.view("web");
+    assert_eq!(view["interfaces"][0]["policy"]["netem"], "loss every 1 seed 7", "{}", daemon.log());
+    assert!(old.join("program").exists() && !incomplete.exists());
+    assert_eq!(lost_from(&world, &web, 20), 20);
+    assert!(daemon.view("web")["interfaces"][0]["lost"]["packets"].as_u64() >= Some(20));
+    // Where it was killed before that: what was not used is gone.
+    daemon.kill(Signal::SIGKILL);
+    fs::create_dir(&incomplete).expect("it can be made");
+    let daemon = world.daemon().expect("another daemon");
+    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["netem"], "loss every 1 seed 7");
+    assert!(!incomplete.exists());
+    daemon.run("clear web");
+    assert_eq!(web.netns.traces(), before);
+    assert_eq!(world.pins(), ["AYA_LOGS"]);
+}
+
+#[test]
+fn a_plan_that_cannot_be_had_on_one_interface_leaves_all_as_they_were() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world("web");
+    daemon.words(&["set", "web", "--netem", "loss every 1 seed 7", "--direction", "both"]);
+    // A foreign root qdisc at the host's end admits no delay there.
+    world.host().run(&format!("tc qdisc add dev {} root pfifo", web.host_end)).expect("a qdisc");
+    let said = daemon.complaint_about(&["set", "web", "--netem", "delay 10ms 1ms", "--direction", "both"]);
+    assert!(said.contains("already has a root qdisc") || said.contains("has no fq queue"), "{said}");
+    let view = daemon.view("web");
+    for interface in view["interfaces"].as_array().expect("interfaces") {
+        assert_eq!(interface["policy"]["netem"], "loss every 1 seed 7");
+    }
+    assert_eq!(lost_from(&world, &web, 20), 20);
+    assert!(world.pins().iter().all(|name| !name.starts_with("new-")), "{:?}", world.pins());
+}
+
+#[test]
 fn shaping_ends_on_time_without_a_daemon() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");

@@ -136,7 +136,7 @@ fn a_body_without_end_is_never_taken() {
     needs!(Root);
     let scene = scene();
     // As JSON it would be a control that works.
-    let padded = format!("{DROP}{}", " ".repeat(10 << 20));
+    let padded = format!("{DROP}{}", " ".repeat(20 << 20));
     for (target, method) in [(CONTROL, "POST"), ("/api/v1/containers/web/shaping", "PUT")] {
         let (status, text) = scene.ask(method, target, &padded);
         assert_eq!(status, 413, "{text}");

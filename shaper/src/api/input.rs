@@ -148,7 +148,7 @@ impl ShapingInput {
             ("seed", &seed),
         ] {
             if let Some(text) = text {
-                clauses.set(name, text, named)?;
+                clauses.set(name, text, named).map_err(|error| format!("{name}: {error}"))?;
             }
         }
         Ok(clauses)

@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// A TOML file with presets of your own, which replace shipped ones of the same name
     #[arg(long, value_name = "FILE")]
     presets: Option<PathBuf>,
+    /// A preset that has a button in Scope; several by commas, or by writing this several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    scope_preset: Vec<String>,
     /// How log lines on standard error look
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -102,6 +105,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         netns_dir: args.netns_dir,
         pin_dir: args.pin_dir,
         presets: args.presets,
+        scope_presets: args.scope_preset,
     })
 }
 

@@ -27,7 +27,7 @@ impl Daemon {
         let shaper = Arc::new(shaper);
         let listener = PluginSocket::bind(&socket).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = crate::daemon::router(shaper.clone());
+        let router = crate::daemon::router(shaper.clone(), crate::scope::Buttons::with_presets([]));
         let server = tokio::spawn(server::serve(listener, router, async move {
             let _ = stopped.await;
         }));

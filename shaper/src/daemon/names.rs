@@ -93,7 +93,9 @@ async fn addresses_of_host(host: &str) -> Result<Vec<IpAddr>, ShapingError> {
     let refused = |why: &str| {
         ShapingError::Refused(format!("the host {host} has no address by which packets could be told: {why}"))
     };
-    let found = timeout(PATIENCE, lookup_host((host, 0))).await.map_err(|_| refused("no name server answered"))?;
-    let addresses: Vec<_> = found.map_err(|error| refused(&error.to_string()))?.map(|address| address.ip()).collect();
+    let found =
+        timeout(PATIENCE, lookup_host((host, 0))).await.map_err(|_| refused("no name server answered"))?;
+    let addresses: Vec<_> =
+        found.map_err(|error| refused(&error.to_string()))?.map(|address| address.ip()).collect();
     if addresses.is_empty() { Err(refused("there is none")) } else { Ok(addresses) }
 }

@@ -61,7 +61,9 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
 fn runs(netns: &NetnsRef, host: &Netns, name: PinName, directory: &Path, pin_dir: &Path) -> bool {
     let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
     let Ok(Some(target)) = survey::target_at(netns, host, key) else { return false };
-    Instance::open(&target, directory, pin_dir).and_then(|instance| attachment::resume(&instance)).unwrap_or(false)
+    Instance::open(&target, directory, pin_dir)
+        .and_then(|instance| attachment::resume(&instance))
+        .unwrap_or(false)
 }
 
 fn publish(pin_dir: &Path, name: PinName) {

@@ -206,9 +206,13 @@ pub(super) fn replace(
         .enter(|| {
             let filters = Socket::open().and_then(|socket| egress_filters(&socket, device.ifindex));
             let filters = filters.map_err(|error| explain(&error))?;
-            let filter = filters.iter().find(|filter| filter.program_id == Some(old_id)).ok_or_else(|| {
-                ShapingError::Failed(format!("{}: its classifier has gone: set the shaping again", device.name))
-            })?;
+            let filter =
+                filters.iter().find(|filter| filter.program_id == Some(old_id)).ok_or_else(|| {
+                    ShapingError::Failed(format!(
+                        "{}: its classifier has gone: set the shaping again",
+                        device.name
+                    ))
+                })?;
             let handle = u32::from(filter.handle).into();
             let mut replace = || {
                 let link = SchedClassifierLink::attached(

@@ -121,7 +121,8 @@ impl Instance {
         let asked = directory.join(ASKED_MAP);
         let plan = if asked.exists() {
             let map = MapData::from_pin(asked).and_then(|map| Array::try_from(Map::Array(map)));
-            let map: Array<_, [u8; ASKED_ENTRY]> = map.map_err(|error| cannot_open(ASKED_MAP, directory, &error))?;
+            let map: Array<_, [u8; ASKED_ENTRY]> =
+                map.map_err(|error| cannot_open(ASKED_MAP, directory, &error))?;
             Some(Arc::new(prepared::asked(map.iter())?))
         } else {
             None

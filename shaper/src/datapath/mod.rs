@@ -114,7 +114,12 @@ impl Datapath {
     /// # Errors
     ///
     /// When one of them cannot be shaped so; nothing has changed then.
-    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<bool, ShapingError> {
+    pub(crate) fn set(
+        &self,
+        netns: &NetnsRef,
+        request: &Request,
+        peers: &Peers,
+    ) -> Result<bool, ShapingError> {
         let changing = lock(&self.changing);
         self.ready()?;
         let inside = self.look_into(netns, request.directions)?;
@@ -212,7 +217,8 @@ impl Datapath {
         peers: &Peers,
     ) -> Result<(Loaded, Instance), ShapingError> {
         let plan = (!policy.is_simple()).then_some(&policy.plan);
-        let prepared = plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
+        let prepared =
+            plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
         let mut loader = lock(&self.loader);
         let loader =
             loader.as_mut().ok_or_else(|| ShapingError::Failed("the BPF program is not ready".to_owned()))?;

@@ -107,7 +107,9 @@ impl Prepared {
 /// # Errors
 ///
 /// When it is of another version.
-pub(super) fn asked(entries: impl Iterator<Item = Result<[u8; ASKED_ENTRY], MapError>>) -> Result<Plan, ShapingError> {
+pub(super) fn asked(
+    entries: impl Iterator<Item = Result<[u8; ASKED_ENTRY], MapError>>,
+) -> Result<Plan, ShapingError> {
     let entries: Result<Vec<_>, _> = entries.collect();
     let bytes = entries.map_err(|error| failed(ASKED_MAP, &error))?.concat();
     let (length, json) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));

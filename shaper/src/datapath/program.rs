@@ -71,7 +71,8 @@ impl Loader {
 
     /// Loads an instance that nobody will use.
     fn try_out(&mut self) -> Result<Loaded, ShapingError> {
-        let mut loaded = Loaded { ebpf: self.loader.load(OBJECT).map_err(|error| refused(&error))?, name: PROGRAM };
+        let mut loaded =
+            Loaded { ebpf: self.loader.load(OBJECT).map_err(|error| refused(&error))?, name: PROGRAM };
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }

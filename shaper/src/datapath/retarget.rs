@@ -67,7 +67,11 @@ impl Targets {
         let mut kept = BTreeSet::new();
         for (address, bits, list) in &maps.targets {
             kept.insert((*address, *bits));
-            self.trie.insert(&Key::new(*bits, *address), RuleList { first: first + list.first, ..*list }, 0)?;
+            self.trie.insert(
+                &Key::new(*bits, *address),
+                RuleList { first: first + list.first, ..*list },
+                0,
+            )?;
         }
         for (address, bits) in present.into_keys().filter(|key| !kept.contains(key)) {
             self.trie.remove(&Key::new(bits, address))?;

@@ -15,7 +15,8 @@ use super::{NetlinkError, Socket};
 ///
 /// When the kernel does not list them.
 pub(crate) fn addresses(socket: &Socket) -> Result<Vec<IpAddr>, NetlinkError> {
-    let answers = socket.dump("list addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let answers =
+        socket.dump("list addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
     Ok(answers
         .iter()
         .filter_map(|answer| match answer {

@@ -1,4 +1,4 @@
-//! The five buttons, as the Traffic Control plugin had them, and what they do.
+//! The five buttons, as the Traffic Control plugin had them, those of presets, and what they do.
 
 use std::time::Duration;
 
@@ -23,10 +23,39 @@ enum Action {
     Latency(Duration),
     LossPercent(f64),
     Clear,
+    Preset(&'static str),
+}
+
+/// All buttons: they are the same as long as the daemon runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Buttons(&'static [Button]);
+
+/// The rank of the first button of a preset, behind the five.
+const PRESET_RANK: u32 = 25;
+
+impl Buttons {
+    /// The five, and one for each of `presets`, names and titles, in this order.
+    pub(crate) fn with_presets<'a>(presets: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        // They are made once, and asked for all the time.
+        let leak = |text: String| -> &'static str { text.leak() };
+        let preset = |(rank, (name, title)): (u32, (&str, &str))| Button {
+            id: leak(format!("traffic-control-table-preset-{name}")),
+            human: leak(format!("Network: {title}")),
+            icon: "fa-signal",
+            rank,
+            action: Action::Preset(leak(name.to_owned())),
+        };
+        let presets = (PRESET_RANK..).zip(presets).map(preset);
+        Self(BUTTONS.into_iter().chain(presets).collect::<Vec<_>>().leak())
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = &'static Button> {
+        self.0.iter()
+    }
 }
 
 /// Ids, labels and icons are what people's scripts and eyes know: they stay.
-pub(super) const BUTTONS: [Button; 5] = [
+const BUTTONS: [Button; 5] = [
     Button {
         id: "traffic-control-table-slow",
         human: "Traffic speed: slow",
@@ -76,12 +105,13 @@ pub(super) struct ControlRequest {
 /// Does what the button says and returns all containers that it changed: those of one network namespace.
 pub(super) async fn carry_out(
     shaper: &impl Shaper,
+    buttons: Buttons,
     request: &ControlRequest,
 ) -> Result<Vec<ContainerView>, String> {
     let id = request.node_id.strip_suffix(NODE_SUFFIX).filter(|id| !id.is_empty()).ok_or_else(|| {
         format!("node {:?} is no container: its id should end in {NODE_SUFFIX}", request.node_id)
     })?;
-    let button = BUTTONS
+    let button = buttons
         .iter()
         .find(|button| button.id == request.control)
         .ok_or_else(|| format!("there is no control {:?}: reload the page", request.control))?;
@@ -93,6 +123,7 @@ async fn act(shaper: &impl Shaper, id: &str, action: Action) -> Result<Container
     let request = match action {
         Action::Latency(latency) => Request::of_latency(Latency::new(latency)?),
         Action::LossPercent(percent) => Request::of_loss(Loss::from_percent(percent)?),
+        Action::Preset(name) => Request::of_preset(name),
         Action::Clear => return shaper.clear(id).await.map_err(|error| error.to_string()),
     };
     shaper.set(id, request).await.map_err(|error| error.to_string())

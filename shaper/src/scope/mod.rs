@@ -22,18 +22,22 @@ use axum::{
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::controls::Buttons;
 use self::{controls::ControlRequest, report::Report};
 use crate::shaping::Shaper;
 
 /// The one version of the protocol there is.
 const API_VERSION: &str = "1";
 
-/// Answers Scope's probe for `shaper`.
-pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
+/// Whom the probe speaks to, with what it may press.
+type Served<S> = (Arc<S>, Buttons);
+
+/// Answers Scope's probe for `shaper`, which can be told by `buttons`.
+pub(crate) fn router<S: Shaper>(shaper: Arc<S>, buttons: Buttons) -> Router {
     Router::new()
         .route("/report", get(get_report::<S>))
         .route("/control", post(post_control::<S>))
-        .with_state(shaper)
+        .with_state((shaper, buttons))
 }
 
 /// Who asks.
@@ -61,11 +65,11 @@ impl Probe {
 }
 
 async fn get_report<S: Shaper>(
-    State(shaper): State<Arc<S>>,
+    State((shaper, buttons)): State<Served<S>>,
     Query(probe): Query<Probe>,
 ) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
-    let pieces = pieces::pieces(shaper.list().await, probe.probe_id, SystemTime::now())
+    let pieces = pieces::pieces(shaper.list().await, buttons, probe.probe_id, SystemTime::now())
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}")))?;
     let body = Body::from_stream(stream::iter(pieces));
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
@@ -86,17 +90,17 @@ enum ControlAnswer {
 }
 
 async fn post_control<S: Shaper>(
-    State(shaper): State<Arc<S>>,
+    State((shaper, buttons)): State<Served<S>>,
     Query(probe): Query<Probe>,
     body: Bytes,
 ) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
     let request: ControlRequest = serde_json::from_slice(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no control request: {error}")))?;
-    let answer = match controls::carry_out(&*shaper, &request).await {
+    let answer = match controls::carry_out(&*shaper, buttons, &request).await {
         Ok(views) => {
             tracing::info!(node = request.node_id, control = request.control, "a control was carried out");
-            let report = nodes::report(&views, &probe.probe_id, SystemTime::now());
+            let report = nodes::report(&views, buttons, &probe.probe_id, SystemTime::now());
             ControlAnswer::Done { shortcut_report: Box::new(report) }
         }
         Err(error) => {

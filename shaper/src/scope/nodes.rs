@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     API_VERSION,
-    controls::{BUTTONS, Button, NODE_SUFFIX},
+    controls::{Button, Buttons, NODE_SUFFIX},
     report::{
         ById, Control, ControlState, Latest, MetadataTemplate, Metric, MetricSample, MetricTemplate, Node,
         Plugin, Report, Rows, TableTemplate, Timestamp, Topology,
@@ -40,13 +40,13 @@ const NOT_SET: &str = "-";
 const MAX_TARGET_ROWS: usize = 32;
 
 /// What the probe `probe_id` is told at `now`.
-pub(super) fn report(views: &[ContainerView], probe_id: &str, now: SystemTime) -> Report {
+pub(super) fn report(views: &[ContainerView], buttons: Buttons, probe_id: &str, now: SystemTime) -> Report {
     let now = Timestamp::from(now);
     let mut dates = Dates::default();
     Report {
         container: Topology {
-            nodes: views.iter().map(|view| node(view, probe_id, now, &mut dates)).collect(),
-            controls: controls(),
+            nodes: views.iter().map(|view| node(view, buttons, probe_id, now, &mut dates)).collect(),
+            controls: controls(buttons),
             metadata_templates: metadata_templates(),
             metric_templates: metric_templates(),
             table_templates: table_templates(),
@@ -75,6 +75,7 @@ impl Dates {
 /// A container's node, and its id.
 pub(super) fn node(
     view: &ContainerView,
+    buttons: Buttons,
     probe_id: &str,
     now: Timestamp,
     dates: &mut Dates,
@@ -82,7 +83,7 @@ pub(super) fn node(
     let identity = identity(view, probe_id).into_iter().map(|(key, value)| (key.into(), value));
     let latest = rows(view).into_iter().chain(identity);
     let node = Node {
-        latest_controls: latest_controls(view, now),
+        latest_controls: latest_controls(view, buttons, now),
         latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
         metrics: metrics(view, dates),
     };
@@ -91,10 +92,10 @@ pub(super) fn node(
 
 /// Our buttons, and Docker's: Scope keeps the newest list of a node's buttons only, so that Docker's would vanish from
 /// each container that we list ours on.
-fn latest_controls(view: &ContainerView, now: Timestamp) -> ById<Latest<ControlState>> {
+fn latest_controls(view: &ContainerView, buttons: Buttons, now: Timestamp) -> ById<Latest<ControlState>> {
     let ours = ControlState { dead: view.container.state != ContainerState::Running };
     let docker = docker_controls(view).iter().map(|&id| (id, ControlState { dead: false }));
-    BUTTONS
+    buttons
         .iter()
         .map(|button| (button.id, ours))
         .chain(docker)
@@ -235,14 +236,14 @@ fn metric(samples: &[Sample], dates: &[Timestamp], rate: impl Fn(&Sample) -> f64
     }
 }
 
-fn controls() -> ById<Control> {
+fn controls(buttons: Buttons) -> ById<Control> {
     let control = |button: &Button| Control {
         id: button.id,
         human: button.human,
         icon: button.icon,
         rank: button.rank,
     };
-    BUTTONS.iter().map(|button| (button.id, control(button))).collect()
+    buttons.iter().map(|button| (button.id, control(button))).collect()
 }
 
 fn metadata_templates() -> ById<MetadataTemplate> {

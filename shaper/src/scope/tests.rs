@@ -9,10 +9,12 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, ContainerView, RuntimeName, ShapingError,
+    ContainerState, ContainerView, Direction, Effects, Named, RuntimeName, ShapingError,
     fake::{FakeShaper, WEB, container, shaped_web, web},
 };
 
+/// A preset with a button, and its title.
+const THREE_G: (&str, &str) = ("3g", "3G");
 const QUERY: &str = "?api_version=1&probe_id=1f9e";
 
 async fn ask(
@@ -22,7 +24,8 @@ async fn ask(
     body: impl Into<Body>,
 ) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(path).body(body.into()).expect("a request");
-    let answer = router(shaper.clone()).oneshot(request).await.expect("an answer");
+    let answer =
+        router(shaper.clone(), Buttons::with_presets([THREE_G])).oneshot(request).await.expect("an answer");
     let status = answer.status();
     let body = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
     (status, String::from_utf8(body.to_vec()).expect("text"))
@@ -60,7 +63,7 @@ fn a_report_shows_each_container_in_its_state() {
         netns(),
     ];
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_001_250);
-    insta::assert_json_snapshot!(nodes::report(&views, "1f9e", now));
+    insta::assert_json_snapshot!(nodes::report(&views, Buttons::with_presets([]), "1f9e", now));
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn rows_tell_what_is_sent_from_what_is_received() {
         let interfaces =
             vec![interface(Direction::Egress, policy(out)), interface(Direction::Ingress, policy(back))];
         let view = ContainerView { interfaces, ..web() };
-        let report = nodes::report(&[view], "", SystemTime::UNIX_EPOCH);
+        let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
         let latest = &report.container.nodes[&node_id(WEB)].latest;
         latest["traffic-control-table-latency"].value.clone()
     };
@@ -100,7 +103,7 @@ fn rows_tell_all_effects_and_targets_and_what_they_did() {
     };
     let view =
         ContainerView { interfaces: vec![sent, interface(Direction::Ingress, policy("delay 1ms"))], ..web() };
-    let report = nodes::report(&[view], "", SystemTime::UNIX_EPOCH);
+    let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
     let latest = &report.container.nodes[&node_id(WEB)].latest;
     let row =
         |name: &str| latest.get(&*format!("traffic-control-table-{name}")).map(|row| row.value.as_str());
@@ -151,6 +154,24 @@ async fn containers_that_share_a_network_namespace_change_together() {
     assert_eq!(nodes.len(), 2);
     for node in nodes.values() {
         assert_eq!(node["latest"]["traffic-control-table-latency"]["value"], "2000ms");
+    }
+}
+
+#[tokio::test]
+async fn a_preset_that_was_asked_for_has_a_button_behind_the_others() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let (_, report) = ask(&shaper, "GET", &format!("/report{QUERY}"), "").await;
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let control = &report["Container"]["controls"]["traffic-control-table-preset-3g"];
+    assert_eq!((control["human"].as_str(), control["rank"].as_u64()), (Some("Network: 3G"), Some(25)));
+    let answer = press(&shaper, &node_id(WEB), "traffic-control-table-preset-3g").await;
+    let node = &answer["shortcutReport"]["Container"]["nodes"][node_id(WEB)];
+    assert!(node["latestControls"]["traffic-control-table-preset-3g"].is_object());
+    let (view, preset) = (shaper.seen(WEB), shaper.presets().find("3g").expect("shipped"));
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let expected = Effects::parse(preset.effects(direction).expect("words"), &Named::default());
+        let policy = view.policy(direction).expect("it is shaped");
+        assert_eq!(policy.words(), expected.expect("effects").to_string());
     }
 }
 

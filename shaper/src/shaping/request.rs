@@ -178,6 +178,11 @@ impl Request {
         Self { asked: Asked::Clauses(Box::new(clauses)), ..Self::default() }
     }
 
+    /// The effects of a network in both directions, by its name.
+    pub(crate) fn of_preset(name: &str) -> Self {
+        Self { directions: Directions::Both, asked: Asked::Preset(name.to_owned()), ..Self::default() }
+    }
+
     /// The same with the effects of the network that it names.
     ///
     /// # Errors

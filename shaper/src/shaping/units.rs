@@ -97,24 +97,24 @@ impl fmt::Display for Percent {
     }
 }
 
-/// The rate of a link in bytes per second: more than nothing, at most 8 Tbit/s.
+/// The rate of a link in bytes per second: more than nothing, at most 4 Tbit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rate(u64);
 
-/// Rates are interpolated in numbers below 2^40.
-const MAX_RATE: u64 = 1_000_000_000_000;
+/// Rates are interpolated in numbers below 2^39.
+const MAX_RATE: u64 = 500_000_000_000;
 
 impl Rate {
     /// Takes bytes per second.
     ///
     /// # Errors
     ///
-    /// When it is nothing, or more than 8 Tbit/s.
+    /// When it is nothing, or more than 4 Tbit/s.
     pub(crate) fn new(bytes_per_second: u64) -> Result<Self, String> {
         match bytes_per_second {
             0 => Err("a rate of less than 8bit carries nothing: `partition` loses all packets".to_owned()),
             1..=MAX_RATE => Ok(Self(bytes_per_second)),
-            _ => Err(format!("a rate of {}bit is too high: the highest is 8tbit", bytes_per_second * 8)),
+            _ => Err(format!("a rate of {}bit is too high: the highest is 4tbit", bytes_per_second * 8)),
         }
     }
 
@@ -131,7 +131,7 @@ impl Rate {
         let (number, unit) = number(text).ok_or_else(bad)?;
         let bits = number * bits_of(&unit.to_ascii_lowercase()).ok_or_else(bad)?;
         if bits / 8.0 > 1e18 {
-            return Err(format!("a rate of {text} is too high: the highest is 8tbit"));
+            return Err(format!("a rate of {text} is too high: the highest is 4tbit"));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -293,12 +293,12 @@ mod tests {
             ("640kbps", 640_000, "5120Kbit"),
             ("1MiBps", 1_048_576, "8388608bit"),
             ("1.5gbit", 187_500_000, "1500Mbit"),
-            ("8tbit", 1_000_000_000_000, "8Tbit"),
+            ("4tbit", 500_000_000_000, "4Tbit"),
         ] {
             let rate = Rate::parse(text).expect(text);
             assert_eq!((rate.bytes_per_second(), rate.to_string().as_str()), (bytes, shown), "{text}");
         }
-        for bad in ["", "fast", "5mbits", "0", "7bit", "9tbit", "50%", "-1mbit", "ibit", "1ibit", "1e99tbit"]
+        for bad in ["", "fast", "5mbits", "0", "7bit", "5tbit", "50%", "-1mbit", "ibit", "1ibit", "1e99tbit"]
         {
             assert!(Rate::parse(bad).is_err(), "{bad}");
         }

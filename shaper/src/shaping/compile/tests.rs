@@ -39,6 +39,8 @@ fn class(maps: &Maps, address: &str, protocol: u8, ports: Option<(u16, u16)>) ->
         return 0;
     };
     let rules = &maps.rules[list.first as usize..][..list.count as usize];
+    let ports =
+        ports.map_or(plan::Ports::default(), |(peer, local)| plan::Ports { known: true, peer, local });
     rules.iter().find(|rule| rule.fits(protocol, ports)).map_or(0, |rule| rule.class)
 }
 
@@ -164,7 +166,8 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
     let ends: Vec<u64> = maps.steps.iter().map(|step| step.ends_ns / 1_000_000_000).collect();
     assert_eq!(ends, [10, 10, 20, u64::MAX / 1_000_000_000]);
     let course = maps.courses[0];
-    let at = |seconds: u64| course.step_at(seconds * 1_000_000_000, |step| maps.steps[step as usize].ends_ns);
+    let ends_ns = |step: u32| maps.steps[(course.first + step) as usize].ends_ns;
+    let at = |seconds: u64| shaper_common::course::step_at(course.count, seconds * 1_000_000_000, ends_ns);
     assert_eq!((at(9), at(10), at(19), at(20)), (0, 2, 2, 3));
     let [from, to, own, _] = &maps.steps[..] else { panic!("four steps") };
     assert_eq!((to.effects.loss_model, to.effects.loss[0]), (from.effects.loss_model, 0));

@@ -41,9 +41,14 @@ impl Containers {
 
     /// Shapes one container by `netem` and one by us, in the words of each. `netem` gets room for all that may wait.
     pub(crate) fn shape(&self, direction: Direction, netem: &str, shaper: &str) -> Result<()> {
+        self.shape_with(direction, netem, &shaper.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The same with words of ours in which there may be spaces.
+    pub(crate) fn shape_with(&self, direction: Direction, netem: &str, shaper: &[&str]) -> Result<()> {
         let (at, device) = self.netem_at(direction);
         at.run(&format!("tc qdisc replace dev {device} root netem {netem} limit 1000000"))?;
-        self.daemon.run(&format!("set web {shaper} --direction {}", direction.name()));
+        self.daemon.words(&[&["set", "web", "--direction", direction.name()], shaper].concat());
         Ok(())
     }
 

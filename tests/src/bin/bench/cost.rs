@@ -1,8 +1,10 @@
 //! What a packet costs: instructions added to sending it over a bare veth, by us and by `netem`.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -50,10 +52,32 @@ const MS_100_LOSS: Case = Case {
 };
 const MS_50: Case = Case { title: "50 ms", shaper: "--latency 50ms", netem: "delay 50ms", delay: ms(50) };
 
+/// What netem has words for, too, with a delay of 1 ms where packets wait.
+const EFFECTS: &[&str] = &[
+    "delay 1ms",
+    "delay 1ms 100us 25% distribution normal",
+    "loss gemodel 1% 10%",
+    "loss 1% 25%",
+    "duplicate 1%",
+    "corrupt 1%",
+    "delay 1ms reorder 5%",
+    "rate 10gbit",
+    "delay 1ms 100us loss 1% duplicate 1% corrupt 1% reorder 1% rate 10gbit",
+];
+
 impl Containers {
     /// Median figures of the bare veth, of `netem` and of ours under a policy.
     fn compare(&self, case: &Case, measure: impl Fn(&Container) -> Result<f64>) -> Result<[f64; 3]> {
-        self.shape(Direction::Egress, case.netem, case.shaper)?;
+        self.compare_with(case, &case.shaper.split_whitespace().collect::<Vec<_>>(), measure)
+    }
+
+    fn compare_with(
+        &self,
+        case: &Case,
+        shaper: &[&str],
+        measure: impl Fn(&Container) -> Result<f64>,
+    ) -> Result<[f64; 3]> {
+        self.shape_with(Direction::Egress, case.netem, shaper)?;
         let mut figures = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
             for (figures, container) in figures.iter_mut().zip([&self.bare, &self.netem, &self.web]) {
@@ -68,7 +92,63 @@ impl Containers {
 /// All tables of costs.
 pub(crate) fn run() -> Result<Vec<Table>> {
     let bench = Containers::new()?;
-    Ok(vec![udp(&bench)?, tcp(&bench)?, many(&bench)?])
+    Ok(vec![udp(&bench)?, tcp(&bench)?, effects(&bench)?, targets(&bench)?, many(&bench)?])
+}
+
+/// What each effect costs beside `netem`'s, and what all of them do.
+fn effects(bench: &Containers) -> Result<Table> {
+    let mut table = Table::new(
+        "Instructions added per packet by other effects: UDP, 64 bytes",
+        "As above. `netem` has no words for the cases where its column is empty. Each is a plan: the constant delay in the \
+         first row shows what a plan costs beside the plain delay above.",
+        &["effects", "bare veth", "netem adds", "shaper adds"],
+    );
+    for words in EFFECTS {
+        let case = Case { title: words, shaper: "", netem: words, delay: ms(1) };
+        let [bare, netem, ours] =
+            bench.compare_with(&case, &["--netem", &format!("{words} seed 1")], |container| {
+                udp_stream(container, &bench.world, case.delay)
+            })?;
+        table.row(vec![(*words).to_owned(), count(bare), added(netem - bare), added(ours - bare)]);
+    }
+    Ok(table)
+}
+
+/// What looking up a packet's target costs, by how many prefixes there are.
+fn targets(bench: &Containers) -> Result<Table> {
+    let mut table = Table::new(
+        "Instructions per packet by how many prefixes targets have",
+        "As above, with a loss of 1 % for one target. The receiver is in one of its prefixes; the others are networks of \
+         24 bits.",
+        &["prefixes", "bare veth", "shaper"],
+    );
+    let mut first = None;
+    for prefixes in [1, 100, 65_000] {
+        let file = policy_with(prefixes, bench.web.host_address)?;
+        bench.daemon.run(&format!("set web --policy {}", file.display()));
+        let measure = |container: &Container| -> Result<f64> {
+            let rounds = (0..ROUNDS).map(|_| udp_stream(container, &bench.world, ms(0)));
+            Ok(median(rounds.collect::<Result<_>>()?))
+        };
+        let (bare, ours) = (measure(&bench.bare)?, measure(&bench.web)?);
+        bench.daemon.run("clear web");
+        fs::remove_file(&file)?;
+        table.row(vec![prefixes.to_string(), count(bare), count(ours)]);
+        let first = *first.get_or_insert(ours);
+        table.at_most(&format!("{prefixes} prefixes, of one"), ours / first, 1.1);
+    }
+    Ok(table)
+}
+
+/// A policy file with one target of so many prefixes, in the last of which `address` is.
+fn policy_with(prefixes: u32, address: Ipv4Addr) -> Result<PathBuf> {
+    let mut to: Vec<_> =
+        (1..prefixes).map(|number| format!("{}/24", Ipv4Addr::from((20 << 24) + (number << 8)))).collect();
+    to.push(address.to_string());
+    let policy = serde_json::json!({ "target": [{ "to": to, "netem": "loss 1%" }] });
+    let path = std::env::temp_dir().join(format!("shaper-bench-{}.json", std::process::id()));
+    fs::write(&path, policy.to_string())?;
+    Ok(path)
 }
 
 fn udp(bench: &Containers) -> Result<Table> {
