@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const ETHERNET: usize = 14;
+/// Bytes that Ethernet, IPv4 and UDP put before a datagram.
+pub const UDP_HEADERS: usize = 42;
 /// Protocol numbers, as in IP headers.
 pub const TCP: u8 = 6;
 /// UDP.
@@ -221,8 +223,12 @@ impl Frame {
     #[must_use]
     pub fn turned(&self, bytes: &[u8]) -> Vec<usize> {
         assert_eq!(bytes.len(), self.bytes.len(), "the packet is as long as it was");
-        let differ = |bit: &usize| (self.bytes[bit / 8] ^ bytes[bit / 8]) >> (bit % 8) & 1 == 1;
-        (0..bytes.len() * 8).filter(differ).collect()
+        let differ = |(at, (old, new)): (usize, (&u8, &u8))| {
+            let turned = old ^ new;
+            (turned != 0)
+                .then(|| (0..8).filter(move |bit| turned >> bit & 1 == 1).map(move |bit| at * 8 + bit))
+        };
+        self.bytes.iter().zip(bytes).enumerate().filter_map(differ).flatten().collect()
     }
 }
 

@@ -129,6 +129,19 @@ pub fn runs(sequence: &[bool], of: bool) -> Vec<u64> {
     inner.iter().filter(|run| run[0] == of).map(|run| run.len() as u64).collect()
 }
 
+/// Asserts that `values` are distributed as `cdf` says, which may be off by `tolerance` as it is.
+///
+/// # Panics
+///
+/// When they are further from it than 99.9 % of samples.
+#[track_caller]
+pub fn assert_distribution(what: &str, values: &mut [f64], tolerance: f64, cdf: impl Fn(f64) -> f64) {
+    let distance = kolmogorov_smirnov(values, cdf);
+    let bound = kolmogorov_bound(values.len()) + tolerance;
+    println!("{what}: Kolmogorov-Smirnov distance {distance:.5}, at most {bound:.5}");
+    assert!(distance <= bound, "{what}: {distance} > {bound}");
+}
+
 /// A chain of states of which each has a probability of loss.
 #[derive(Debug)]
 pub struct Chain<const N: usize> {

@@ -1,6 +1,6 @@
 //! The program of a shaped interface, run on packets of a test's own: `BPF_PROG_TEST_RUN` on what the daemon pinned.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
@@ -13,7 +13,10 @@ use shaper_common::{
 
 use crate::{
     daemon::Daemon,
+    frame::Spec,
     netns::Netns,
+    statistics::float,
+    traffic::{Arrival, Datagrams, datagrams},
     world::{Container, World},
 };
 
@@ -25,6 +28,8 @@ pub const TC_ACT_SHOT: u32 = 2;
 pub const TC_ACT_STOLEN: u32 = 4;
 /// Nanoseconds of a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
+/// What a machine whose clock counts instructions may itself take for a packet on its way.
+pub const SLACK: Duration = Duration::from_micros(100);
 /// The longest packet that is run.
 const LONGEST: usize = 2_048;
 
@@ -207,6 +212,30 @@ impl Rig {
     #[must_use]
     pub fn shaped(&self, direction: &str) -> Subject<'_> {
         Subject::shaped(&self.world, &self.web, direction)
+    }
+
+    /// For how long each of `count` packets of 142 bytes waits that come at the same moment, in nanoseconds, where `words`
+    /// are done to them from the beginning.
+    ///
+    /// # Panics
+    ///
+    /// When one is dropped.
+    #[must_use]
+    pub fn waits(&self, words: &str, count: usize) -> Vec<f64> {
+        let waits = self.subject(words).waits_ns(&Spec::udp(100).build().bytes, count);
+        waits.into_iter().map(|wait| float(wait.expect("it is not dropped"))).collect()
+    }
+
+    /// Sends datagrams from a container to the host; gives those that arrived until none did for two seconds.
+    ///
+    /// # Panics
+    ///
+    /// When a socket fails.
+    #[must_use]
+    pub fn send(&self, from: &Container, sent: Datagrams) -> Vec<Arrival> {
+        let patience = Duration::from_secs(2);
+        let to = from.host_address.into();
+        datagrams(&from.netns, self.world.host(), to, sent, patience).expect("sockets work")
     }
 
     /// What the daemon says that became of packets, such as `lost`, in the first direction that is shaped.

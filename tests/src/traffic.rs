@@ -166,7 +166,7 @@ fn send(to: SocketAddr, goes_on: impl Fn(u64, Duration) -> bool) -> Result<()> {
 
 fn receive(listener: &TcpListener) -> Result<Transfer> {
     let (mut stream, _) = listener.accept()?;
-    let mut block = vec![0_u8; 1 << 18];
+    let (mut block, zeros) = (vec![0_u8; 1 << 18], vec![0_u8; 1 << 18]);
     let (mut bytes, mut turned) = (0, 0);
     let mut reads: Vec<(Instant, u64)> = Vec::new();
     loop {
@@ -175,7 +175,10 @@ fn receive(listener: &TcpListener) -> Result<Transfer> {
             break;
         }
         bytes += length as u64;
-        turned += block[..length].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        // Compared as a whole first, which takes no time even where nothing is optimised.
+        if block[..length] != zeros[..length] {
+            turned += block[..length].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        }
         reads.push((Instant::now(), bytes));
     }
     let (first, last) = (reads.first().context("nothing arrived")?.0, reads[reads.len() - 1].0);

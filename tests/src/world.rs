@@ -60,6 +60,15 @@ impl Container {
     pub fn node_id(&self) -> String {
         format!("{};<container>", self.name)
     }
+
+    /// Has a qdisc, in `tc`'s words, shape what it sends.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    pub fn qdisc(&self, words: &str) {
+        self.netns.run(&format!("tc qdisc replace dev eth0 root {words}")).expect("the kernel has it");
+    }
 }
 
 impl World {

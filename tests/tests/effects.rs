@@ -24,7 +24,7 @@ const MOST_INSTRUCTIONS: u32 = 1_000_000;
 /// How many packets are run one by one: fewer where each takes long, as in a machine that is emulated.
 fn sequence() -> usize {
     let emulated = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains("QEMU"));
-    if emulated { 20_000 } else { 100_000 }
+    if emulated { 10_000 } else { 100_000 }
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -458,7 +458,8 @@ fn tcp_repairs_what_is_corrupt_unless_its_checksums_are_fixed() {
     let (before, transferred) = (errors(), transfer());
     let (corrupted, seen) = (rig.counted("corrupted"), errors() - before);
     assert!(corrupted > 0 && transferred.retransmits > 0, "{transferred:?}");
-    // Of what carries nothing (two packets that begin the connection, two that end it), a length that was turned is seen before the checksum.
+    // Of what carries nothing (two packets that begin the connection, two that end it), a length that was turned is seen
+    // before the checksum.
     assert!((corrupted - 4..=corrupted).contains(&seen), "{seen} of {corrupted} were seen");
     assert_eq!((transferred.turned, transferred.bytes >= 2_000_000), (0, true), "repaired");
 
@@ -466,7 +467,8 @@ fn tcp_repairs_what_is_corrupt_unless_its_checksums_are_fixed() {
     rig.netem("corrupt 2% fixed seed 16");
     let (before, transferred) = (errors(), transfer());
     assert_eq!(errors(), before, "nobody sees it");
-    assert_eq!(transferred.retransmits, 0);
-    assert_eq!(transferred.turned, rig.counted("corrupted"));
-    assert!(transferred.turned > 0);
+    let corrupted = rig.counted("corrupted");
+    // What a machine that is busy sends again for want of an answer may be corrupt, and is not taken.
+    let taken = corrupted.saturating_sub(transferred.retransmits)..=corrupted;
+    assert!(corrupted > 0 && taken.contains(&transferred.turned), "{corrupted}: {transferred:?}");
 }
