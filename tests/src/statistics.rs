@@ -1,11 +1,16 @@
-//! What theory says of random samples. Bounds are those that 99.9 % of samples keep, unless they say otherwise.
+//! What theory says of random samples.
+//!
+//! Bounds are those that 99.999 % of samples keep: tests have about a hundred of them, all of which 99.9 % of samples keep then
+//! (Bonferroni). With a hundred bounds of 99.9 %, every tenth set of seeds would break one.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
-/// How many standard deviations from the mean 99.9 % of a normal distribution lie within.
-pub const DEVIATIONS: f64 = 3.29;
-/// The critical value of Kolmogorov's distribution for 99.9 %.
-const KOLMOGOROV: f64 = 1.95;
+/// How likely a sample is to keep a bound.
+const LEVEL: f64 = 0.99999;
+/// How many standard deviations from the mean so much of a normal distribution lies within.
+pub const DEVIATIONS: f64 = 4.42;
+/// The critical value of Kolmogorov's distribution: `sqrt(-ln((1 - LEVEL) / 2) / 2)`.
+const KOLMOGOROV: f64 = 2.47;
 /// The least that is expected of a class for the chi-square test to hold (Cochran, 1954).
 const LEAST_EXPECTED: f64 = 5.0;
 
@@ -58,7 +63,7 @@ pub fn assert_binomial(what: &str, count: u64, of: u64, probability: f64) {
 ///
 /// # Panics
 ///
-/// When chi-square is beyond what 99.9 % of samples have.
+/// When chi-square is beyond what it is of theirs.
 #[track_caller]
 pub fn assert_shares(what: &str, counts: &[u64], shares: &[f64]) {
     assert_eq!(counts.len(), shares.len(), "{what}");
@@ -81,9 +86,9 @@ pub fn assert_shares(what: &str, counts: &[u64], shares: &[f64]) {
         add(rest, rest_expected);
     }
     assert!(classes > 1, "{what}: too few to tell: {counts:?}");
-    let bound = ChiSquared::new(f64::from(classes - 1)).expect("it is positive").inverse_cdf(0.999);
+    let bound = ChiSquared::new(f64::from(classes - 1)).expect("it is positive").inverse_cdf(LEVEL);
     println!("{what}: chi-square {chi_square:.1} of {classes} classes, at most {bound:.1}");
-    assert!(chi_square <= bound, "{what}: chi-square {chi_square:.1} > {bound:.1}: {counts:?} as {shares:?}");
+    assert!(chi_square <= bound, "{what}: chi-square {chi_square:.1} > {bound:.1}");
 }
 
 /// Asserts that runs, all of them at least `from` long, end after each of their members with the probability `end`.
@@ -116,7 +121,7 @@ pub fn kolmogorov_smirnov(values: &mut [f64], cdf: impl Fn(f64) -> f64) -> f64 {
     greatest
 }
 
-/// The distance that 99.9 % of `count` independent values keep.
+/// The distance that `count` independent values keep.
 #[must_use]
 pub fn kolmogorov_bound(count: usize) -> f64 {
     KOLMOGOROV / float(count as u64).sqrt()
@@ -133,7 +138,7 @@ pub fn runs(sequence: &[bool], of: bool) -> Vec<u64> {
 ///
 /// # Panics
 ///
-/// When they are further from it than 99.9 % of samples.
+/// When they are too far from it.
 #[track_caller]
 pub fn assert_distribution(what: &str, values: &mut [f64], tolerance: f64, cdf: impl Fn(f64) -> f64) {
     let distance = kolmogorov_smirnov(values, cdf);
@@ -187,7 +192,7 @@ impl<const N: usize> Chain<N> {
         println!("{what}: {share:.5}, expected {rate:.5} +- {:.5}", DEVIATIONS * deviation);
         assert!(
             (share - rate).abs() <= DEVIATIONS * deviation,
-            "{what}: {share} is not {rate} +- {deviation} * 3.29"
+            "{what}: {share} is not {rate} +- {DEVIATIONS} * {deviation}"
         );
     }
 }
