@@ -101,6 +101,26 @@ fn jitter_is_distributed_as_a_table_of_ones_own_says() {
 }
 
 #[test]
+fn jitter_is_distributed_as_measured_times_are() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let samples: Vec<f64> = (0..1_000).map(|number| 5.0 + 40.0 * (float(number) / 1_000.0).powi(2)).collect();
+    let text: String = samples.iter().map(|ms| format!("{ms}\n")).collect();
+    let _ = rig.file("measured.txt", &text);
+    let (mean, spread) = (mean(&samples), deviation(&samples) * (1_000.0_f64 / 999.0).sqrt());
+    let subject = rig.subject_of_policy(&format!(
+        "seed = 7\ndelay = \"{mean:.6}ms {spread:.6}ms distribution measured reordering\"\n\
+         [distributions]\nmeasured = \"measured.txt\"\n"
+    ));
+    let waits = subject.waits_ns(&Spec::udp(100).build().bytes, DRAWS);
+    let mut waits: Vec<_> = waits.into_iter().map(|wait| float(wait.expect("it is not dropped"))).collect();
+    let count = float(samples.len() as u64);
+    let cdf = |ns: f64| float(samples.partition_point(|sample| *sample <= ns / MS_NS) as u64) / count;
+    // The table is rounded, by less than one sample is from the next where they are sparse, and a few where they are dense.
+    assert_distribution("measured", &mut waits, 8.0 / count, cdf);
+}
+
+#[test]
 fn jitter_correlates_as_netems_does() {
     needs!(Root, Fq);
     let rig = Rig::new();

@@ -190,7 +190,7 @@ fn changes_of_a_plan_lose_no_packet() {
     rig.netem("delay 20ms 2ms");
     let pings = thread::scope(|scope| {
         let pings =
-            scope.spawn(|| ping(&rig.web.netns, rig.web.host_address, 400, ms(10), &[]).expect("ping works"));
+            scope.spawn(|| ping(&rig.web.netns, rig.web.host_address, 150, ms(10), &[]).expect("ping works"));
         while !pings.is_finished() {
             for words in [
                 "delay 40ms 10ms rate 10mbit",
