@@ -54,7 +54,7 @@ fn turn(ctx: &TcContext, random: u32, fixes: bool) -> bool {
     let new = old ^ (1 << (bit % 8));
     let checksum = transport.checksum();
     // What a local sender has not summed up yet is trusted by the receiver, unless it is seen to be no sum.
-    if !fixes && checksum != 0 && gso_segments(ctx) == 0 {
+    if !fixes && checksum != 0 && gso_segments(ctx) <= 1 {
         settle_checksum(ctx, length);
     }
     if ctx.store(at as usize, &new, 0).is_err() {

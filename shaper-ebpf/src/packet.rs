@@ -71,7 +71,7 @@ pub(crate) fn protocol(ctx: &TcContext) -> u32 {
     unsafe { (*skb(ctx)).protocol }
 }
 
-/// How many segments a GSO packet carries; 0 is that it is none.
+/// How many segments a GSO packet carries; 0 or 1 is that it is none, the latter if it is of TCP.
 #[inline(always)]
 pub(crate) fn gso_segments(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid while the program runs.

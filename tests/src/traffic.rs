@@ -1,14 +1,19 @@
 //! Traffic between namespaces, and what became of it.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{IoSliceMut, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::{
+    socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt},
+    time::TimeSpec,
+};
 
 use crate::netns::Netns;
 
@@ -87,10 +92,16 @@ pub fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
 pub struct Transfer {
     /// Bytes that arrived.
     pub bytes: u64,
+    /// When the first byte arrived.
+    pub begin: Instant,
     /// From the first byte to the last.
     pub time: Duration,
     /// Segments that the sender's namespace sent again meanwhile.
     pub retransmits: u64,
+    /// Bits that arrived as 1; all are sent as 0.
+    pub turned: u64,
+    /// Bytes that arrived after the first third of the time, and the time that they took.
+    steady: (u64, Duration),
 }
 
 impl Transfer {
@@ -99,6 +110,13 @@ impl Transfer {
     #[expect(clippy::cast_precision_loss, reason = "no transfer has 2^53 bytes")]
     pub fn mbit_per_second(&self) -> f64 {
         self.bytes as f64 * 8.0 / 1e6 / self.time.as_secs_f64()
+    }
+
+    /// Megabits per second after the first third of the time.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no transfer has 2^53 bytes")]
+    pub fn steady_mbit_per_second(&self) -> f64 {
+        self.steady.0 as f64 * 8.0 / 1e6 / self.steady.1.as_secs_f64()
     }
 }
 
@@ -131,8 +149,8 @@ fn transfer(
     let receiver = thread::spawn(move || receive(&listener));
     let before = retransmits(from)?;
     from.enter(|| send(destination, goes_on))?;
-    let (bytes, time) = receiver.join().expect("it does not panic")?;
-    Ok(Transfer { bytes, time, retransmits: retransmits(from)? - before })
+    let received = receiver.join().expect("it does not panic")?;
+    Ok(Transfer { retransmits: retransmits(from)? - before, ..received })
 }
 
 fn send(to: SocketAddr, goes_on: impl Fn(u64, Duration) -> bool) -> Result<()> {
@@ -146,27 +164,187 @@ fn send(to: SocketAddr, goes_on: impl Fn(u64, Duration) -> bool) -> Result<()> {
     Ok(())
 }
 
-fn receive(listener: &TcpListener) -> Result<(u64, Duration)> {
+fn receive(listener: &TcpListener) -> Result<Transfer> {
     let (mut stream, _) = listener.accept()?;
-    let mut block = vec![0_u8; 1 << 18];
-    let (mut bytes, mut first) = (0, None);
+    let (mut block, zeros) = (vec![0_u8; 1 << 18], vec![0_u8; 1 << 18]);
+    let (mut bytes, mut turned) = (0, 0);
+    let mut reads: Vec<(Instant, u64)> = Vec::new();
     loop {
-        let read = stream.read(&mut block)? as u64;
-        let begin = *first.get_or_insert_with(Instant::now);
-        if read == 0 {
-            return Ok((bytes, begin.elapsed()));
+        let length = stream.read(&mut block)?;
+        if length == 0 {
+            break;
         }
-        bytes += read;
+        bytes += length as u64;
+        // Compared as a whole first, which takes no time even where nothing is optimised.
+        if block[..length] != zeros[..length] {
+            turned += block[..length].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        }
+        reads.push((Instant::now(), bytes));
     }
+    let (first, last) = (reads.first().context("nothing arrived")?.0, reads[reads.len() - 1].0);
+    let time = first.elapsed();
+    let third = reads.partition_point(|(at, _)| *at < first + (last - first) / 3);
+    let steady = (bytes - reads[third].1, last - reads[third].0);
+    Ok(Transfer { bytes, begin: first, time, retransmits: 0, turned, steady })
 }
 
 /// `RetransSegs` of a namespace (RFC 1213, `tcpRetransSegs`).
 fn retransmits(netns: &Netns) -> Result<u64> {
+    snmp(netns, "Tcp", "RetransSegs")
+}
+
+/// A count of a namespace, as `/proc/net/snmp` has it.
+///
+/// # Errors
+///
+/// When there is none of that name.
+pub fn snmp(netns: &Netns, protocol: &str, name: &str) -> Result<u64> {
     let snmp = netns.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
     let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
-    let at = names.split(' ').position(|name| name == "RetransSegs").context("no RetransSegs")?;
+    let at = names.split(' ').position(|other| other == name).with_context(|| format!("no {name}"))?;
     Ok(values.split(' ').nth(at).context("no value")?.parse()?)
+}
+
+/// How many numbers came after a greater one.
+#[must_use]
+pub fn out_of_order(numbers: &[u32]) -> usize {
+    let mut greatest = 0;
+    let late = |number: &&u32| {
+        greatest = greatest.max(**number);
+        **number < greatest
+    };
+    numbers.iter().filter(late).count()
+}
+
+/// Datagrams that are to be sent, each with its number in its first four bytes and zeros behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagrams {
+    /// How many.
+    pub count: u32,
+    /// Of so many bytes, at least 4.
+    pub size: usize,
+    /// How long after one another; zero is as fast as can be.
+    pub interval: Duration,
+    /// Their traffic class.
+    pub tos: i32,
+}
+
+impl Datagrams {
+    /// So many, of that size, at once.
+    #[must_use]
+    pub const fn at_once(count: u32, size: usize) -> Self {
+        Self { count, size, interval: Duration::ZERO, tos: 0 }
+    }
+}
+
+/// A datagram that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Its number, if that was not turned into another.
+    pub number: u32,
+    /// When it was sent, since 1970; none if its number says nothing.
+    pub sent: Option<Duration>,
+    /// When the kernel had it, since 1970.
+    pub at: Duration,
+    /// Its traffic class.
+    pub tos: u8,
+    /// What it carried.
+    pub bytes: Vec<u8>,
+}
+
+/// Sends datagrams from one namespace to an address of another; gives those that arrived until none did for `patience`.
+///
+/// # Errors
+///
+/// When a socket fails.
+///
+/// # Panics
+///
+/// When the kernel says less of them than it should.
+pub fn datagrams(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    sent: Datagrams,
+    patience: Duration,
+) -> Result<Vec<Arrival>> {
+    let receiver = to.enter(|| UdpSocket::bind((address, 0)))?;
+    setsockopt(&receiver, sockopt::RcvBufForce, &(64 << 20))?;
+    setsockopt(&receiver, sockopt::ReceiveTimestampns, &true)?;
+    setsockopt(&receiver, sockopt::IpRecvTos, &true)
+        .or_else(|error| if address.is_ipv6() { Ok(()) } else { Err(error) })?;
+    receiver.set_read_timeout(Some(patience))?;
+    let destination = receiver.local_addr()?;
+    let arrivals = thread::spawn(move || std::iter::from_fn(|| arrival(&receiver)).collect::<Vec<_>>());
+    let times = from.enter(|| send_datagrams(destination, sent))?;
+    let mut arrivals = arrivals.join().expect("it does not panic");
+    for arrival in &mut arrivals {
+        arrival.sent = times.get(arrival.number as usize).copied();
+    }
+    Ok(arrivals)
+}
+
+/// Gives the times at which they were sent, since 1970.
+fn send_datagrams(
+    to: SocketAddr,
+    Datagrams { count, size, interval, tos }: Datagrams,
+) -> Result<Vec<Duration>> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    // What is sent at once is to be sent, whatever of it still waits.
+    setsockopt(&socket, sockopt::SndBufForce, &(64 << 20))?;
+    if tos != 0 {
+        setsockopt(&socket, sockopt::Ipv4Tos, &tos)?;
+    }
+    let mut datagram = vec![0; size];
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    for number in 0..count {
+        times.push(SystemTime::now().duration_since(UNIX_EPOCH)?);
+        datagram[..4].copy_from_slice(&number.to_be_bytes());
+        match socket.send_to(&datagram, to) {
+            // A full queue is told.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
+            sent => drop(sent.context("send a datagram")?),
+        }
+        if !interval.is_zero() {
+            thread::sleep((interval * (number + 1)).saturating_sub(begin.elapsed()));
+        }
+    }
+    Ok(times)
+}
+
+impl Arrival {
+    /// How long it was on its way.
+    ///
+    /// # Panics
+    ///
+    /// When its number says nothing.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.at - self.sent.expect("its number is one that was sent")
+    }
+}
+
+fn arrival(receiver: &UdpSocket) -> Option<Arrival> {
+    let mut bytes = vec![0; 2_000];
+    let mut space = nix::cmsg_space!(TimeSpec, u8);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let message =
+        recvmsg::<()>(receiver.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).ok()?;
+    let (mut at, mut tos) = (None, 0);
+    for said in message.cmsgs().expect("there was room for all of them") {
+        match said {
+            ControlMessageOwned::ScmTimestampns(time) => at = Some(Duration::from(time)),
+            ControlMessageOwned::Ipv4Tos(value) => tos = value,
+            _ => {}
+        }
+    }
+    let length = message.bytes;
+    bytes.truncate(length);
+    let number = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
+    Some(Arrival { number, sent: None, at: at.expect("it was asked for"), tos, bytes })
 }
 
 /// Sends `count` datagrams of 64 bytes at once from one socket, and says how many arrived until none did for `patience`.
@@ -176,7 +354,7 @@ fn retransmits(netns: &Netns) -> Result<u64> {
 /// When a socket fails.
 pub fn udp_burst(from: &Netns, to: &Netns, address: Ipv4Addr, count: u32, patience: Duration) -> Result<u32> {
     let receiver = to.enter(|| UdpSocket::bind((address, 0)))?;
-    nix::sys::socket::setsockopt(&receiver, nix::sys::socket::sockopt::RcvBufForce, &(64 << 20))?;
+    setsockopt(&receiver, sockopt::RcvBufForce, &(64 << 20))?;
     receiver.set_read_timeout(Some(patience))?;
     let destination = receiver.local_addr()?;
     let (sent, sends) = mpsc::channel();
@@ -203,6 +381,12 @@ pub fn udp_burst(from: &Netns, to: &Netns, address: Ipv4Addr, count: u32, patien
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_after_a_greater_number_is_out_of_order() {
+        assert_eq!(out_of_order(&[1, 2, 4, 3, 5]), 1);
+        assert_eq!(out_of_order(&[3, 1, 2, 4]), 2);
+    }
 
     #[test]
     fn the_report_of_ping_is_read() {

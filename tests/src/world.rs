@@ -60,6 +60,15 @@ impl Container {
     pub fn node_id(&self) -> String {
         format!("{};<container>", self.name)
     }
+
+    /// Has a qdisc, in `tc`'s words, shape what it sends.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    pub fn qdisc(&self, words: &str) {
+        self.netns.run(&format!("tc qdisc replace dev eth0 root {words}")).expect("the kernel has it");
+    }
 }
 
 impl World {
@@ -89,6 +98,12 @@ impl World {
     #[must_use]
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
+    }
+
+    /// Where files of the test's own may be, which are gone with the world.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
     }
 
     /// Where the daemon finds containers.

@@ -83,7 +83,7 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
 }
 
 /// Tests that run on this machine's kernel and on Debian's, some of them only where there is fq.
-const ON_BOTH: [&str; 4] = ["scope", "segments", "shaping", "verdicts"];
+const ON_BOTH: [&str; 5] = ["effects", "scope", "segments", "shaping", "verdicts"];
 
 fn runs_in_vm(test: &Artifact) -> bool {
     let integration = test.package == "shaper-tests" && test.is_integration_test;

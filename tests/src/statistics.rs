@@ -1,0 +1,223 @@
+//! What theory says of random samples.
+//!
+//! Bounds are those that 99.999 % of samples keep: tests have about a hundred of them, all of which 99.9 % of samples keep then
+//! (Bonferroni). With a hundred bounds of 99.9 %, every tenth set of seeds would break one.
+
+use statrs::distribution::{ChiSquared, ContinuousCDF as _};
+
+/// How likely a sample is to keep a bound.
+const LEVEL: f64 = 0.99999;
+/// How many standard deviations from the mean so much of a normal distribution lies within.
+pub const DEVIATIONS: f64 = 4.42;
+/// The critical value of Kolmogorov's distribution: `sqrt(-ln((1 - LEVEL) / 2) / 2)`.
+const KOLMOGOROV: f64 = 2.47;
+/// The least that is expected of a class for the chi-square test to hold (Cochran, 1954).
+const LEAST_EXPECTED: f64 = 5.0;
+
+/// A number as a float.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "nothing here is counted beyond 2^53")]
+pub const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// The mean of some values.
+#[must_use]
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / float(values.len() as u64)
+}
+
+/// The standard deviation of some values.
+#[must_use]
+pub fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / float(values.len() as u64)).sqrt()
+}
+
+/// The correlation between each value and the next one.
+#[must_use]
+pub fn autocorrelation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let product = |pair: &[f64]| (pair[0] - mean) * (pair[1] - mean);
+    values.windows(2).map(product).sum::<f64>()
+        / values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+}
+
+/// Asserts that `count` of `of` is what happens with that probability.
+///
+/// # Panics
+///
+/// When it is not.
+#[track_caller]
+pub fn assert_binomial(what: &str, count: u64, of: u64, probability: f64) {
+    let expected = float(of) * probability;
+    // Half a packet for what is whole.
+    let bound = DEVIATIONS * (expected * (1.0 - probability)).sqrt() + 0.5;
+    let off = float(count) - expected;
+    println!("{what}: {count} of {of}, expected {expected:.1} +- {bound:.1}");
+    assert!(off.abs() <= bound, "{what}: {count} of {of}, expected {expected:.1} +- {bound:.1}");
+}
+
+/// Asserts that how often each class came is as the shares that theory has; classes of which less than five are expected
+/// are put together with the last one.
+///
+/// # Panics
+///
+/// When chi-square is beyond what it is of theirs.
+#[track_caller]
+pub fn assert_shares(what: &str, counts: &[u64], shares: &[f64]) {
+    assert_eq!(counts.len(), shares.len(), "{what}");
+    let total = float(counts.iter().sum());
+    let (mut chi_square, mut classes) = (0.0, 0_u32);
+    let (mut rest, mut rest_expected) = (0.0, 0.0);
+    let mut add = |count: f64, expected: f64| {
+        chi_square += (count - expected).powi(2) / expected;
+        classes += 1;
+    };
+    for (&count, share) in counts.iter().zip(shares) {
+        let expected = total * share;
+        if expected < LEAST_EXPECTED {
+            (rest, rest_expected) = (rest + float(count), rest_expected + expected);
+        } else {
+            add(float(count), expected);
+        }
+    }
+    if rest_expected >= LEAST_EXPECTED {
+        add(rest, rest_expected);
+    }
+    assert!(classes > 1, "{what}: too few to tell: {counts:?}");
+    let bound = ChiSquared::new(f64::from(classes - 1)).expect("it is positive").inverse_cdf(LEVEL);
+    println!("{what}: chi-square {chi_square:.1} of {classes} classes, at most {bound:.1}");
+    assert!(chi_square <= bound, "{what}: chi-square {chi_square:.1} > {bound:.1}");
+}
+
+/// Asserts that runs, all of them at least `from` long, end after each of their members with the probability `end`.
+///
+/// # Panics
+///
+/// When their lengths are not geometric.
+#[track_caller]
+pub fn assert_geometric(what: &str, lengths: &[u64], from: u64, end: f64) {
+    const CLASSES: usize = 64;
+    let mut counts = [0; CLASSES];
+    for length in lengths {
+        counts[usize::try_from(length - from).map_or(CLASSES - 1, |beyond| beyond.min(CLASSES - 1))] += 1;
+    }
+    let mut shares: Vec<f64> = (0..63).map(|beyond| (1.0 - end).powi(beyond) * end).collect();
+    shares.push((1.0 - end).powi(63));
+    assert_shares(what, &counts, &shares);
+}
+
+/// The greatest distance between the distribution of `values` and that of `cdf`, which says what share is at most a value
+/// (Kolmogorov-Smirnov).
+pub fn kolmogorov_smirnov(values: &mut [f64], cdf: impl Fn(f64) -> f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let count = float(values.len() as u64);
+    let (mut upto, mut greatest) = (0, 0.0_f64);
+    for same in values.chunk_by(|one, other| one.total_cmp(other).is_eq()) {
+        upto += same.len() as u64;
+        greatest = greatest.max((float(upto) / count - cdf(same[0])).abs());
+    }
+    greatest
+}
+
+/// The distance that `count` independent values keep.
+#[must_use]
+pub fn kolmogorov_bound(count: usize) -> f64 {
+    KOLMOGOROV / float(count as u64).sqrt()
+}
+
+/// The lengths of runs of what equals `of` in a sequence; the first and the last are left out, as their ends are not seen.
+pub fn runs(sequence: &[bool], of: bool) -> Vec<u64> {
+    let runs: Vec<_> = sequence.chunk_by(|one, other| one == other).collect();
+    let inner = runs.get(1..runs.len().saturating_sub(1)).unwrap_or_default();
+    inner.iter().filter(|run| run[0] == of).map(|run| run.len() as u64).collect()
+}
+
+/// Asserts that `values` are distributed as `cdf` says, which may be off by `tolerance` as it is.
+///
+/// # Panics
+///
+/// When they are too far from it.
+#[track_caller]
+pub fn assert_distribution(what: &str, values: &mut [f64], tolerance: f64, cdf: impl Fn(f64) -> f64) {
+    let distance = kolmogorov_smirnov(values, cdf);
+    let bound = kolmogorov_bound(values.len()) + tolerance;
+    println!("{what}: Kolmogorov-Smirnov distance {distance:.5}, at most {bound:.5}");
+    assert!(distance <= bound, "{what}: {distance} > {bound}");
+}
+
+/// A chain of states of which each has a probability of loss.
+#[derive(Debug)]
+pub struct Chain<const N: usize> {
+    /// From which state to which one, with what probability.
+    pub steps: [[f64; N]; N],
+    /// How probably each state loses a packet.
+    pub loses: [f64; N],
+}
+
+impl<const N: usize> Chain<N> {
+    /// The share of lost packets in the long run, and the standard deviation of that share among `count` of them.
+    #[must_use]
+    pub fn rate(&self, count: usize) -> (f64, f64) {
+        const LONG: usize = 10_000;
+        let step = |state: &[f64; N]| -> [f64; N] {
+            std::array::from_fn(|to| (0..N).map(|from| state[from] * self.steps[from][to]).sum())
+        };
+        let lost = |state: &[f64; N]| -> f64 {
+            state.iter().zip(self.loses).map(|(share, loses)| share * loses).sum()
+        };
+        let mut stationary = [1.0 / float(N as u64); N];
+        (0..LONG).for_each(|_| stationary = step(&stationary));
+        let rate = lost(&stationary);
+        // Where it is after a loss, not scaled; each step tells how probable another loss is so much later.
+        let mut after: [f64; N] = std::array::from_fn(|state| stationary[state] * self.loses[state]);
+        let mut variance = rate * (1.0 - rate);
+        for _ in 0..LONG {
+            after = step(&after);
+            variance += 2.0 * (lost(&after) - rate * rate);
+        }
+        (rate, (variance / float(count as u64)).sqrt())
+    }
+
+    /// Asserts that `lost` is a part of `count` packets as the chain loses it.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
+    #[track_caller]
+    pub fn assert_loses(&self, what: &str, lost: usize, count: usize) {
+        let (rate, deviation) = self.rate(count);
+        let share = float(lost as u64) / float(count as u64);
+        println!("{what}: {share:.5}, expected {rate:.5} +- {:.5}", DEVIATIONS * deviation);
+        assert!(
+            (share - rate).abs() <= DEVIATIONS * deviation,
+            "{what}: {share} is not {rate} +- {DEVIATIONS} * {deviation}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_runs_are_found() {
+        let sequence = [true, false, false, true, true, true, false, true];
+        assert_eq!(runs(&sequence, true), [3]);
+        assert_eq!(runs(&sequence, false), [2, 1]);
+    }
+
+    #[test]
+    fn a_chain_without_memory_is_binomial() {
+        let (rate, deviation) = Chain { steps: [[0.9, 0.1], [0.9, 0.1]], loses: [0.0, 1.0] }.rate(100);
+        assert!((rate - 0.1).abs() < 1e-9 && (deviation - 0.03).abs() < 1e-9, "{rate} {deviation}");
+    }
+
+    #[test]
+    fn a_bad_sample_is_seen() {
+        assert_shares("dice", &[100, 101, 99], &[1.0 / 3.0; 3]);
+        let bad = || assert_shares("dice", &[150, 100, 50], &[1.0 / 3.0; 3]);
+        std::panic::catch_unwind(bad).expect_err("it is bad");
+    }
+}

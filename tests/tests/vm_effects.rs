@@ -1,0 +1,219 @@
+//! Jitter and reordering: what the program decides, against theory and iproute2's tables; and what becomes of real packets,
+//! beside netem with the same words in the same boot.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use shaper_common::plan::DISTRIBUTION_SCALE;
+use shaper_tests::{
+    frame::Spec,
+    needs,
+    statistics::{DEVIATIONS, assert_binomial, assert_distribution, autocorrelation, deviation, float, mean},
+    subject::{Rig, list},
+    traffic::{Datagrams, out_of_order},
+    world::Container,
+};
+use statrs::distribution::{ContinuousCDF as _, Normal};
+
+/// How many packets the program is run on where a distribution is looked at.
+const DRAWS: usize = 20_000;
+
+const MS_NS: f64 = 1e6;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn jitter_is_distributed_as_theory_says() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let mut uniform = rig.waits("delay 100ms 20ms reordering seed 1", DRAWS);
+    assert_distribution("uniform", &mut uniform, 0.0, |ns| ((ns / MS_NS - 80.0) / 40.0).clamp(0.0, 1.0));
+    let mut normal = rig.waits("delay 100ms 20ms distribution normal reordering seed 2", DRAWS);
+    let theory = Normal::new(100.0, 20.0).expect("it is positive");
+    // The table has 4096 entries, so it is off by as much as one of them.
+    assert_distribution("normal", &mut normal, 1.0 / 4_096.0, |ns| theory.cdf(ns / MS_NS));
+    // Below nothing there is nothing.
+    let mut cut = rig.waits("delay 1ms 5ms reordering seed 3", DRAWS);
+    let cdf = |ns: f64| if ns < 0.0 { 0.0 } else { ((ns / MS_NS + 4.0) / 10.0).min(1.0) };
+    assert_distribution("cut off", &mut cut, 0.0, cdf);
+}
+
+/// One of iproute2's tables.
+fn iproute2(name: &str) -> Vec<f64> {
+    let folders = ["/usr/lib/tc", "/usr/lib64/tc", "/usr/lib/x86_64-linux-gnu/tc"];
+    let path = folders.map(|folder| PathBuf::from(folder).join(format!("{name}.dist")));
+    let path = path.into_iter().find(|path| path.exists()).expect("iproute2 installs it");
+    let text = fs::read_to_string(path).expect("it can be read");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.flat_map(str::split_whitespace).map(|word| word.parse().expect("a number")).collect()
+}
+
+/// What share of a table is at most a delay in nanoseconds, of that mean and spread in milliseconds.
+fn table_cdf(table: &[f64], mean_ms: f64, spread_ms: f64) -> impl Fn(f64) -> f64 {
+    let mut table = table.to_vec();
+    table.sort_by(f64::total_cmp);
+    #[expect(clippy::cast_precision_loss, reason = "it is 8192")]
+    let scale = DISTRIBUTION_SCALE as f64;
+    move |ns| {
+        // Half an entry's unit for what is rounded.
+        let value = (ns / MS_NS - mean_ms) / spread_ms * scale + 0.5;
+        float(table.partition_point(|entry| *entry <= value) as u64) / float(table.len() as u64)
+    }
+}
+
+#[test]
+fn jitter_is_distributed_as_iproute2s_tables_say() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    for name in ["normal", "pareto", "paretonormal"] {
+        let table = iproute2(name);
+        let mut waits = rig.waits(&format!("delay 100ms 10ms distribution {name} reordering seed 4"), DRAWS);
+        // Entries of ours may be one less or more than iproute2's, which are up to three places in it.
+        let tolerance = 4.0 / float(table.len() as u64);
+        assert_distribution(name, &mut waits, tolerance, table_cdf(&table, 100.0, 10.0));
+    }
+}
+
+#[test]
+fn jitter_is_distributed_as_a_table_of_ones_own_says() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    // Two humps.
+    let entries: Vec<i64> =
+        (0..1_000).map(|number| if number < 300 { -8_000 - number } else { 4_000 + number }).collect();
+    let policy = |table: &str| {
+        format!(
+            "seed = 5\ndelay = \"100ms 10ms distribution mine reordering\"\n[distributions]\nmine = {table}\n"
+        )
+    };
+    #[expect(clippy::cast_precision_loss, reason = "they are small")]
+    let table: Vec<f64> = entries.iter().map(|entry| *entry as f64).collect();
+    let text: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
+    let _ = rig.file("mine.dist", &format!("# two humps\n{text}"));
+    for source in [list(&entries), "\"mine.dist\"".to_owned()] {
+        let subject = rig.subject_of_policy(&policy(&source));
+        let waits = subject.waits_ns(&Spec::udp(100).build().bytes, DRAWS);
+        let mut waits: Vec<_> =
+            waits.into_iter().map(|wait| float(wait.expect("it is not dropped"))).collect();
+        assert_distribution(&source[..10], &mut waits, 0.0, table_cdf(&table, 100.0, 10.0));
+    }
+}
+
+#[test]
+fn jitter_is_distributed_as_measured_times_are() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let samples: Vec<f64> = (0..1_000).map(|number| 5.0 + 40.0 * (float(number) / 1_000.0).powi(2)).collect();
+    let text: String = samples.iter().map(|ms| format!("{ms}\n")).collect();
+    let _ = rig.file("measured.txt", &text);
+    let (mean, spread) = (mean(&samples), deviation(&samples) * (1_000.0_f64 / 999.0).sqrt());
+    let subject = rig.subject_of_policy(&format!(
+        "seed = 7\ndelay = \"{mean:.6}ms {spread:.6}ms distribution measured reordering\"\n\
+         [distributions]\nmeasured = \"measured.txt\"\n"
+    ));
+    let waits = subject.waits_ns(&Spec::udp(100).build().bytes, DRAWS);
+    let mut waits: Vec<_> = waits.into_iter().map(|wait| float(wait.expect("it is not dropped"))).collect();
+    let count = float(samples.len() as u64);
+    let cdf = |ns: f64| float(samples.partition_point(|sample| *sample <= ns / MS_NS) as u64) / count;
+    // The table is rounded, by less than one sample is from the next where they are sparse, and a few where they are dense.
+    assert_distribution("measured", &mut waits, 8.0 / count, cdf);
+}
+
+#[test]
+fn jitter_correlates_as_netems_does() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    for percent in [25.0, 75.0] {
+        let waits = rig.waits(&format!("delay 100ms 20ms {percent}% reordering seed 6"), DRAWS);
+        // x = (1 - rho) u + rho x' (`get_crandom`) has the correlation rho and the variance (1 - rho) / (1 + rho) of u's.
+        let rho: f64 = percent / 100.0;
+        let shrunk = 20.0 / 3.0_f64.sqrt() * ((1.0 - rho) / (1.0 + rho)).sqrt();
+        let count = float(waits.len() as u64);
+        let (mean_ms, deviation_ms, found) =
+            (mean(&waits) / MS_NS, deviation(&waits) / MS_NS, autocorrelation(&waits));
+        println!(
+            "{percent} %: mean {mean_ms:.3} ms, deviation {deviation_ms:.3} ({shrunk:.3}) ms, correlation {found:.4}"
+        );
+        // Of such a chain, n values tell the mean as n (1 - rho) / (1 + rho) independent ones would, the correlation with
+        // a deviation of sqrt((1 - rho^2) / n) (Bartlett), the variance no better than with that of a normal one.
+        let sigma = shrunk * ((1.0 + rho) / (1.0 - rho) / count).sqrt();
+        assert!((mean_ms - 100.0).abs() <= DEVIATIONS * sigma, "{mean_ms}");
+        assert!((found - rho).abs() <= DEVIATIONS * ((1.0 - rho * rho) / count).sqrt(), "{found}");
+        let sigma = shrunk * ((1.0 + rho * rho) / (1.0 - rho * rho) / (2.0 * count)).sqrt();
+        assert!((deviation_ms - shrunk).abs() <= DEVIATIONS * sigma, "{deviation_ms} is not {shrunk}");
+    }
+}
+
+#[test]
+fn jitter_keeps_the_order_unless_told_otherwise() {
+    needs!(Root, Fq, Netem);
+    let rig = Rig::new();
+    let kept = rig.waits("delay 4ms 4ms seed 7", 2_000);
+    assert!(kept.is_sorted(), "no packet departs before the one before it");
+    let other = rig.world.container("other").expect("a container");
+    let disorder = |container: &Container| {
+        let arrivals = rig.send(container, Datagrams { interval: ms(1), ..Datagrams::at_once(500, 100) });
+        assert_eq!(arrivals.len(), 500, "none is lost");
+        out_of_order(&arrivals.iter().map(|arrival| arrival.number).collect::<Vec<_>>())
+    };
+    rig.daemon.run("clear web");
+    rig.netem("delay 4ms 4ms seed 8");
+    let kept = disorder(&rig.web);
+    rig.netem("delay 4ms 4ms reordering seed 8");
+    let reordered = disorder(&rig.web);
+    other.qdisc("netem delay 4ms 4ms limit 10000");
+    let netems = disorder(&other);
+    println!("out of order of 500: {kept}, {reordered} with `reordering`, {netems} through netem");
+    assert_eq!(kept, 0);
+    assert!(reordered > 0 && netems > 0);
+}
+
+#[test]
+fn packets_are_reordered_as_often_and_as_correlated_as_was_asked() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let reordered = |words: &str| {
+        let subject = rig.subject(words);
+        let waits = subject.waits_ns(&Spec::udp(100).build().bytes, DRAWS);
+        let reordered: Vec<_> = waits.into_iter().map(|wait| wait == Some(0)).collect();
+        let count = reordered.iter().filter(|reordered| **reordered).count() as u64;
+        assert_eq!(subject.count().reordered.packets, count);
+        (reordered, count)
+    };
+    let (_, count) = reordered("delay 10ms reorder 25% seed 9");
+    assert_binomial("reordered", count, DRAWS as u64, 0.25);
+    let (sequence, _) = reordered("delay 10ms reorder 25% 50% seed 10");
+    let after = |one: bool| sequence.windows(2).filter(move |pair| pair[0] == one);
+    let again = |one: bool| after(one).filter(|pair| pair[1]).count() as u64;
+    assert_binomial("reordered after one that was", again(true), after(true).count() as u64, 0.625);
+    assert_binomial("reordered after one that was not", again(false), after(false).count() as u64, 0.125);
+
+    let (sequence, _) = reordered("delay 10ms reorder 100% gap 5");
+    assert!((1..).zip(&sequence).all(|(number, reordered)| *reordered == (number % 5 == 0)), "every fifth");
+    // Four are delayed for certain, and then as many as it takes.
+    let (sequence, count) = reordered("delay 10ms reorder 50% gap 5 seed 11");
+    let least = sequence.split(|reordered| *reordered).map(<[_]>::len).rev().skip(1).min();
+    assert_eq!(least, Some(4));
+    let others = DRAWS as u64 - count - 4 * count;
+    assert_binomial("reordered after four", count, count + others, 0.5);
+}
+
+#[test]
+fn real_packets_overtake_as_they_do_through_netem() {
+    needs!(Root, Fq, Netem);
+    let rig = Rig::new();
+    let other = rig.world.container("other").expect("a container");
+    rig.netem("delay 10ms reorder 100% gap 5");
+    other.qdisc("netem delay 10ms reorder 100% gap 5 limit 10000");
+    let order = |container: &Container| {
+        let sent = Datagrams { interval: Duration::from_micros(1_500), ..Datagrams::at_once(60, 100) };
+        let arrivals = rig.send(container, sent);
+        arrivals.into_iter().map(|arrival| arrival.number).collect::<Vec<_>>()
+    };
+    let (ours, netems) = (order(&rig.web), order(&other));
+    println!("{ours:?}");
+    assert_eq!(ours.len(), 60);
+    assert_eq!(ours, netems);
+    assert!(out_of_order(&ours) > 0);
+}
