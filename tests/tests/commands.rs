@@ -1,6 +1,7 @@
 //! The commands that people type, asked of a daemon that shapes.
 
 use std::{
+    fs,
     os::unix::fs::symlink,
     process::{Command, Output},
 };
@@ -159,5 +160,33 @@ fn a_command_without_a_daemon_says_how_to_start_one() {
         let expected =
             format!("error: no daemon listens on {}: start it with `shaper serve`", socket.display());
         assert!(answers || stderr.starts_with(&expected), "{stderr}");
+    }
+}
+
+#[test]
+fn distributions_and_traces_are_read_from_files_before_a_daemon_is_asked() {
+    needs!(Root);
+    let scene = scene(&[]);
+    let directory = scene.world.netns_dir();
+    fs::write(directory.join("own.dist"), "-8192 0 8192\n").expect("it can be written");
+    fs::write(directory.join("lte.down"), "1\n3\n3\n").expect("it can be written");
+    fs::write(directory.join("bad.down"), "3\n1\n").expect("it can be written");
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(shaper_tests::daemon::program());
+        command.args(["set", "web"]).args(words).args(["--plugin-socket", "/nowhere/none.sock"]);
+        // Where iproute2's distributions are, by its own variable.
+        let output = command.env("TC_LIB_DIR", &directory).current_dir(&directory).output().expect("it runs");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    for (words, said) in [
+        (["--netem", "delay 10ms 1ms distribution own"], "no daemon listens"),
+        (["--netem", "delay 10ms 1ms distribution own.dist"], "no daemon listens"),
+        (["--netem", "delay 10ms 1ms distribution other"], "there is no distribution \"other\""),
+        (["--trace", "lte.down"], "no daemon listens"),
+        (["--trace", "bad.down"], "bad.down"),
+        (["--trace", "none.down"], "none.down"),
+    ] {
+        let stderr = ask(&words);
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
     }
 }

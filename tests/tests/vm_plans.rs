@@ -150,6 +150,29 @@ const EVERYTHING: &str = "delay 20ms 5ms 25% distribution normal loss gemodel 1%
                           reorder 5% 10% gap 3 rate 50mbit 14 48 5 queue 200ms mark 100ms slot 1ms 2ms packets 20 seed 5";
 
 #[test]
+fn a_preset_is_one_word_for_both_ways() {
+    needs!(Root, Fq);
+    let Rig { world: _world, web, daemon } = Rig::new();
+    let presets: serde_json::Value =
+        serde_json::from_str(&daemon.words(&["presets", "--json"])).expect("JSON");
+    let preset = &presets["satellite-geo"];
+    daemon.words(&["set", "web", "--preset", "satellite-geo"]);
+    let delay = |direction: &str| -> Duration {
+        let words = preset[direction].as_str().expect("words");
+        let time = words.split_whitespace().nth(1).and_then(|time| time.strip_suffix("ms"));
+        Duration::from_secs_f64(time.expect("a delay").parse::<f64>().expect("a number") / 1000.0)
+    };
+    let pings = ping(&web.netns, web.host_address, 20, ms(10), &[]).expect("ping works");
+    let least = delay("egress") + delay("ingress");
+    // Beside the delays, the links take less than a millisecond for a ping of 98 bytes.
+    assert!(pings.mean >= least && pings.mean <= least + ms(1) + SLACK, "{:?} is not {least:?}", pings.mean);
+    let view = daemon.view("web");
+    let policies =
+        view["interfaces"].as_array().expect("interfaces").iter().map(|view| &view["policy"]["netem"]);
+    assert_eq!(policies.count(), 2, "{view}");
+}
+
+#[test]
 fn all_effects_at_once_pass_the_verifier_and_work() {
     needs!(Root, Fq);
     let rig = Rig::new();

@@ -8,8 +8,13 @@ use std::{
 
 use crate::shaping::{Deliveries, Distribution, Files, Latency, Measured, Named, names_in};
 
-/// Where iproute2 has its distributions.
-const IPROUTE2: &str = "/usr/lib/tc";
+/// Where iproute2 has its distributions: where its own variable says, or where distributions (of Linux) put them.
+fn iproute2() -> impl Iterator<Item = PathBuf> {
+    let own = std::env::var_os("TC_LIB_DIR").map(PathBuf::from);
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let multiarch = libraries.map(|entry| entry.path().join("tc"));
+    own.into_iter().chain(["/usr/lib/tc", "/usr/lib64/tc"].map(PathBuf::from)).chain(multiarch)
+}
 
 /// Files beside one that names them, and what people should know of those that were read.
 #[derive(Debug, Default)]
@@ -60,11 +65,12 @@ impl FilesIn {
     }
 
     fn find_distribution(&self, name: &str) -> Result<PathBuf, String> {
-        let places = [self.directory.join(name), Path::new(IPROUTE2).join(format!("{name}.dist"))];
-        places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        let shipped = iproute2().map(|directory| directory.join(format!("{name}.dist")));
+        let mut places = std::iter::once(self.directory.join(name)).chain(shipped);
+        places.find(|path| path.is_file()).ok_or_else(|| {
             format!(
                 "there is no distribution {name:?}: it is none of uniform, normal, pareto and paretonormal, no file, and \
-                 not in {IPROUTE2}"
+                 none of iproute2's (TC_LIB_DIR says where these are)"
             )
         })
     }
