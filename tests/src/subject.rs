@@ -8,7 +8,7 @@ use aya::{
 };
 use shaper_common::{
     COUNTERS_MAP, COURSES_MAP, Counters, POLICY_MAP, Policy, STEPS_MAP, Tally,
-    plan::{Course, Step},
+    plan::{Course, Effects, Step},
 };
 
 use crate::{
@@ -287,20 +287,33 @@ impl<'a> Subject<'a> {
     pub fn shaped(world: &'a World, container: &Container, direction: &str) -> Self {
         let pins = world.pins_of(container, direction).expect("its pins");
         let map = |name: &str| MapData::from_pin(pins.join(name)).expect("it is pinned");
-        if pins.join(STEPS_MAP).exists() {
-            let mut steps: Array<_, Step> = Array::try_from(Map::Array(map(STEPS_MAP))).expect("its layout");
-            for number in 0..steps.len() {
-                let mut step = steps.get(&number, 0).expect("it can be read");
-                step.effects.orphan = 0;
-                steps.set(number, step, 0).expect("it can be written");
-            }
-        }
-        Self {
+        let subject = Self {
             host: world.host(),
             program: SchedClassifier::from_pin(pins.join("program")).expect("it is pinned"),
             policy: Array::try_from(Map::Array(map(POLICY_MAP))).expect("its layout"),
             counters: PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP))).expect("its layout"),
             pins,
+        };
+        subject.change_effects(|effects| effects.orphan = 0);
+        subject
+    }
+
+    /// Changes the effects of all steps in the kernel, if there is a plan.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be written.
+    pub fn change_effects(&self, change: impl Fn(&mut Effects)) {
+        let path = self.pins.join(STEPS_MAP);
+        if !path.exists() {
+            return;
+        }
+        let map = Map::Array(MapData::from_pin(path).expect("it is pinned"));
+        let mut steps: Array<_, Step> = Array::try_from(map).expect("its layout");
+        for number in 0..steps.len() {
+            let mut step = steps.get(&number, 0).expect("it can be read");
+            change(&mut step.effects);
+            steps.set(number, step, 0).expect("it can be written");
         }
     }
 
