@@ -395,6 +395,19 @@ impl<'a> Subject<'a> {
         self.host.enter(|| run(&self.program, packet, context, 1))
     }
 
+    /// Runs the program once on the copy of a packet that came at this moment; says when that was.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not run it.
+    #[must_use]
+    pub fn copied(&self, packet: &[u8]) -> (u64, Ran) {
+        self.host.enter(|| {
+            let came_ns = now_ns();
+            (came_ns, run(&self.program, packet, &Context::new().with(Context::CB, came_ns.to_ne_bytes()), 1))
+        })
+    }
+
     /// Runs the program on the same packet `count` times, one after the other, and has `look` at each.
     ///
     /// # Panics

@@ -85,12 +85,11 @@ fn a_copy_is_delayed_from_when_its_original_came() {
     needs!(Root);
     let rig = rig();
     let mut subject = rig.shaped("egress");
-    // Until no other thread came in between.
+    subject.set_policy(DELAYED);
+    // Until nothing came in between.
     shaper_tests::daemon::eventually("the copy comes at once", || {
-        let came = now_ns();
-        let (_, out, _) =
-            run(&mut subject, DELAYED, &Context::new().with(Context::CB, came.to_ne_bytes()), 1);
-        (out.u64_at(Context::TSTAMP) == came + SECOND_NS).then_some(())
+        let (came, ran) = subject.copied(&[0; 64]);
+        (ran.context.departure_ns() == came + SECOND_NS).then_some(())
     });
     let before = now_ns();
     let long_ago = Context::new().with(Context::CB, (before - SECOND_NS).to_ne_bytes());

@@ -39,6 +39,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Bench {
     /// Instructions that shaping adds to a packet, a stream and a request
     Cost,
+    /// Instructions that other effects and targets add to a packet
+    Plans,
     /// How true delays are
     Delay,
     /// What TCP gets through a delay

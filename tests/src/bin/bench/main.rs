@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("control") => control::run(),
         Some("cost") => cost::run(),
+        Some("plans") => cost::plans(),
         Some("program") => program::run(),
         Some("delay") => delay::run(),
         Some("goodput") => goodput::run(),
