@@ -1,75 +1,56 @@
-//! What comes by of a TCP connection, and what is missing from it, seen by a packet socket.
+//! Which packets of a TCP connection were lost on their way, as seen by a packet socket at its end.
+//!
+//! Linux numbers the packets of a connected socket one by one, whatever they carry and however often, in the
+//! identification of IPv4's header (`ip_select_ident_segs`). A packet that is to be cut into segments later takes as
+//! many numbers. So what is missing of them was lost, and nothing else was: not what was sent again, nor what another
+//! processor brought later.
 
 use std::{
+    fs::File,
+    io::{ErrorKind, Read as _},
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    errno::Errno,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
-            sockopt::{RcvBufForce, ReceiveTimeout},
-        },
-        time::{TimeVal, TimeValLike as _},
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket,
+        sockopt::{RcvBufForce, ReceiveTimeout},
     },
+    time::{TimeVal, TimeValLike as _},
 };
 
 use crate::netns::Netns;
 
-/// What Ethernet and IPv4 put before TCP, at the least.
-const ETHERNET: usize = 14;
+const ETHERNET_HEADER: usize = 14;
+const IPPROTO_TCP: u8 = 6;
+/// What a veth's packets may have at most, without the link's header.
+const MTU: usize = 1500;
 
-/// What came by.
+/// The packets of TCP that arrived, in order.
+#[derive(Debug)]
+pub struct Packets(Vec<Packet>);
+
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    port: u16,
+    first_number: u16,
+    count: u16,
+    length: u16,
+}
+
+/// What was lost of a connection's packets; counted as they would be on a wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The longest packet, in bytes, with its IP header.
-    pub longest: usize,
-    /// The lengths, in bytes, of what was missing where later data came first.
-    pub gaps: Vec<u32>,
-    /// Where the data ended that was furthest ahead.
-    end: Option<u32>,
+pub struct Losses {
+    /// Packets that arrived.
+    pub arrived: u32,
+    /// How many were lost in a row, each time.
+    pub runs: Vec<u16>,
 }
 
-impl Seen {
-    /// How many packets of `size` bytes were lost in a row, on average.
-    #[must_use]
-    pub fn mean_run(&self, size: u32) -> f64 {
-        let lost: u32 = self.gaps.iter().map(|gap| gap.div_ceil(size)).sum();
-        f64::from(lost) / f64::from(u32::try_from(self.gaps.len()).unwrap_or(u32::MAX))
-    }
-
-    /// Takes a frame: its beginning, and its whole length. None if it is no TCP over IPv4 from `sender`.
-    fn take(&mut self, frame: &[u8], length: usize, sender: Ipv4Addr) -> Option<()> {
-        let ip = frame.get(ETHERNET..)?;
-        let is_tcp = frame.get(12..ETHERNET)? == [8, 0] && *ip.get(9)? == 6;
-        if !is_tcp || ip.get(12..16)? != sender.octets() {
-            return None;
-        }
-        let tcp = ip.get(4 * usize::from(ip[0] & 0xf)..)?;
-        let sequence = u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?);
-        let headers = 4 * usize::from(ip[0] & 0xf) + 4 * usize::from(*tcp.get(12)? >> 4);
-        let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        let next = sequence.wrapping_add(u32::try_from(total.checked_sub(headers)?).ok()?);
-        self.longest = self.longest.max(length - ETHERNET);
-        let end = *self.end.get_or_insert(next);
-        // Numbers wrap around: what is less than half the way ahead is ahead (RFC 9293, 3.4).
-        let ahead = |number: u32| number.wrapping_sub(end).cast_signed();
-        if ahead(sequence) > 0 {
-            self.gaps.push(sequence.wrapping_sub(end));
-        }
-        if ahead(next) > 0 {
-            self.end = Some(next);
-        }
-        Some(())
-    }
-}
-
-/// Looks at the one TCP connection over IPv4 that `sender` sends through while `work` runs, as it arrives in `netns`.
+/// Looks at what `sender` sends by TCP over IPv4 while `work` runs, as it arrives in `netns`.
 ///
 /// # Errors
 ///
@@ -78,72 +59,157 @@ impl Seen {
 /// # Panics
 ///
 /// When `work` does.
-pub fn watch<T>(netns: &Netns, sender: Ipv4Addr, work: impl FnOnce() -> T) -> Result<(T, Seen)> {
+pub fn watch<T>(netns: &Netns, sender: Ipv4Addr, work: impl FnOnce() -> T) -> Result<(T, Packets)> {
     let tap = netns.enter(tap)?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watcher = scope.spawn(|| look(&tap, sender, &over));
+        let watcher = scope.spawn(|| read_until(&over, tap, sender));
         let done = work();
         over.store(true, Ordering::Relaxed);
-        let seen = watcher.join().expect("it does not panic").context("look at packets")?;
-        Ok((done, seen))
+        let packets = watcher.join().expect("it does not panic")?;
+        Ok((done, packets))
     })
 }
 
 /// A socket that gets all packets of the calling thread's namespace.
-fn tap() -> Result<OwnedFd> {
+fn tap() -> Result<File> {
     let tap = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
         .context("open a packet socket")?;
     // What did not fit would look as if it had been lost.
-    setsockopt(&tap, RcvBufForce, &(256 << 20))?;
+    setsockopt(&tap, RcvBufForce, &(512 << 20))?;
     setsockopt(&tap, ReceiveTimeout, &TimeVal::milliseconds(20))?;
-    Ok(tap)
+    Ok(tap.into())
 }
 
-fn look(tap: &OwnedFd, sender: Ipv4Addr, over: &AtomicBool) -> nix::Result<Seen> {
-    let mut seen = Seen::default();
-    let mut frame = [0; 128];
+fn read_until(over: &AtomicBool, mut tap: File, sender: Ipv4Addr) -> Result<Packets> {
+    let mut packets = Vec::new();
+    // What is beyond the headers is cut off.
+    let mut head = [0; 128];
     while !over.load(Ordering::Relaxed) {
-        // With this flag it says how long the whole frame was.
-        match recv(tap.as_raw_fd(), &mut frame, MsgFlags::MSG_TRUNC) {
-            Ok(length) => {
-                seen.take(&frame[..length.min(frame.len())], length, sender);
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(error) => return Err(error),
+        match tap.read(&mut head) {
+            Ok(length) => packets.extend(parse(&head[..length], sender)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("read packets"),
         }
     }
-    Ok(seen)
+    Ok(Packets(packets))
+}
+
+impl Packets {
+    /// The longest, in bytes, with its IP header.
+    #[must_use]
+    pub fn longest(&self) -> u16 {
+        self.0.iter().map(|packet| packet.length).max().unwrap_or(0)
+    }
+
+    /// The port that the first one came from.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        Some(self.0.first()?.port)
+    }
+
+    /// What was lost of the connection from a port.
+    #[must_use]
+    pub fn losses(&self, port: u16) -> Losses {
+        let mut latest = 0;
+        let packets = self.0.iter().filter(|packet| packet.port == port);
+        let mut arrived: Vec<_> = packets
+            .map(|packet| {
+                // Numbers begin anew after the greatest; the nearest one to that of the packet before is meant.
+                let ahead = i64::from(packet.first_number) - latest;
+                latest += (ahead + 0x8000).rem_euclid(0x1_0000) - 0x8000;
+                (latest, packet.count)
+            })
+            .collect();
+        arrived.sort_unstable();
+        let mut losses = Losses::default();
+        let mut expected = arrived.first().map_or(0, |(number, _)| *number);
+        for (number, count) in arrived {
+            if number > expected {
+                losses.runs.push(u16::try_from(number - expected).unwrap_or(u16::MAX));
+            }
+            losses.arrived += u32::from(count);
+            expected = expected.max(number + i64::from(count));
+        }
+        losses
+    }
+}
+
+impl Losses {
+    /// Packets that were lost.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.runs.iter().map(|&run| u32::from(run)).sum()
+    }
+
+    /// How many were lost in a row, on average.
+    #[must_use]
+    pub fn mean_run(&self) -> f64 {
+        f64::from(self.lost()) / f64::from(u32::try_from(self.runs.len()).unwrap_or(u32::MAX))
+    }
+}
+
+fn parse(packet: &[u8], sender: Ipv4Addr) -> Option<Packet> {
+    let ip = packet.get(ETHERNET_HEADER..)?;
+    let short = |bytes: &[u8], at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let header = usize::from(ip.first()? & 0x0f) * 4;
+    if packet[12..ETHERNET_HEADER] != [8, 0] || ip.get(12..16)? != sender.octets() || ip[9] != IPPROTO_TCP {
+        return None;
+    }
+    let tcp = ip.get(header..)?;
+    let headers = header + usize::from(tcp.get(12)? >> 4) * 4;
+    let length = short(ip, 2)?;
+    let payload = usize::from(length).saturating_sub(headers);
+    let count = u16::try_from(payload.div_ceil(MTU - headers).max(1)).ok()?;
+    Some(Packet { port: short(tcp, 0)?, first_number: short(ip, 4)?, count, length })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A TCP segment with so many bytes at a sequence number.
-    fn segment(sequence: u32, bytes: u16) -> Vec<u8> {
-        let mut frame = vec![0; ETHERNET + 40 + usize::from(bytes)];
+    const SENDER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    /// A packet from port 5 with a number, and so many bytes for TCP.
+    fn packet(number: u16, bytes: u16) -> Vec<u8> {
+        let mut frame = vec![0; ETHERNET_HEADER + 40];
         frame[12] = 8;
         frame[14] = 0x45;
         frame[16..18].copy_from_slice(&(bytes + 40).to_be_bytes());
-        frame[23] = 6;
-        frame[26..30].copy_from_slice(&[10, 0, 0, 2]);
-        frame[38..42].copy_from_slice(&sequence.to_be_bytes());
+        frame[18..20].copy_from_slice(&number.to_be_bytes());
+        frame[23] = IPPROTO_TCP;
+        frame[26..30].copy_from_slice(&SENDER.octets());
+        frame[35] = 5;
         frame[46] = 0x50;
         frame
     }
 
+    fn losses(packets: &[(u16, u16)]) -> Losses {
+        let parsed = packets.iter().map(|(number, bytes)| parse(&packet(*number, *bytes), SENDER));
+        Packets(parsed.collect::<Option<_>>().expect("they are TCP")).losses(5)
+    }
+
     #[test]
-    fn gaps_are_found_where_later_data_came_first() {
-        let mut seen = Seen::default();
-        let start = u32::MAX - 150;
-        // The second is missing and comes later; the fifth and sixth never come.
-        for number in [0, 2, 3, 1, 6] {
-            let frame = segment(start.wrapping_add(100 * number), 100);
-            seen.take(&frame, frame.len(), Ipv4Addr::new(10, 0, 0, 2)).expect("it is TCP");
-        }
-        assert_eq!(seen.take(&segment(0, 900), 954, Ipv4Addr::new(10, 0, 0, 9)), None);
-        assert_eq!((seen.longest, &seen.gaps[..]), (140, &[100, 200][..]));
-        assert!((seen.mean_run(100) - 1.5).abs() < f64::EPSILON);
+    fn what_is_missing_was_lost_also_where_numbers_begin_anew() {
+        // 65533, 65534, 0 and 3 arrive; the second of them took two numbers.
+        let seen = losses(&[(65_533, 100), (65_534, 2_000), (0, 0), (3, 1_460)]);
+        assert_eq!(seen, Losses { arrived: 5, runs: vec![2] });
+        assert_eq!((seen.lost(), seen.mean_run()), (2, 2.0));
+    }
+
+    #[test]
+    fn what_comes_later_was_not_lost() {
+        assert_eq!(losses(&[(7, 9), (65_000, 9), (8, 9), (65_001, 9)]).runs, [534 + 7]);
+        assert_eq!(losses(&[(7, 9), (9, 9), (10, 9), (8, 9)]), Losses { arrived: 4, runs: vec![] });
+    }
+
+    #[test]
+    fn others_packets_are_left_out() {
+        let frame = packet(1, 100);
+        assert!(parse(&frame, Ipv4Addr::new(10, 0, 0, 9)).is_none());
+        assert!(parse(&frame[..46], SENDER).is_none(), "a packet that ends early");
+        let seen = Packets(vec![parse(&frame, SENDER).expect("it is TCP")]);
+        assert_eq!((seen.port(), seen.longest()), (Some(5), 140));
+        assert_eq!(seen.losses(6), Losses::default());
     }
 }

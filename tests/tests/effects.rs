@@ -16,19 +16,13 @@ use shaper_tests::{
     needs,
     statistics::{Chain, assert_binomial, assert_geometric, assert_shares, runs},
     subject::{Context, Rig, SECOND_NS, Subject, TC_ACT_STOLEN, TC_ACT_UNSPEC},
-    traffic::{Datagrams, datagrams, ping, snmp, tcp_bytes},
+    traffic::{Arrival, Datagrams, datagrams, ping, snmp, tcp_bytes},
 };
 
-/// How many packets are run where single ones do not matter.
+/// How many packets are run where chance decides.
 const MANY: u32 = 100_000;
 /// A processor of the kernel's verifier stops here.
 const MOST_INSTRUCTIONS: u32 = 1_000_000;
-
-/// How many packets are run one by one: fewer where each takes long, as in a machine that is emulated.
-fn sequence() -> usize {
-    let emulated = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains("QEMU"));
-    if emulated { 10_000 } else { 100_000 }
-}
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -36,6 +30,12 @@ const fn ms(ms: u64) -> Duration {
 
 fn count(sequence: &[bool]) -> u64 {
     sequence.iter().filter(|lost| **lost).count() as u64
+}
+
+/// Sends so many datagrams of 100 bytes to the host; gives those that arrived until none did for 300 ms.
+fn send(rig: &Rig, sent: u32) -> Vec<Arrival> {
+    let (to, sent) = (rig.web.host_address.into(), Datagrams::at_once(sent, 100));
+    datagrams(&rig.web.netns, rig.world.host(), to, sent, ms(300)).expect("sockets work")
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn independent_losses_are_binomial_and_their_runs_geometric() {
         assert_binomial(&format!("loss {share}"), counted.lost.packets, MANY.into(), share);
         assert_eq!(counted.passed.packets + counted.lost.packets, u64::from(MANY));
     }
-    let losses = rig.subject("loss 20% seed 2").losses(&packet, sequence());
+    let losses = rig.subject("loss 20% seed 2").losses(&packet, MANY as usize);
     assert_binomial("loss 0.2", count(&losses), losses.len() as u64, 0.2);
     assert_geometric("runs of losses", &runs(&losses, true), 1, 0.8);
     assert_geometric("runs of the others", &runs(&losses, false), 1, 0.2);
@@ -62,7 +62,7 @@ fn correlated_losses_have_the_share_and_the_correlation_that_were_asked() {
     let packet = Spec::udp(100).build().bytes;
     for (percent, correlation) in [(10, 60), (1, 25), (50, 90)] {
         let subject = rig.subject(&format!("loss {percent}% {correlation}% seed 3"));
-        let losses = subject.losses(&packet, sequence());
+        let losses = subject.losses(&packet, MANY as usize);
         let (share, correlation) = (f64::from(percent) / 100.0, f64::from(correlation) / 100.0);
         // In a chain of two states, what follows depends on the one before alone (p + r (1 - p), p (1 - r)).
         let (again, anew) = (share + correlation * (1.0 - share), share * (1.0 - correlation));
@@ -81,14 +81,14 @@ fn gilbert_elliott_loses_in_bursts_as_long_as_its_bad_state() {
     needs!(Root);
     let rig = Rig::new();
     let packet = Spec::udp(100).build().bytes;
-    let losses = rig.subject("loss gemodel 2% 20% seed 4").losses(&packet, sequence());
+    let losses = rig.subject("loss gemodel 2% 20% seed 4").losses(&packet, MANY as usize);
     let chain = |p: f64, r: f64, loses| Chain { steps: [[1.0 - p, p], [r, 1.0 - r]], loses };
     let lost = |losses: &[bool]| losses.iter().filter(|lost| **lost).count();
     chain(0.02, 0.2, [0.0, 1.0]).assert_loses("gemodel 2% 20%", lost(&losses), losses.len());
     assert_geometric("bursts", &runs(&losses, true), 1, 0.2);
     assert_geometric("gaps", &runs(&losses, false), 1, 0.02);
 
-    let losses = rig.subject("loss gemodel 5% 30% 70% 1% seed 5").losses(&packet, sequence());
+    let losses = rig.subject("loss gemodel 5% 30% 70% 1% seed 5").losses(&packet, MANY as usize);
     chain(0.05, 0.3, [0.01, 0.7]).assert_loses("gemodel 5% 30% 70% 1%", lost(&losses), losses.len());
 }
 
@@ -99,7 +99,7 @@ fn four_states_lose_alone_and_in_bursts() {
     let packet = Spec::udp(100).build().bytes;
     // 1 loses nothing, 2 nothing within a burst, 3 in a burst, 4 alone.
     let [p13, p31, p32, p23, p14] = [0.03, 0.1, 0.3, 0.4, 0.02];
-    let losses = rig.subject("loss state 3% 10% 30% 40% 2% seed 6").losses(&packet, sequence());
+    let losses = rig.subject("loss state 3% 10% 30% 40% 2% seed 6").losses(&packet, MANY as usize);
     let steps = [
         [1.0 - p13 - p14, 0.0, p13, p14],
         [0.0, 1.0 - p23, p23, 0.0],
@@ -235,7 +235,7 @@ fn corrupt_packets_have_one_bit_of_what_they_carry_turned() {
 fn corrupt_bits_are_anywhere_in_the_payload_alike() {
     needs!(Root);
     let rig = Rig::new();
-    let (frame, count) = (Spec::udp(64).build(), sequence());
+    let (frame, count) = (Spec::udp(64).build(), MANY as usize);
     for fixed in [false, true] {
         let subject = rig.subject(&format!("corrupt 100% {} seed 10", if fixed { "fixed" } else { "" }));
         let mut counts = vec![0; 64 * 8];
@@ -391,14 +391,7 @@ fn real_datagrams_come_twice_as_often_as_is_counted() {
     let rig = Rig::new();
     rig.netem("duplicate 20% seed 12");
     let sent = 3_000;
-    let arrived = datagrams(
-        &rig.web.netns,
-        rig.world.host(),
-        rig.web.host_address.into(),
-        Datagrams::at_once(sent, 100),
-        ms(300),
-    );
-    let arrived = arrived.expect("sockets work");
+    let arrived = send(&rig, sent);
     let twice = arrived.len() as u64 - u64::from(sent);
     assert_eq!(rig.counted("duplicated"), twice);
     assert_binomial("twice", twice, sent.into(), 0.2);
@@ -426,14 +419,7 @@ fn who_receives_datagrams_that_are_corrupt_drops_them_for_their_checksums() {
     rig.netem("corrupt 10% seed 14");
     let errors = || snmp(rig.world.host(), "Udp", "InCsumErrors").expect("it is counted");
     let (before, sent) = (errors(), 2_000);
-    let arrived = datagrams(
-        &rig.web.netns,
-        rig.world.host(),
-        rig.web.host_address.into(),
-        Datagrams::at_once(sent, 100),
-        ms(300),
-    );
-    let arrived = arrived.expect("sockets work");
+    let arrived = send(&rig, sent);
     let corrupted = rig.counted("corrupted");
     assert_binomial("corrupt", corrupted, sent.into(), 0.1);
     assert_eq!(errors() - before, corrupted);
@@ -447,14 +433,7 @@ fn who_receives_datagrams_with_fixed_checksums_has_one_bit_turned() {
     let rig = Rig::new();
     rig.netem("corrupt 10% fixed seed 15");
     let sent = 2_000;
-    let arrived = datagrams(
-        &rig.web.netns,
-        rig.world.host(),
-        rig.web.host_address.into(),
-        Datagrams::at_once(sent, 100),
-        ms(300),
-    );
-    let arrived = arrived.expect("sockets work");
+    let arrived = send(&rig, sent);
     assert_eq!(arrived.len(), sent as usize);
     // They keep their order, so that their numbers may be turned, too.
     let bits = |(number, bytes): (u32, &[u8])| {

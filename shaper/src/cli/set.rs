@@ -18,7 +18,7 @@ use crate::shaping::{
 /// What `shaper set` can be told. Values are checked here and sent as they were written.
 #[derive(Debug, clap::Args)]
 #[command(
-    group(ArgGroup::new("change").args(CHANGES).required(true).multiple(true)),
+    group(ArgGroup::new("change").args(SINGLE).args(OTHERS).required(true).multiple(true)),
     override_usage = "shaper set [OPTIONS] <NAME|ID>",
     after_help = "\
 Effects are in the words of tc-netem. What a flag says replaces that effect, and 0 takes it away;
@@ -132,24 +132,7 @@ const SINGLE: [&str; 12] = [
     "slot",
     "seed",
 ];
-const CHANGES: [&str; 16] = [
-    "latency",
-    "jitter",
-    "loss",
-    "duplicate",
-    "corrupt",
-    "reorder",
-    "rate",
-    "trace",
-    "queue",
-    "mark",
-    "slot",
-    "seed",
-    "netem",
-    "policy",
-    "preset",
-    "for",
-];
+const OTHERS: [&str; 4] = ["netem", "policy", "preset", "for"];
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
     let (name, as_json) = (args.name.clone(), args.json);

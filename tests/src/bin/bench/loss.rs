@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use shaper_tests::world::Container;
+use shaper_tests::{
+    capture::{Losses, watch},
+    world::Container,
+};
 
 use crate::{
-    capture::{Capture, Losses},
     containers::{Containers, Direction},
     datagrams::{Datagrams, breathe},
     echo::Echo,
@@ -176,19 +178,22 @@ fn losses(bench: &Containers, container: &Container) -> Result<Losses> {
     let host = bench.world.host();
     let listener = host.enter(|| TcpListener::bind((container.host_address, 0)))?;
     let to = listener.local_addr()?;
-    let capture = Capture::new(host, container.address)?;
     let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let capturing = scope.spawn(|| capture.read_until(&over));
-        let stream = container.netns.enter(|| TcpStream::connect(to)).context("connect")?;
-        let port = stream.local_addr()?.port();
-        let receiver = scope.spawn(|| receive(&listener, &over));
-        send(&stream)?;
-        over.store(true, Ordering::Relaxed);
-        let packets = capturing.join().expect("it does not panic")?;
-        receiver.join().expect("it does not panic")?;
-        Ok(packets.losses(port))
-    })
+    let send_all = || {
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| receive(&listener, &over));
+            let stream = container.netns.enter(|| TcpStream::connect(to)).context("connect")?;
+            let sent = send(&stream);
+            over.store(true, Ordering::Relaxed);
+            receiver.join().expect("it does not panic")?;
+            sent?;
+            // What has arrived is still to be read.
+            thread::sleep(Duration::from_millis(100));
+            anyhow::Ok(stream.local_addr()?.port())
+        })
+    };
+    let (port, packets) = watch(host, container.address, send_all)?;
+    Ok(packets.losses(port?))
 }
 
 fn send(mut stream: &TcpStream) -> Result<()> {

@@ -2,7 +2,6 @@
 //!
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
-mod capture;
 mod clock;
 mod containers;
 mod control;
