@@ -22,10 +22,9 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
-use crate::netns::Netns;
+use crate::{frame::TCP, netns::Netns};
 
 const ETHERNET_HEADER: usize = 14;
-const IPPROTO_TCP: u8 = 6;
 /// What a veth's packets may have at most, without the link's header.
 const MTU: usize = 1500;
 
@@ -50,7 +49,8 @@ pub struct Losses {
     pub runs: Vec<u16>,
 }
 
-/// Looks at what `sender` sends by TCP over IPv4 while `work` runs, as it arrives in `netns`.
+/// Looks at what `sender` sends by TCP over IPv4 while `work` runs, as it arrives in `netns`. What has
+/// arrived, but is not read by then, is left out.
 ///
 /// # Errors
 ///
@@ -153,7 +153,7 @@ fn parse(packet: &[u8], sender: Ipv4Addr) -> Option<Packet> {
     let ip = packet.get(ETHERNET_HEADER..)?;
     let short = |bytes: &[u8], at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let header = usize::from(ip.first()? & 0x0f) * 4;
-    if packet[12..ETHERNET_HEADER] != [8, 0] || ip.get(12..16)? != sender.octets() || ip[9] != IPPROTO_TCP {
+    if packet[12..ETHERNET_HEADER] != [8, 0] || ip.get(12..16)? != sender.octets() || ip[9] != TCP {
         return None;
     }
     let tcp = ip.get(header..)?;
@@ -177,7 +177,7 @@ mod tests {
         frame[14] = 0x45;
         frame[16..18].copy_from_slice(&(bytes + 40).to_be_bytes());
         frame[18..20].copy_from_slice(&number.to_be_bytes());
-        frame[23] = IPPROTO_TCP;
+        frame[23] = TCP;
         frame[26..30].copy_from_slice(&SENDER.octets());
         frame[35] = 5;
         frame[46] = 0x50;

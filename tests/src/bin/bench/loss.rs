@@ -180,17 +180,17 @@ fn losses(bench: &Containers, container: &Container) -> Result<Losses> {
     let to = listener.local_addr()?;
     let over = AtomicBool::new(false);
     let send_all = || {
+        let stream = container.netns.enter(|| TcpStream::connect(to)).context("connect")?;
         thread::scope(|scope| {
             let receiver = scope.spawn(|| receive(&listener, &over));
-            let stream = container.netns.enter(|| TcpStream::connect(to)).context("connect")?;
             let sent = send(&stream);
             over.store(true, Ordering::Relaxed);
             receiver.join().expect("it does not panic")?;
-            sent?;
-            // What has arrived is still to be read.
-            thread::sleep(Duration::from_millis(100));
-            anyhow::Ok(stream.local_addr()?.port())
-        })
+            sent
+        })?;
+        // What has arrived is still to be read.
+        thread::sleep(Duration::from_millis(100));
+        anyhow::Ok(stream.local_addr()?.port())
     };
     let (port, packets) = watch(host, container.address, send_all)?;
     Ok(packets.losses(port?))
