@@ -10,6 +10,7 @@ use crate::shaping::{ContainerView, Direction, Policy};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EGRESS is what a container sends, INGRESS what it receives: latency and loss, or netem's words.
+`broken` and a reason stand there when somebody else took a part of it off the device.
 DELAYED packets are part of those that PASSED.
 
 Examples:
@@ -66,8 +67,11 @@ fn row(view: &ContainerView) -> [String; 10] {
 
 const NONE: &str = "-";
 
-/// `120ms, 2.5%`, or netem's words; `ending` while the last packets of a cleared shaping leave.
+/// `120ms, 2.5%`, or netem's words; `broken: queue removed`, or `ending` while the last packets of a cleared shaping leave.
 fn shaping(view: &ContainerView, direction: Direction) -> String {
+    if let Some(fault) = view.fault(direction) {
+        return fault.to_string();
+    }
     let effects = |policy: &Policy| text::short(policy);
     match view.policy(direction).map(effects) {
         Some(effects) if !effects.is_empty() => effects,

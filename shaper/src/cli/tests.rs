@@ -120,6 +120,24 @@ fn wrong_usage_says_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_broken_shaping_is_shown_in_place_of_what_was_set() {
+    let mut broken = shaped_web();
+    broken.interfaces[0].state = crate::shaping::ShapingState::Broken("queue replaced by pfifo".to_owned());
+    let daemon = Daemon::start(FakeShaper::new([broken]));
+    insta::assert_snapshot!(daemon.output(&["list"]).await, @"
+    NAME  ID            RUNTIME  STATE    EGRESS                           INGRESS  REMAINING  PASSED  DELAYED  DROPPED
+    web   c0ffee000000  docker   running  broken: queue replaced by pfifo  200ms    10m            90       90       10
+    ");
+    let json: serde_json::Value =
+        serde_json::from_str(&daemon.output(&["list", "--json"]).await).expect("JSON");
+    let interfaces = &json[0]["interfaces"];
+    assert_eq!((&interfaces[0]["state"], &interfaces[1]["state"]), (&"broken".into(), &"intact".into()));
+    assert_eq!(interfaces[0]["reason"], "queue replaced by pfifo");
+    let inspected = daemon.output(&["inspect", "web"]).await;
+    assert!(inspected.contains("loss 10%, ends in 10m; broken: queue replaced by pfifo"), "{inspected}");
+}
+
+#[tokio::test]
 async fn the_list_shows_who_is_shaped_how() {
     let mut ending = container("e0d", "ending", RuntimeName::Netns, ContainerState::Running);
     ending.interfaces =

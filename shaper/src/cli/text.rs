@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::shaping::{ContainerView, InterfaceView, Policy};
+use crate::shaping::{ContainerView, InterfaceView, Policy, ShapingState};
 
 /// `web (c0ffee000000)`.
 pub(super) fn title(view: &ContainerView) -> String {
     format!("{} ({})", view.container.name, view.container.id.short())
 }
 
-/// `latency 120ms, loss 10%, ends in 9m 58s`.
+/// `latency 120ms, loss 10%, ends in 9m 58s; broken: queue removed`.
 pub(super) fn state(view: &InterfaceView) -> String {
     let mut parts = effects(&view.policy);
     if parts.is_empty() {
@@ -18,7 +18,10 @@ pub(super) fn state(view: &InterfaceView) -> String {
     if let Some(ms) = view.remaining_ms {
         parts.push(format!("ends in {}", duration(Duration::from_secs(ms.div_ceil(1000)))));
     }
-    parts.join(", ")
+    match &view.state {
+        ShapingState::Intact => parts.join(", "),
+        fault => format!("{}; {fault}", parts.join(", ")),
+    }
 }
 
 /// `120ms, 2.5%` if that is all there is, else netem's words, and how many targets there are.

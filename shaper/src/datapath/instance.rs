@@ -26,6 +26,7 @@ use super::{
 };
 use crate::shaping::{
     Counts, Direction, InterfaceView, Name, NetnsId, NetnsRef, Peers, Plan, Policy, ShapingError,
+    ShapingState,
 };
 
 /// Which interface, and which way: `ifindex` is the container's end even for ingress.
@@ -290,6 +291,7 @@ impl Instance {
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             policy,
+            state: ShapingState::Intact,
             passed: counts(counters.passed),
             delayed: counts(counters.delayed),
             lost: counts(counters.lost),

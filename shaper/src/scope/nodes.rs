@@ -186,9 +186,12 @@ fn plan_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
     rows
 }
 
-/// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name.
+/// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name. A shaping that is broken
+/// says so in place of what was set.
 fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
-    let [out, back] = [Direction::Egress, Direction::Ingress].map(|way| view.policy(way).and_then(&setting));
+    let fault = |way| view.fault(way).map(ToString::to_string);
+    let [out, back] = [Direction::Egress, Direction::Ingress]
+        .map(|way| fault(way).or_else(|| view.policy(way).and_then(&setting)));
     match (out, back) {
         (None, None) => NOT_SET.to_owned(),
         (Some(out), None) => out,

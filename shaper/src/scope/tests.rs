@@ -89,6 +89,16 @@ fn rows_tell_what_is_sent_from_what_is_received() {
 }
 
 #[test]
+fn rows_say_that_a_shaping_is_broken() {
+    let mut view = shaped_web();
+    view.interfaces[1].state = crate::shaping::ShapingState::Broken("classifier removed".to_owned());
+    let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
+    let latest = &report.container.nodes[&node_id(WEB)].latest;
+    let shown = &latest["traffic-control-table-latency"].value;
+    assert_eq!(shown, "2000ms out, broken: classifier removed in");
+}
+
+#[test]
 fn rows_tell_all_effects_and_targets_and_what_they_did() {
     use crate::shaping::{
         Counts, Direction, InterfaceView, Policy,

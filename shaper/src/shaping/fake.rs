@@ -189,6 +189,7 @@ pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
         interface: "eth0".to_owned(),
         direction,
         policy,
+        state: ShapingState::Intact,
         remaining_ms: None,
         passed: Counts::default(),
         delayed: Counts::default(),

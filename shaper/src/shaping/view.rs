@@ -1,6 +1,6 @@
 //! What is shown of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,26 @@ pub(crate) struct QueueCounts {
     pub(crate) dropped: u64,
 }
 
+/// The state of a shaping: what its device carries of it, not what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", content = "reason", rename_all = "lowercase")]
+pub(crate) enum ShapingState {
+    /// The device carries all that the policy needs.
+    #[default]
+    Intact,
+    /// Somebody else took a part of it off the device: the reason, for example `queue replaced by pfifo`.
+    Broken(String),
+}
+
+impl fmt::Display for ShapingState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Intact => f.write_str("intact"),
+            Self::Broken(reason) => write!(f, "broken: {reason}"),
+        }
+    }
+}
+
 /// One shaped interface in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InterfaceView {
@@ -33,6 +53,9 @@ pub(crate) struct InterfaceView {
     pub(crate) direction: Direction,
     /// What is done to it; nothing while the last delayed packets of a cleared shaping leave.
     pub(crate) policy: Policy,
+    /// Tells whether the device really does it: `state`, and `reason` where it does not.
+    #[serde(flatten)]
+    pub(crate) state: ShapingState,
     /// How much longer the policy lasts, in milliseconds; none is until it is cleared.
     pub(crate) remaining_ms: Option<u64>,
     /// Passed at once.
@@ -99,6 +122,13 @@ impl ContainerView {
             .iter()
             .find(|view| view.direction == direction && view.policy != Policy::default())
             .map(|view| &view.policy)
+    }
+
+    /// The first state in `direction` that is not intact.
+    pub(crate) fn fault(&self, direction: Direction) -> Option<&ShapingState> {
+        let states =
+            self.interfaces.iter().filter(|view| view.direction == direction).map(|view| &view.state);
+        states.into_iter().find(|state| **state != ShapingState::Intact)
     }
 
     /// How much longer anything lasts that ends by itself: the first deadline's time, in seconds begun.
