@@ -1,6 +1,6 @@
 //! What an instance has on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
 //!
-//! Whoever calls this has the datapath's lock, so nothing of ours changes in between.
+//! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
 use std::{fmt::Display, io, mem, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Where an instance can be seen with the kernel's own tools. Nobody needs the datapath's lock for that.
+//! Where an instance can be seen with the kernel's own tools. Nobody needs the container's lock for that.
 
 use super::{
     attachment::{gone, on_device},

@@ -79,14 +79,14 @@ impl Instance {
     ///
     /// When it cannot be loaded or pinned; the directory is gone then.
     pub(super) fn stage(
-        loader: &mut Loader,
+        loader: &Loader,
         target: &Target,
         plan: Option<(&Arc<Plan>, &Prepared)>,
         old: Option<&Self>,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
         let staged = pins::stage(pin_dir, target.key.pin_name())?;
-        let mut stage = || {
+        let stage = || {
             if let Some(old) = old {
                 old.share_with(&staged)?;
             }

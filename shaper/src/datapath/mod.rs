@@ -8,6 +8,7 @@ mod attachment;
 mod change;
 mod inspection;
 mod instance;
+mod locks;
 mod pins;
 mod prepared;
 mod program;
@@ -20,7 +21,7 @@ use std::{
     io,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
 
 pub(crate) use program::LogRing;
@@ -28,6 +29,7 @@ pub(crate) use program::LogRing;
 use self::{
     change::Change,
     instance::{Instance, Key},
+    locks::Locks,
     prepared::Prepared,
     program::{Loaded, Loader},
     survey::{End, Inside, Target},
@@ -57,10 +59,12 @@ pub(crate) struct Datapath {
     pin_dir: PathBuf,
     /// Where the host's ends of veths are.
     host: Netns,
-    loader: Mutex<Option<Loader>>,
+    loader: OnceLock<Loader>,
+    /// Held while the loader is made and what is pinned is taken over.
+    preparing: Mutex<()>,
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
-    /// Held while anything is attached, changed or taken away.
-    changing: Mutex<()>,
+    /// Held, by container, while anything of it is attached, changed or taken away.
+    changing: Locks,
 }
 
 impl Datapath {
@@ -73,9 +77,10 @@ impl Datapath {
         Ok(Self {
             pin_dir,
             host: Netns::own()?,
-            loader: Mutex::default(),
+            loader: OnceLock::new(),
+            preparing: Mutex::default(),
             instances: RwLock::default(),
-            changing: Mutex::default(),
+            changing: Locks::default(),
         })
     }
 
@@ -86,27 +91,29 @@ impl Datapath {
     ///
     /// No bpffs, no permission, another daemon that pins in the same place, or a kernel that refuses the program.
     pub(crate) fn prepare(&self) -> Result<(), ShapingError> {
-        let _changing = lock(&self.changing);
-        self.ready()
+        self.loader().map(drop)
     }
 
     /// The ring with what the program logs, once, after the program has been made ready.
     pub(crate) fn take_log_ring(&self) -> Option<LogRing> {
-        lock(&self.loader).as_mut()?.take_log_ring()
+        self.loader.get()?.take_log_ring()
     }
 
-    fn ready(&self) -> Result<(), ShapingError> {
-        let mut loader = lock(&self.loader);
-        if loader.is_some() {
-            return Ok(());
+    /// The loader, once all that was pinned has been taken over.
+    fn loader(&self) -> Result<&Loader, ShapingError> {
+        if let Some(loader) = self.loader.get() {
+            return Ok(loader);
+        }
+        let _preparing = lock(&self.preparing);
+        if let Some(loader) = self.loader.get() {
+            return Ok(loader);
         }
         let new = Loader::new(&self.pin_dir)?;
         let adopted = adoption::adopt(&self.pin_dir, &self.host).map_err(|error| {
             ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
         })?;
         self.instances_mut().extend(adopted.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
-        *loader = Some(new);
-        Ok(())
+        Ok(self.loader.get_or_init(|| new))
     }
 
     /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none. Names in it stand for
@@ -123,8 +130,12 @@ impl Datapath {
         request: &Request,
         peers: &Peers,
     ) -> Result<bool, ShapingError> {
-        let changing = lock(&self.changing);
-        self.ready()?;
+        self.loader()?;
+        self.changing.with(netns.id, || self.change(netns, request, peers))?;
+        Ok(!self.settle(&[netns.id]).is_empty())
+    }
+
+    fn change(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<(), ShapingError> {
         let inside = self.look_into(netns, request.directions)?;
         let targets = survey::targets(netns, &inside, request.directions)?;
         let now_ns = monotonic_ns();
@@ -138,9 +149,7 @@ impl Datapath {
                 }
             }
         }
-        self.make(changes)?;
-        drop(changing);
-        Ok(!self.settle(&[netns.id]).is_empty())
+        self.make(changes)
     }
 
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
@@ -222,10 +231,7 @@ impl Datapath {
         let plan = (!policy.is_simple()).then_some(&policy.plan);
         let prepared =
             plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
-        let mut loader = lock(&self.loader);
-        let loader =
-            loader.as_mut().ok_or_else(|| ShapingError::Failed("the BPF program is not ready".to_owned()))?;
-        Instance::stage(loader, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
+        Instance::stage(self.loader()?, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
     }
 
     /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
@@ -327,16 +333,24 @@ impl Datapath {
 
     /// Has names in all plans in force stand for `peers` from now on.
     pub(crate) fn retarget(&self, peers: &Peers) {
-        for instance in self.all().into_iter().filter(|instance| !instance.names().is_empty()) {
-            let _changing = lock(&self.changing);
-            let retargeted = instance.retarget(peers).and_then(|has_room| match has_room {
-                true => Ok(()),
-                false => self.reload(&instance, peers),
-            });
-            match retargeted {
-                Ok(()) => tracing::info!(interface = %instance, "its targets have other addresses"),
-                Err(error) => tracing::error!(interface = %instance, %error, "cannot change its targets"),
-            }
+        for key in self.all().iter().map(|instance| instance.key()) {
+            self.changing.with(key.netns, || self.retarget_one(&key, peers));
+        }
+    }
+
+    /// Has names in a plan stand for `peers`. The caller holds the container's lock: only so the plan stays in force
+    /// whose targets are changed.
+    fn retarget_one(&self, key: &Key, peers: &Peers) {
+        let Some(instance) = self.instance(key).filter(|instance| !instance.names().is_empty()) else {
+            return;
+        };
+        let retargeted = instance.retarget(peers).and_then(|has_room| match has_room {
+            true => Ok(()),
+            false => self.reload(&instance, peers),
+        });
+        match retargeted {
+            Ok(()) => tracing::info!(interface = %instance, "its targets have other addresses"),
+            Err(error) => tracing::error!(interface = %instance, %error, "cannot change its targets"),
         }
     }
 
@@ -355,48 +369,50 @@ impl Datapath {
     ///
     /// When a policy cannot be written.
     pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
-        let changing = lock(&self.changing);
-        self.ready()?;
+        self.loader()?;
         let end = |instance| Change::Write { instance, policy: Policy::default() };
-        self.make(self.of(netns).into_iter().map(end).collect())?;
-        drop(changing);
+        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(end).collect()))?;
         Ok(!self.settle(&[netns]).is_empty())
     }
 
     /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
-    /// shaping of a namespace that went.
+    /// shaping of a namespace that went. One that is being changed is left for the next time.
     ///
     /// Says in which of them something still waits to be taken away.
     pub(crate) fn settle(&self, among: &[NetnsId]) -> Vec<NetnsId> {
-        let mut unsettled = Vec::new();
-        let instances = among.iter().flat_map(|netns| self.of(*netns));
-        for key in instances.map(|instance| instance.key()) {
-            // For each anew, so that a request waits for one of them at most.
-            let _changing = lock(&self.changing);
-            let Some(instance) = self.instance(&key) else { continue };
-            match attachment::settle(&instance) {
-                Ok(attachment::Settled::Kept) => {}
-                Ok(attachment::Settled::Draining) => unsettled.push(key.netns),
-                Ok(attachment::Settled::Removed) => {
-                    instance.unpin();
-                    self.instances_mut().remove(&instance.key());
-                }
-                Err(error) => {
-                    tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
-                    unsettled.push(key.netns);
-                }
+        let is_unsettled = |netns: &NetnsId| {
+            // For each instance anew, so that a request waits for one of them at most.
+            let settled = |instance: &Arc<Instance>| {
+                self.changing.try_with(*netns, || self.settle_one(&instance.key())).unwrap_or(false)
+            };
+            self.of(*netns).iter().filter(|instance| !settled(instance)).count() > 0
+        };
+        among.iter().copied().filter(is_unsettled).collect()
+    }
+
+    /// Takes an instance away, if it is over and nothing waits; says whether nothing is left to be done.
+    fn settle_one(&self, key: &Key) -> bool {
+        let Some(instance) = self.instance(key) else { return true };
+        match attachment::settle(&instance) {
+            Ok(attachment::Settled::Kept) => true,
+            Ok(attachment::Settled::Draining) => false,
+            Ok(attachment::Settled::Removed) => {
+                instance.unpin();
+                self.instances_mut().remove(key);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
+                false
             }
         }
-        unsettled.dedup();
-        unsettled
     }
 
     /// Reads the queues' own counters in these namespaces, for [`Self::view`] to show.
     pub(crate) fn sample_queues(&self, among: &[NetnsId]) {
         for instance in among.iter().flat_map(|netns| self.of(*netns)) {
             // Or a reading from before a queue came or went would be noted after it.
-            let _changing = lock(&self.changing);
-            attachment::sample_queue(&instance);
+            self.changing.try_with(instance.key().netns, || attachment::sample_queue(&instance));
         }
     }
 
@@ -432,7 +448,7 @@ impl Datapath {
     /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end. A directory
     /// that was never this daemon's is left alone: it may be another's.
     pub(crate) fn close(&self) {
-        if lock(&self.loader).is_some() && self.all().is_empty() {
+        if self.loader.get().is_some() && self.all().is_empty() {
             pins::remove_empty(&self.pin_dir);
         }
     }

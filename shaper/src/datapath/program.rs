@@ -4,10 +4,11 @@ use std::{
     fs, io,
     os::fd::{AsRawFd, RawFd},
     path::Path,
+    sync::Mutex,
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::Map,
     programs::{ProgramError, SchedClassifier},
 };
@@ -15,7 +16,7 @@ use aya_log::EbpfLogger;
 use nix::fcntl::Flock;
 use shaper_common::{PLAN_PROGRAM, PROGRAM};
 
-use super::{pins, prepared::Prepared};
+use super::{lock, pins, prepared::Prepared};
 use crate::shaping::ShapingError;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
@@ -39,10 +40,10 @@ impl AsRawFd for LogRing {
 /// Loads instances. Making one parses the kernel's type information (21 ms), so there is one for all. It is not kept
 /// (20 MB): nothing in the program is to be fitted to the kernel's types.
 pub(super) struct Loader {
-    loader: EbpfLoader<'static>,
+    loader: Mutex<EbpfLoader<'static>>,
     /// No other daemon may touch what is pinned where this one pins.
     _pin_dir: Flock<fs::File>,
-    log_ring: Option<LogRing>,
+    log_ring: Mutex<Option<LogRing>>,
 }
 
 impl Loader {
@@ -55,7 +56,7 @@ impl Loader {
         let taken = pins::take(pin_dir)?;
         let mut loader = EbpfLoader::new();
         loader.btf(None).map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
-        let mut this = Self { loader, _pin_dir: taken, log_ring: None };
+        let this = Self { loader: Mutex::new(loader), _pin_dir: taken, log_ring: Mutex::default() };
         let mut loaded = this.try_out().or_else(|_| {
             // A ring that another version of the program left may not fit this one. Instances that log to it go on
             // doing so, unread.
@@ -63,22 +64,22 @@ impl Loader {
             this.try_out()
         })?;
         match EbpfLogger::init(&mut loaded.ebpf) {
-            Ok(logger) => this.log_ring = Some(LogRing(logger)),
+            Ok(logger) => *lock(&this.log_ring) = Some(LogRing(logger)),
             Err(error) => tracing::warn!(%error, "what BPF logs will not be shown"),
         }
         Ok(this)
     }
 
     /// Loads an instance that nobody will use.
-    fn try_out(&mut self) -> Result<Loaded, ShapingError> {
-        let mut loaded =
-            Loaded { ebpf: self.loader.load(OBJECT).map_err(|error| refused(&error))?, name: PROGRAM };
+    fn try_out(&self) -> Result<Loaded, ShapingError> {
+        let ebpf = lock(&self.loader).load(OBJECT).map_err(|error| refused(&error))?;
+        let mut loaded = Loaded { ebpf, name: PROGRAM };
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }
 
-    pub(super) const fn take_log_ring(&mut self) -> Option<LogRing> {
-        self.log_ring.take()
+    pub(super) fn take_log_ring(&self) -> Option<LogRing> {
+        lock(&self.log_ring).take()
     }
 
     /// Loads one more instance into the kernel, to be pinned in `directory`; maps that are pinned there already are its
@@ -87,21 +88,28 @@ impl Loader {
     /// # Errors
     ///
     /// Without permission, and when the verifier refuses it.
-    pub(super) fn load(&mut self, directory: &Path, plan: Option<&Prepared>) -> Result<Loaded, ShapingError> {
-        for name in pins::SHARED_MAPS {
-            self.loader.map_pin_path(name, directory.join(name));
-        }
-        for (name, size) in Prepared::sizes(plan) {
-            self.loader.map_max_entries(name, size);
-        }
-        for (name, value) in Prepared::constants(plan) {
-            self.loader.override_global(name, value, true);
-        }
+    pub(super) fn load(&self, directory: &Path, plan: Option<&Prepared>) -> Result<Loaded, ShapingError> {
         let name = if plan.is_some() { PLAN_PROGRAM } else { PROGRAM };
-        let ebpf = self.loader.load(OBJECT).map_err(|error| refused(&error))?;
+        let ebpf = self.open(directory, plan).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name };
+        // Verified outside the loader's lock, as that takes most of the time.
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
+    }
+
+    /// Parses the object and makes its maps.
+    fn open(&self, directory: &Path, plan: Option<&Prepared>) -> Result<Ebpf, EbpfError> {
+        let mut loader = lock(&self.loader);
+        for name in pins::SHARED_MAPS {
+            loader.map_pin_path(name, directory.join(name));
+        }
+        for (name, size) in Prepared::sizes(plan) {
+            loader.map_max_entries(name, size);
+        }
+        for (name, value) in Prepared::constants(plan) {
+            loader.override_global(name, value, true);
+        }
+        loader.load(OBJECT)
     }
 }
 
