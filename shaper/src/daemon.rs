@@ -5,7 +5,10 @@ mod names;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -152,6 +155,10 @@ struct Daemon {
     renamed: Notify,
     /// Rung when something has to be taken away that still waits.
     changed: Notify,
+    /// See [`Shaper::revision`].
+    revision: AtomicU64,
+    /// Rung when counters have been read.
+    sampled: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -168,6 +175,8 @@ impl Daemon {
             peers: Mutex::default(),
             renamed: Notify::new(),
             changed: Notify::new(),
+            revision: AtomicU64::default(),
+            sampled: Notify::new(),
         }
     }
 
@@ -201,6 +210,7 @@ impl Daemon {
                     self.refresh(netns).await;
                 }
             }
+            self.touch();
         }
     }
 
@@ -220,6 +230,11 @@ impl Daemon {
                 tracing::warn!(netns = netns.inode, %error, "cannot clear what no container has any more");
             }
         }
+    }
+
+    /// Notes that [`Shaper::list`] may say something else.
+    fn touch(&self) {
+        self.revision.fetch_add(1, Ordering::Release);
     }
 
     /// Has what is draining looked at soon, and not only when the next second is over.
@@ -263,6 +278,9 @@ impl Daemon {
             for (netns, totals) in totals {
                 histories.entry(netns).or_default().record(u64::try_from(at_ms).unwrap_or(u64::MAX), totals);
             }
+            drop(histories);
+            self.touch();
+            self.sampled.notify_waiters();
         }
     }
 
@@ -322,6 +340,14 @@ impl Shaper for Daemon {
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    async fn sampled(&self) {
+        self.sampled.notified().await;
+    }
+
     async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
         let containers: Vec<_> = lock(&self.registry).sharing(netns).cloned().collect();
         containers.into_iter().map(|container| self.view(container)).collect()
@@ -335,6 +361,7 @@ impl Shaper for Daemon {
         let directions = request.directions;
         let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
         let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        self.touch();
         self.look_after(draining);
         tracing::info!(container = container.name, %directions, "set");
         Ok(self.view(container))
@@ -345,6 +372,7 @@ impl Shaper for Daemon {
         if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
             let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
             let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            self.touch();
             self.look_after(draining);
         }
         tracing::info!(container = container.name, "cleared");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use flate2::read::GzDecoder;
 use httparse::Status;
 
 /// An answer.
@@ -143,9 +144,7 @@ fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>> {
         let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.map(|header| std::str::from_utf8(header.value)).transpose().context("a header is no text")
     };
-    if let Some(encoding) = header("content-encoding")? {
-        bail!("the answer is encoded ({encoding}), which this stand-in does not decode");
-    }
+    let encoding = header("content-encoding")?;
     let rest = &received[start..];
     let body = if header("transfer-encoding")?.is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         unchunk(rest)?
@@ -155,7 +154,23 @@ fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>> {
     } else {
         ended.then(|| rest.to_vec())
     };
+    let body = match encoding {
+        Some("gzip") => body.map(|body| gunzip(&body)).transpose()?,
+        Some(encoding) => bail!("the answer is encoded as {encoding}, which nobody asked for"),
+        None => body,
+    };
     Ok(body.map(|body| Answer { status: head.code.unwrap_or_default(), body }))
+}
+
+/// The bytes before they were compressed.
+///
+/// # Errors
+///
+/// When they are not whole.
+pub fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut plain).context("decompress the answer")?;
+    Ok(plain)
 }
 
 /// The chunks' content, or nothing while some is missing.

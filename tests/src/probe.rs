@@ -1,9 +1,10 @@
 //! A stand-in for Scope's probe, for tests and for the demo.
 //!
 //! It asks as the probe asks (`probe/plugins/registry.go`, 2023-06): the same bytes, the same half second, one request
-//! at a time. What would make the probe drop the plugin, or the app crash or show less than was meant, is an error here.
+//! at a time, and Docker's reporter beside it. What would make the probe drop the plugin, or the app crash or show less than was meant, is an error here.
 
 mod report;
+mod round;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use crate::http;
 
 pub use report::{Latest, Metric, MetricSample, Node, NodeView, Plugin, Report, Topology};
+pub use round::{ButtonLists, DockerReporter};
 
 /// How long the probe waits for any answer.
 pub const TIMEOUT: Duration = Duration::from_millis(500);

@@ -13,6 +13,7 @@ use shaper_tests::{
     docker::DockerWorld,
     needs,
     netns::Netns,
+    probe::DockerReporter,
     traffic::{is_binomial, ping},
 };
 
@@ -101,6 +102,23 @@ fn buttons_follow_the_state_of_a_container() {
     assert!(refused.contains("stopped"), "{refused}");
     docker("rm web");
     world.node("its node goes with it", &id, |node| node.is_none().then_some(()));
+}
+
+/// Scope's Docker reporter is asked at the same time, and takes some milliseconds longer than a report does to be made.
+#[test]
+fn buttons_stay_whether_docker_or_we_are_asked_first() {
+    needs!(Root, Docker);
+    let world = world();
+    let id = world.run("web", &[]);
+    for round in 0..20 {
+        let takes = Duration::from_millis(50);
+        let lists = world.probe.round(DockerReporter { containers: &[&id], takes }).expect("a round");
+        let mut expected = BUTTONS_OF_A_RUNNING_CONTAINER.to_vec();
+        let mut shown: Vec<_> = lists[&id].iter().map(String::as_str).collect();
+        expected.sort_unstable();
+        shown.sort_unstable();
+        assert_eq!(shown, expected, "round {round}");
+    }
 }
 
 #[test]

@@ -333,7 +333,7 @@ fn a_plan_that_cannot_be_had_on_one_interface_leaves_all_as_they_were() {
     // A foreign root qdisc at the host's end admits no delay there.
     world.host().run(&format!("tc qdisc add dev {} root pfifo", web.host_end)).expect("a qdisc");
     let said = daemon.complaint_about(&["set", "web", "--netem", "delay 10ms 1ms", "--direction", "both"]);
-    assert!(said.contains("already has a root qdisc") || said.contains("has no fq queue"), "{said}");
+    assert!(said.contains("already has a root qdisc") || said.contains("no fq: modprobe sch_fq"), "{said}");
     let view = daemon.view("web");
     for interface in view["interfaces"].as_array().expect("interfaces") {
         assert_eq!(interface["policy"]["netem"], "loss every 1 seed 7");

@@ -39,11 +39,11 @@ impl From<PathRejection> for ApiError {
 
 impl From<ShapingError> for ApiError {
     fn from(error: ShapingError) -> Self {
-        let status = match &error {
+        let status = match error.reason() {
             ShapingError::NotFound(_) => StatusCode::NOT_FOUND,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
             ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ShapingError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ShapingError::Failed(_) | ShapingError::About { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, text: error.to_string() }
     }

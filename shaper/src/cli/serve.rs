@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// A TOML file with presets of your own, which replace shipped ones of the same name
     #[arg(long, value_name = "FILE")]
     presets: Option<PathBuf>,
-    /// A preset that has a button in Scope; several by commas, or by writing this several times
+    /// A preset that has a button in Scope, which has room for two; several by commas, or by writing this several times
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scope_preset: Vec<String>,
     /// How log lines on standard error look

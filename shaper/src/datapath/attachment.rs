@@ -176,7 +176,8 @@ fn put_on(
 fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
     add_fq(socket, instance.device().ifindex, LIMITS).map_err(|error| match error.errno() {
         Some(ENOENT) => ShapingError::Refused(
-            "the kernel has no fq queue, which a delay needs: `modprobe sch_fq` (CONFIG_NET_SCH_FQ). Loss works without"
+            // Scope shows the first 24 characters beside the buttons.
+            "no fq: modprobe sch_fq (CONFIG_NET_SCH_FQ). A delay needs this queue, a loss alone does not"
                 .to_owned(),
         ),
         Some(EEXIST) => ShapingError::Refused(format!(

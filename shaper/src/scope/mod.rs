@@ -4,40 +4,54 @@
 //! is not perfect. So a report only shows what the daemon knows already and cannot fail. Knows the daemon as a
 //! [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
+mod buttons;
 mod controls;
+mod networks;
 mod nodes;
-mod pieces;
+mod recent;
 mod report;
+mod reports;
+mod rows;
+mod templates;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE},
+    },
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::controls::Buttons;
-use self::{controls::ControlRequest, report::Report};
+pub(crate) use self::buttons::Buttons;
+use self::{
+    controls::ControlRequest,
+    networks::Networks,
+    report::Report,
+    reports::{Reporter, Reports},
+};
 use crate::shaping::Shaper;
 
 /// The one version of the protocol there is.
 const API_VERSION: &str = "1";
 
-/// Whom the probe speaks to, with what it may press.
-type Served<S> = (Arc<S>, Buttons);
-
 /// Answers Scope's probe for `shaper`, which can be told by `buttons`.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>, buttons: Buttons) -> Router {
-    Router::new()
-        .route("/report", get(get_report::<S>))
-        .route("/control", post(post_control::<S>))
-        .with_state((shaper, buttons))
+    let reporter = Arc::new(Reporter::new(buttons, Networks::of(shaper.presets())));
+    let reports = Arc::new(Reports::new(Arc::clone(&shaper), Arc::clone(&reporter)));
+    let report = get(get_report::<S>).with_state(reports);
+    let control = post(post_control::<S>).with_state((shaper, buttons, reporter));
+    Router::new().route("/report", report).route("/control", control)
 }
 
 /// Who asks.
@@ -65,24 +79,36 @@ impl Probe {
 }
 
 async fn get_report<S: Shaper>(
-    State((shaper, buttons)): State<Served<S>>,
+    State(reports): State<Arc<Reports<S>>>,
     Query(probe): Query<Probe>,
+    headers: HeaderMap,
 ) -> Result<Response, (StatusCode, String)> {
+    let asked = Instant::now();
     probe.check()?;
-    let pieces = pieces::pieces(shaper.list().await, buttons, probe.probe_id, SystemTime::now())
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}")))?;
-    let body = Body::from_stream(stream::iter(pieces));
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    let failed = |error: io::Error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write the report: {error}"));
+    let made = reports.ask(&probe.probe_id).await.map_err(failed)?;
+    tokio::time::sleep_until((asked + made.hold).into()).await;
+    let json = (CONTENT_TYPE, "application/json");
+    if takes_gzip(&headers) {
+        return Ok(([json, (CONTENT_ENCODING, "gzip")], made.gzip()).into_response());
+    }
+    Ok(([json], made.plain().map_err(failed)?).into_response())
 }
 
-/// What became of a control; Scope shows the error beside the buttons, and the report at once.
+/// Tells whether the client asks for gzip, as Go's does; no client asks with weights for what has one encoding.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    encodings.flat_map(|value| value.split(',')).any(|encoding| encoding.trim() == "gzip")
+}
+
+/// The outcome of a control; Scope shows the error beside the buttons, and the report at once.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum ControlAnswer {
+enum ControlAnswer<'a, 'b> {
     Done {
         // Scope reads this key only, whatever its documents say.
         #[serde(rename = "shortcutReport")]
-        shortcut_report: Box<Report>,
+        shortcut_report: &'a Report<'b>,
     },
     Failed {
         error: String,
@@ -90,25 +116,25 @@ enum ControlAnswer {
 }
 
 async fn post_control<S: Shaper>(
-    State((shaper, buttons)): State<Served<S>>,
+    State((shaper, buttons, reporter)): State<(Arc<S>, Buttons, Arc<Reporter>)>,
     Query(probe): Query<Probe>,
     body: Bytes,
 ) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
     let request: ControlRequest = serde_json::from_slice(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no control request: {error}")))?;
-    let answer = match controls::carry_out(&*shaper, buttons, &request).await {
+    match controls::carry_out(&*shaper, buttons, &request).await {
         Ok(views) => {
             tracing::info!(node = request.node_id, control = request.control, "a control was carried out");
-            let report = nodes::report(&views, buttons, &probe.probe_id, SystemTime::now());
-            ControlAnswer::Done { shortcut_report: Box::new(report) }
+            Ok(reporter.report(&views, &probe.probe_id, SystemTime::now(), |report| {
+                Json(ControlAnswer::Done { shortcut_report: report }).into_response()
+            }))
         }
         Err(error) => {
             tracing::warn!(node = request.node_id, control = request.control, error, "a control failed");
-            ControlAnswer::Failed { error }
+            Ok(Json(ControlAnswer::Failed { error }).into_response())
         }
-    };
-    Ok(Json(answer).into_response())
+    }
 }
 
 #[cfg(test)]

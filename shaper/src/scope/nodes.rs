@@ -1,93 +1,80 @@
-//! Turns what the daemon knows into a report.
+//! Turns what the daemon knows into the nodes of a report.
 
 use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    cell::RefCell,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
+use serde::{Serialize, Serializer};
+
 use super::{
-    API_VERSION,
-    controls::{Button, Buttons, NODE_SUFFIX},
-    report::{
-        ById, Control, ControlState, Latest, MetadataTemplate, Metric, MetricSample, MetricTemplate, Node,
-        Plugin, Report, Rows, TableTemplate, Timestamp, Topology,
-    },
+    buttons::Buttons,
+    controls::NODE_SUFFIX,
+    networks::Networks,
+    recent::Recent,
+    report::{ById, ControlState, Latest, Metric, MetricSample, Node, Timestamp},
+    rows,
+    templates::{DROPPED, PASSED},
 };
-use crate::shaping::{
-    ContainerState, ContainerView, Counts, Direction, InterfaceView, Policy, RuntimeName, Sample,
-};
+use crate::shaping::{ContainerState, ContainerView, RuntimeName, Sample};
 
-/// Must be the stem of the plugin socket's file name.
-const PLUGIN_ID: &str = "traffic-control";
-const TABLE: &str = "traffic-control-table";
-/// The metadata keys must not begin with it, or they would be rows of the table.
-const ROW_PREFIX: &str = "traffic-control-table-";
+/// How many seconds of rates are in a report. The app draws those of all reports of the last 15 s, as it does for Docker's
+/// reporter, which only reports each sample once; some more, so that a report may fail.
+const SAMPLES: usize = 5;
 
-/// The key of a row of the table.
-macro_rules! row {
-    ($name:literal) => {
-        concat!("traffic-control-table-", $name)
-    };
+/// Containers' nodes, each made when it is written: those of a thousand would fill megabytes.
+pub(super) struct Nodes<'a> {
+    /// In the order of ids, and each once.
+    pub(super) views: Vec<&'a ContainerView>,
+    pub(super) buttons: Buttons,
+    pub(super) networks: &'a Networks,
+    pub(super) probe_id: &'a str,
+    pub(super) now: SystemTime,
+    pub(super) recent: RefCell<&'a mut Recent>,
 }
 
-const LATENCY: &str = "traffic-control-latency";
-const LOSS: &str = "traffic-control-pktloss";
-const PASSED: &str = "traffic_control_passed";
-const DROPPED: &str = "traffic_control_dropped";
-const NOT_SET: &str = "-";
-/// A plan may have more targets than anybody reads in a table.
-const MAX_TARGET_ROWS: usize = 32;
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (now, mut dates) = (Timestamp::from(self.now), Dates::default());
+        serializer.collect_map(self.views.iter().map(|view| self.node(view, now, &mut dates)))
+    }
+}
 
-/// What the probe `probe_id` is told at `now`.
-pub(super) fn report(views: &[ContainerView], buttons: Buttons, probe_id: &str, now: SystemTime) -> Report {
-    let now = Timestamp::from(now);
-    let mut dates = Dates::default();
-    Report {
-        container: Topology {
-            nodes: views.iter().map(|view| node(view, buttons, probe_id, now, &mut dates)).collect(),
-            controls: controls(buttons),
-            metadata_templates: metadata_templates(),
-            metric_templates: metric_templates(),
-            table_templates: table_templates(),
-        },
-        plugins: [Plugin {
-            id: PLUGIN_ID,
-            label: "Traffic control",
-            description: "Adds latency and packet loss to the network of running containers",
-            interfaces: ["reporter", "controller"],
-            api_version: API_VERSION,
-        }],
+impl Nodes<'_> {
+    /// A container's node, and its id.
+    fn node(&self, view: &ContainerView, now: Timestamp, dates: &mut Dates) -> (String, Node) {
+        let passing = rows::passing(view, self.networks);
+        let mut metrics = metrics(view, dates);
+        let present = passing.keys().cloned().chain(metrics.keys().map(|&id| id.into()));
+        let gone = self.recent.borrow_mut().gone(view.container.id.as_str(), present, self.now);
+        let mut latest = rows::fixed(view);
+        latest.extend(passing);
+        for key in gone {
+            match [PASSED, DROPPED].into_iter().find(|&id| id == key) {
+                Some(id) => drop(metrics.insert(id, Metric::nothing(now))),
+                None => drop(latest.insert(key, rows::NOT_SET.to_owned())),
+            }
+        }
+        latest.extend(identity(view, self.probe_id).into_iter().map(|(key, value)| (key.into(), value)));
+        let node = Node {
+            latest_controls: latest_controls(view, self.buttons, now),
+            latest: latest.into_iter().map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
+            metrics,
+        };
+        (format!("{}{NODE_SUFFIX}", view.container.id), node)
     }
 }
 
 /// The times at which rates were taken: of all containers at once, so that they are the same few.
 #[derive(Default)]
-pub(super) struct Dates(BTreeMap<u64, Timestamp>);
+struct Dates(BTreeMap<u64, Timestamp>);
 
 impl Dates {
     fn of(&mut self, sample: &Sample) -> Timestamp {
         let at = || SystemTime::UNIX_EPOCH + Duration::from_millis(sample.at_ms);
         *self.0.entry(sample.at_ms).or_insert_with(|| at().into())
     }
-}
-
-/// A container's node, and its id.
-pub(super) fn node(
-    view: &ContainerView,
-    buttons: Buttons,
-    probe_id: &str,
-    now: Timestamp,
-    dates: &mut Dates,
-) -> (String, Node) {
-    let identity = identity(view, probe_id).into_iter().map(|(key, value)| (key.into(), value));
-    let latest = rows(view).into_iter().chain(identity);
-    let node = Node {
-        latest_controls: latest_controls(view, buttons, now),
-        latest: latest.map(|(key, value)| (key, Latest { timestamp: now, value })).collect(),
-        metrics: metrics(view, dates),
-    };
-    (format!("{}{NODE_SUFFIX}", view.container.id), node)
 }
 
 /// Our buttons, and Docker's: Scope keeps the newest list of a node's buttons only, so that Docker's would vanish from
@@ -104,7 +91,7 @@ fn latest_controls(view: &ContainerView, buttons: Buttons, now: Timestamp) -> By
 }
 
 /// The buttons that Scope's Docker reporter has on a container (`probe/docker/container.go`).
-fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
+pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
     match (view.container.runtime, view.container.state) {
         (RuntimeName::Docker, ContainerState::Running) => &[
             "docker_attach_container",
@@ -118,86 +105,6 @@ fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
             &["docker_start_container", "docker_remove_container"]
         }
         (RuntimeName::Netns, _) => &[],
-    }
-}
-
-/// Rows of the table and lines of metadata.
-///
-/// Latency and loss are always there: the app merges the reports of the last 15 s and keeps the newest value of each key,
-/// so that a row we leave out lingers while one that says `-` is replaced at once. Counts and the remaining time are left
-/// out all the same when nothing is shaped: they go a few seconds late, but do not clutter every container.
-///
-/// Whatever there is beside latency and loss is in a row of its own, in netem's words; so is each target.
-fn rows(view: &ContainerView) -> Rows<String> {
-    let latency = both_ways(view, |policy| policy.latency().map(|latency| latency.to_string()));
-    let loss = both_ways(view, |policy| policy.loss().map(|loss| loss.to_string()));
-    let fixed = [
-        (row!("latency"), latency.clone()),
-        (row!("pktloss"), loss.clone()),
-        (LATENCY, latency),
-        (LOSS, loss),
-    ];
-    let mut rows: Rows<String> = fixed.map(|(row, text)| (row.into(), text)).into();
-    if !view.interfaces.is_empty() {
-        rows.extend(counts(view).map(|(row, count)| (row.into(), count.to_string())));
-    }
-    rows.extend(plan_rows(view));
-    if let Some(remaining) = view.remaining() {
-        rows.insert(row!("remaining").into(), humantime::format_duration(remaining).to_string());
-    }
-    rows
-}
-
-/// Counts of packets; those of rare effects if there are any.
-fn counts(view: &ContainerView) -> impl Iterator<Item = (&'static str, u64)> {
-    let totals = view.totals();
-    let sum =
-        |counts: fn(&InterfaceView) -> Counts| view.interfaces.iter().map(|view| counts(view).packets).sum();
-    let always = [
-        (row!("packets"), totals.passed),
-        (row!("delayed"), totals.delayed),
-        (row!("dropped"), totals.dropped),
-    ];
-    let rare: [(&str, u64); 5] = [
-        (row!("duplicated"), sum(|view| view.duplicated)),
-        (row!("corrupted"), sum(|view| view.corrupted)),
-        (row!("reordered"), sum(|view| view.reordered)),
-        (row!("marked"), sum(|view| view.marked)),
-        (row!("overflowed"), sum(|view| view.overflowed)),
-    ];
-    always.into_iter().chain(rare.into_iter().filter(|(_, count)| *count > 0))
-}
-
-/// All effects in netem's words where latency and loss are not all, and those of targets.
-fn plan_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
-    let policies = || [Direction::Egress, Direction::Ingress].into_iter().filter_map(|way| view.policy(way));
-    let mut rows = Vec::new();
-    if policies().any(|policy| !policy.is_simple()) {
-        let words = both_ways(view, |policy| Some(policy.words()).filter(|words| !words.is_empty()));
-        rows.push((row!("netem").into(), words));
-    }
-    let selectors = policies().flat_map(|policy| policy.targets().map(|(selector, _)| selector));
-    for selector in selectors.take(MAX_TARGET_ROWS).collect::<BTreeSet<_>>() {
-        let words = both_ways(view, |policy| {
-            policy.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
-        });
-        rows.push((format!("{ROW_PREFIX}to {selector}").into(), words));
-    }
-    rows
-}
-
-/// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name. A shaping that is broken
-/// says so in place of what was set.
-fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
-    let fault = |way| view.fault(way).map(ToString::to_string);
-    let [out, back] = [Direction::Egress, Direction::Ingress]
-        .map(|way| fault(way).or_else(|| view.policy(way).and_then(&setting)));
-    match (out, back) {
-        (None, None) => NOT_SET.to_owned(),
-        (Some(out), None) => out,
-        (None, Some(back)) => format!("{back} in"),
-        (Some(out), Some(back)) if out == back => format!("{out} each way"),
-        (Some(out), Some(back)) => format!("{out} out, {back} in"),
     }
 }
 
@@ -217,13 +124,14 @@ fn identity(view: &ContainerView, probe_id: &str) -> Vec<(&'static str, String)>
 
 /// Rates, of containers that are shaped.
 fn metrics(view: &ContainerView, dates: &mut Dates) -> ById<Metric> {
-    if view.interfaces.is_empty() || view.samples.is_empty() {
+    let samples = &view.samples[view.samples.len().saturating_sub(SAMPLES)..];
+    if view.interfaces.is_empty() || samples.is_empty() {
         return ById::new();
     }
-    let dates: Vec<_> = view.samples.iter().map(|sample| dates.of(sample)).collect();
+    let dates: Vec<_> = samples.iter().map(|sample| dates.of(sample)).collect();
     ById::from([
-        (PASSED, metric(&view.samples, &dates, |sample| sample.passed)),
-        (DROPPED, metric(&view.samples, &dates, |sample| sample.dropped)),
+        (PASSED, metric(samples, &dates, |sample| sample.passed)),
+        (DROPPED, metric(samples, &dates, |sample| sample.dropped)),
     ])
 }
 
@@ -237,35 +145,4 @@ fn metric(samples: &[Sample], dates: &[Timestamp], rate: impl Fn(&Sample) -> f64
         min: 0.0,
         max: samples.iter().map(rate).fold(0.0, f64::max),
     }
-}
-
-fn controls(buttons: Buttons) -> ById<Control> {
-    let control = |button: &Button| Control {
-        id: button.id,
-        human: button.human,
-        icon: button.icon,
-        rank: button.rank,
-    };
-    buttons.iter().map(|button| (button.id, control(button))).collect()
-}
-
-fn metadata_templates() -> ById<MetadataTemplate> {
-    [(LATENCY, "Latency", 13.5), (LOSS, "Packet Loss", 13.6)]
-        .map(|(id, label, priority)| {
-            (id, MetadataTemplate { id, label, priority, from: "latest", data_type: "" })
-        })
-        .into()
-}
-
-/// After Docker's two, CPU and memory: the first three have sparklines.
-fn metric_templates() -> ById<MetricTemplate> {
-    [(DROPPED, "Dropped packets/s", 3.0), (PASSED, "Passed packets/s", 4.0)]
-        .map(|(id, label, priority)| (id, MetricTemplate { id, label, format: "", priority }))
-        .into()
-}
-
-fn table_templates() -> ById<TableTemplate> {
-    let table =
-        TableTemplate { id: TABLE, label: "Traffic Control", kind: "property-list", prefix: ROW_PREFIX };
-    ById::from([(TABLE, table)])
 }

@@ -4,25 +4,27 @@ use std::{borrow::Cow, collections::BTreeMap, io::Write as _, time::SystemTime};
 
 use serde::{Serialize, Serializer, ser::Error as _};
 
+use super::nodes::Nodes;
+
 /// A map by id, in the order of ids so that equal reports are equal bytes.
 pub(super) type ById<T> = BTreeMap<&'static str, T>;
 /// The same with ids that name something of a container's own.
 pub(super) type Rows<T> = BTreeMap<Cow<'static, str>, T>;
 
 /// All there is to show.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Report {
-    pub(super) container: Topology,
+pub(super) struct Report<'a> {
+    pub(super) container: Topology<'a>,
     /// Ourselves: Scope refuses a report with any other number of plugins.
     pub(super) plugins: [Plugin; 1],
 }
 
 /// Containers, and how to show what is said of them.
-#[derive(Debug, Serialize)]
-pub(super) struct Topology {
+#[derive(Serialize)]
+pub(super) struct Topology<'a> {
     /// By `<full container id>;<container>`.
-    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) nodes: Nodes<'a>,
     pub(super) controls: ById<Control>,
     pub(super) metadata_templates: ById<MetadataTemplate>,
     pub(super) metric_templates: ById<MetricTemplate>,
@@ -35,6 +37,7 @@ pub(super) struct Topology {
 pub(super) struct Node {
     pub(super) latest_controls: ById<Latest<ControlState>>,
     pub(super) latest: Rows<Latest<String>>,
+    #[serde(skip_serializing_if = "ById::is_empty")]
     pub(super) metrics: ById<Metric>,
 }
 
@@ -62,7 +65,7 @@ pub(super) struct Control {
     pub(super) rank: u32,
 }
 
-/// A line of the details panel.
+/// A line of the details panel, and a column of the table of containers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MetadataTemplate {
@@ -99,6 +102,13 @@ pub(super) struct Metric {
     pub(super) samples: Vec<MetricSample>,
     pub(super) min: f64,
     pub(super) max: f64,
+}
+
+impl Metric {
+    /// Nothing at `date`, after what was before it.
+    pub(super) fn nothing(date: Timestamp) -> Self {
+        Self { samples: vec![MetricSample { date, value: 0.0 }], min: 0.0, max: 0.0 }
+    }
 }
 
 /// A metric's value at a time.

@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    io::Read as _,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -9,8 +12,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, ContainerView, Direction, Effects, Named, RuntimeName, ShapingError,
-    fake::{FakeShaper, WEB, container, shaped_web, web},
+    ContainerState, ContainerView, Counts, Direction, Effects, InterfaceView, Named, Policy, RuntimeName,
+    Sample, ShapingError,
+    fake::{FakeShaper, WEB, container, interface, policy, shaped_web, web},
 };
 
 /// A preset with a button, and its title.
@@ -48,6 +52,34 @@ fn node_id(id: &str) -> String {
     format!("{id};<container>")
 }
 
+/// What is told at a time of no report before it.
+fn report(views: &[ContainerView]) -> Value {
+    report_at(&reporter(), views, SystemTime::UNIX_EPOCH)
+}
+
+fn reporter() -> Reporter {
+    Reporter::new(Buttons::with_presets([]), Networks::of(FakeShaper::new([]).presets()))
+}
+
+fn report_at(reporter: &Reporter, views: &[ContainerView], now: SystemTime) -> Value {
+    reporter.report(views, "1f9e", now, |report| serde_json::to_value(report).expect("JSON"))
+}
+
+/// A row of the first table, if `web` has it.
+fn row<'a>(report: &'a Value, name: &str) -> Option<&'a str> {
+    latest(report, &format!("traffic-control-table-{name}"))
+}
+
+/// A row of the table of counts.
+fn count<'a>(report: &'a Value, name: &str) -> Option<&'a str> {
+    latest(report, &format!("traffic-control-count-{name}"))
+}
+
+fn latest<'a>(report: &'a Value, key: &str) -> Option<&'a str> {
+    let entry = &report["Container"]["nodes"][node_id(WEB)]["latest"][key];
+    entry.is_object().then(|| entry["value"].as_str().expect("text"))
+}
+
 fn netns() -> ContainerView {
     container("blue", "blue", RuntimeName::Netns, ContainerState::Running)
 }
@@ -63,47 +95,40 @@ fn a_report_shows_each_container_in_its_state() {
         netns(),
     ];
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_001_250);
-    insta::assert_json_snapshot!(nodes::report(&views, Buttons::with_presets([]), "1f9e", now));
+    insta::assert_json_snapshot!(report_at(&reporter(), &views, now));
 }
 
 #[test]
 fn rows_tell_what_is_sent_from_what_is_received() {
-    use crate::shaping::{
-        Direction,
-        fake::{interface, policy},
-    };
-    let row = |out: &str, back: &str| {
+    let latency = |out: &str, back: &str| {
         let policy = |time| policy(&format!("delay {time}"));
         let interfaces =
             vec![interface(Direction::Egress, policy(out)), interface(Direction::Ingress, policy(back))];
-        let view = ContainerView { interfaces, ..web() };
-        let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
-        let latest = &report.container.nodes[&node_id(WEB)].latest;
-        latest["traffic-control-table-latency"].value.clone()
+        row(&report(&[ContainerView { interfaces, ..web() }]), "latency").map(str::to_owned)
     };
-    assert_eq!(row("0", "0"), "-");
-    assert_eq!(row("2s", "0"), "2000ms");
-    assert_eq!(row("0", "2s"), "2000ms in");
-    assert_eq!(row("2s", "2s"), "2000ms each way");
-    assert_eq!(row("2s", "1s"), "2000ms out, 1000ms in");
+    for (out, back, shown) in [
+        ("0", "0", "-"),
+        ("2s", "0", "2000ms"),
+        ("0", "2s", "2000ms in"),
+        ("2s", "2s", "2000ms each way"),
+        ("2s", "1s", "2000ms out, 1000ms in"),
+    ] {
+        assert_eq!(latency(out, back).as_deref(), Some(shown));
+    }
 }
 
 #[test]
 fn rows_say_that_a_shaping_is_broken() {
     let mut view = shaped_web();
     view.interfaces[1].state = crate::shaping::ShapingState::Broken("classifier removed".to_owned());
-    let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
-    let latest = &report.container.nodes[&node_id(WEB)].latest;
-    let shown = &latest["traffic-control-table-latency"].value;
-    assert_eq!(shown, "2000ms out, broken: classifier removed in");
+    let report = report(&[view]);
+    assert_eq!(row(&report, "latency"), Some("2000ms out, broken: classifier removed in"));
+    let summary = latest(&report, "traffic-control-summary");
+    assert!(summary.is_some_and(|summary| summary.contains("broken: classifier removed in")), "{summary:?}");
 }
 
 #[test]
 fn rows_tell_all_effects_and_targets_and_what_they_did() {
-    use crate::shaping::{
-        Counts, Direction, InterfaceView, Policy,
-        fake::{interface, policy},
-    };
     let plan =
         r#"{"netem": "delay 100ms 20ms duplicate 1%", "target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
     let plan = serde_json::from_str(plan).expect("a plan");
@@ -113,14 +138,134 @@ fn rows_tell_all_effects_and_targets_and_what_they_did() {
     };
     let view =
         ContainerView { interfaces: vec![sent, interface(Direction::Ingress, policy("delay 1ms"))], ..web() };
-    let report = nodes::report(&[view], Buttons::with_presets([]), "", SystemTime::UNIX_EPOCH);
-    let latest = &report.container.nodes[&node_id(WEB)].latest;
-    let row =
-        |name: &str| latest.get(&*format!("traffic-control-table-{name}")).map(|row| row.value.as_str());
-    assert_eq!(row("latency"), Some("100ms out, 1ms in"));
-    assert_eq!(row("netem"), Some("delay 100ms 20ms duplicate 1% out, delay 1ms in"));
-    assert_eq!(row("to 10.0.0.0/8"), Some("loss 5%"));
-    assert_eq!((row("duplicated"), row("corrupted"), row("marked")), (Some("7"), None, None));
+    let report = report(&[view]);
+    assert_eq!(row(&report, "latency"), Some("varies out, 1ms in"));
+    assert_eq!(row(&report, "pktloss"), Some("varies"), "some packets are lost");
+    assert_eq!(row(&report, "netem"), Some("delay 100ms 20ms duplicate 1% out, delay 1ms in"));
+    assert_eq!(row(&report, "to 10.0.0.0/8"), Some("loss 5%"));
+    let counts = ["duplicated", "corrupted", "marked"].map(|name| count(&report, name));
+    assert_eq!(counts, [Some("7"), None, None]);
+}
+
+#[test]
+fn five_rows_tell_what_is_set_before_anything_is_counted() {
+    let mut view = shaped_web();
+    view.interfaces[0].policy =
+        Policy { expires_at_ns: view.interfaces[0].policy.expires_at_ns, ..policy("delay 2s 1ms loss 10%") };
+    let report = report(&[view]);
+    let node = &report["Container"]["nodes"][node_id(WEB)]["latest"];
+    let keys: Vec<_> = node.as_object().expect("rows").keys().collect();
+    let of_table =
+        |prefix: &str| -> Vec<_> { keys.iter().filter_map(|key| key.strip_prefix(prefix)).collect() };
+    assert_eq!(of_table("traffic-control-table-"), ["latency", "netem", "pktloss", "remaining"]);
+    assert_eq!(of_table("traffic-control-count-"), ["delayed", "dropped", "packets"]);
+    let tables: Vec<_> = report["Container"]["table_templates"].as_object().expect("tables").keys().collect();
+    assert!(tables.is_sorted() && tables[0] == "traffic-control-table", "Scope sorts them: {tables:?}");
+}
+
+#[test]
+fn what_is_set_is_in_sight_without_asking_for_more() {
+    let summary = |view: ContainerView| {
+        let report = report(&[view]);
+        let line = &report["Container"]["metadata_templates"]["traffic-control-summary"];
+        assert!(line["priority"].as_f64().expect("a number") < 10.0);
+        latest(&report, "traffic-control-summary").map(str::to_owned)
+    };
+    assert_eq!(summary(web()), None);
+    let shown = summary(shaped_web());
+    assert_eq!(shown.as_deref(), Some("delay 2000ms loss 10% out, delay 200ms in, ends in 10m"));
+    let targets = r#"{"target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
+    let plan = Arc::new(serde_json::from_str(targets).expect("a plan"));
+    let interfaces = vec![interface(Direction::Egress, Policy { plan, expires_at_ns: None })];
+    assert_eq!(summary(ContainerView { interfaces, ..web() }).as_deref(), Some("targets: 1"));
+}
+
+#[tokio::test]
+async fn a_preset_is_shown_by_its_name_as_long_as_it_is_all_there_is() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let button = "traffic-control-table-preset-3g";
+    let answer = press(&shaper, &node_id(WEB), button).await;
+    let shortcut = &answer["shortcutReport"];
+    assert_eq!(row(shortcut, "preset"), Some("3g"));
+    assert_eq!(latest(shortcut, "traffic-control-summary"), Some("preset 3g"));
+    let answer = press(&shaper, &node_id(WEB), "traffic-control-table-pkt-drop-low").await;
+    assert_eq!(row(&answer["shortcutReport"], "preset"), None);
+}
+
+#[test]
+fn what_is_gone_is_shown_as_gone_until_the_app_has_forgotten_it() {
+    let reporter = reporter();
+    let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    let mut plan = shaped_web();
+    plan.interfaces[0].policy = policy("delay 2s 1ms");
+    let shaped = report_at(&reporter, &[plan], at(100));
+    for name in ["netem", "remaining"] {
+        assert!(row(&shaped, name).is_some_and(|value| value != "-"), "{name}");
+    }
+    for second in [101, 119] {
+        let report = report_at(&reporter, &[web()], at(second));
+        for name in ["latency", "pktloss", "netem", "remaining"] {
+            assert_eq!(row(&report, name), Some("-"), "{name}, second {second}");
+        }
+        assert_eq!(count(&report, "packets"), Some("-"));
+        assert_eq!(latest(&report, "traffic-control-summary"), Some("-"));
+        for metric in ["traffic_control_passed", "traffic_control_dropped"] {
+            let metric = &report["Container"]["nodes"][node_id(WEB)]["metrics"][metric];
+            assert_eq!((&metric["samples"][0]["value"], &metric["max"]), (&json!(0.0), &json!(0.0)));
+        }
+    }
+    let report = report_at(&reporter, &[web()], at(120));
+    assert_eq!((row(&report, "netem"), row(&report, "latency")), (None, Some("-")));
+    assert!(report["Container"]["nodes"][node_id(WEB)]["metrics"].is_null());
+}
+
+/// The probe waits 500 ms, in which it has to decode the report, too: what counts is how much there is to write and read.
+#[tokio::test]
+async fn a_thousand_containers_fit_into_a_report() {
+    let views = (1000..2000).map(|number| {
+        let id = format!("{number:0>64}");
+        let samples = (0..60)
+            .map(|second| Sample { at_ms: 1_700_000_000_000 + second * 1000, ..shaped_web().samples[0] });
+        let view = container(&id, &number.to_string(), RuntimeName::Docker, ContainerState::Running);
+        ContainerView { interfaces: shaped_web().interfaces, samples: samples.collect(), ..view }
+    });
+    let shaper = Arc::new(FakeShaper::new(views));
+    let request =
+        Request::get(format!("/report{QUERY}")).header("Accept-Encoding", "gzip").body(Body::empty());
+    let answer =
+        router(Arc::clone(&shaper), Buttons::with_presets([THREE_G])).oneshot(request.expect("a request"));
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    let packed = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+    let mut body = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut body).expect("gzip");
+    let report: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(report["Container"]["nodes"].as_object().expect("nodes").len(), 1000);
+    assert!(body.len() < 4_000_000, "{} bytes", body.len());
+    assert!(packed.len() < 250_000, "{} bytes", packed.len());
+    assert_eq!(
+        ask(&shaper, "GET", &format!("/report{QUERY}"), "").await.1.len(),
+        body.len(),
+        "the same without gzip"
+    );
+}
+
+/// Docker's reporter has to be the first of the two: see [`reports`].
+#[tokio::test]
+async fn a_report_is_held_back_where_dockers_reporter_has_buttons_too() {
+    for (view, least_ms) in [(web(), 60), (netns(), 0)] {
+        let shaper = Arc::new(FakeShaper::new([view]));
+        let asked = std::time::Instant::now();
+        ask(&shaper, "GET", &format!("/report{QUERY}"), "").await;
+        let took = asked.elapsed();
+        assert!(
+            took >= Duration::from_millis(least_ms) && took < Duration::from_millis(least_ms + 200),
+            "{took:?}"
+        );
+        let asked = std::time::Instant::now();
+        press(&shaper, &node_id("blue"), "traffic-control-table-clear").await;
+        assert!(asked.elapsed() < Duration::from_millis(50), "no click is held back");
+    }
 }
 
 #[tokio::test]
@@ -191,15 +336,18 @@ async fn what_cannot_be_done_is_said_beside_the_buttons() {
     let shaper = Arc::new(FakeShaper::new([web(), paused]));
     let slow = "traffic-control-table-slow";
     assert!(refusal(&shaper, &node_id("dead"), slow).await.starts_with("no container is called \"dead\""));
-    assert!(refusal(&shaper, &node_id("d2"), slow).await.starts_with("container frozen is paused"));
+    assert!(refusal(&shaper, &node_id("d2"), slow).await.starts_with("paused: only a running"));
     assert!(refusal(&shaper, &node_id(WEB), "explode").await.starts_with("there is no control \"explode\""));
     for bad in [WEB, "", ";<container>", "c0ffee;<host>"] {
         assert!(refusal(&shaper, bad, slow).await.contains("is no container"), "{bad}");
     }
-    *shaper.failure.lock().expect("not poisoned") =
-        Some(|| ShapingError::Failed("attach to eth0 (egress) of container web: no".to_owned()));
+    *shaper.failure.lock().expect("not poisoned") = Some(|| {
+        ShapingError::Refused("no fq: modprobe sch_fq".to_owned())
+            .about("eth0 (egress)")
+            .about("container web")
+    });
     let text = refusal(&shaper, &node_id(WEB), slow).await;
-    assert_eq!(text, "attach to eth0 (egress) of container web: no");
+    assert_eq!(text, "no fq: modprobe sch_fq (container web: eth0 (egress))");
     assert!(shaper.seen(WEB).interfaces.is_empty());
 }
 

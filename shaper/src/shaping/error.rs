@@ -30,14 +30,31 @@ pub(crate) enum ShapingError {
     /// It was tried and did not work, for the reason given.
     #[error("{0}")]
     Failed(String),
+    /// One of the others, with what it is about.
+    #[error("{what}: {reason}")]
+    About {
+        /// The container or the interface.
+        what: String,
+        /// The reason.
+        reason: Box<ShapingError>,
+    },
 }
 
 impl ShapingError {
-    /// The same, of `what`.
+    /// The same, of `what`. Errors that name their container stay as they are.
     pub(crate) fn about(self, what: &str) -> Self {
         match self {
-            Self::Refused(why) => Self::Refused(format!("{what}: {why}")),
-            Self::Failed(why) => Self::Failed(format!("{what}: {why}")),
+            Self::Refused(_) | Self::Failed(_) | Self::About { .. } => {
+                Self::About { what: what.to_owned(), reason: Box::new(self) }
+            }
+            other => other,
+        }
+    }
+
+    /// The reason alone, without what it is about.
+    pub(crate) fn reason(&self) -> &Self {
+        match self {
+            Self::About { reason, .. } => reason.reason(),
             other => other,
         }
     }

@@ -1,6 +1,13 @@
 //! A daemon without a kernel, for tests of those who talk to people.
 
-use std::{num::NonZeroU64, path::PathBuf, sync::Mutex};
+use std::{
+    num::NonZeroU64,
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use super::*;
 
@@ -12,6 +19,8 @@ pub(crate) const WEB: &str = "c0ffee00000000000000000000000000000000000000000000
 pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
     presets: Presets,
+    /// Each time another.
+    revision: AtomicU64,
     /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
     /// What every change fails with, if anything.
@@ -89,6 +98,14 @@ impl Shaper for FakeShaper {
     async fn list(&self) -> Vec<ContainerView> {
         self.let_packets_leave();
         self.containers.lock().expect("not poisoned").clone()
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn sampled(&self) {
+        std::future::pending().await
     }
 
     async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {

@@ -15,6 +15,7 @@ mod error;
 pub(crate) mod fake;
 mod history;
 mod maps;
+mod overall;
 mod plan;
 mod policy;
 mod presets;

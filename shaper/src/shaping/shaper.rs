@@ -11,6 +11,13 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// All containers that are running, paused or stopped, by name.
     fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
 
+    /// A number that becomes another one whenever [`Self::list`] may say something else, counters aside until they have
+    /// been read for the rates.
+    fn revision(&self) -> u64;
+
+    /// Waits until the counters have been read for the rates again, once a second.
+    fn sampled(&self) -> impl Future<Output = ()> + Send;
+
     /// The containers that have this network namespace, and so share their shaping, by name.
     fn sharing(&self, netns: NetnsId) -> impl Future<Output = Vec<ContainerView>> + Send;
 

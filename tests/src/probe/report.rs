@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// What every node of a container ends in.
-const NODE_SUFFIX: &str = ";<container>";
+pub(super) const NODE_SUFFIX: &str = ";<container>";
 
 /// All that a plugin reports. Scope ignores fields that it does not know; here they are errors, as nobody would see them.
 #[derive(Clone, Debug, Deserialize)]

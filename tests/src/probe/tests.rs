@@ -216,3 +216,14 @@ fn the_daemons_own_report_is_good() {
     let ours = |id: &str| report.node(id).expect("a node").controls().len();
     assert_eq!([ours("blue"), ours("d1"), ours("d2"), ours("d3")], [5, 10, 1, 2]);
 }
+
+#[test]
+fn the_later_list_of_buttons_is_the_one_that_is_shown() {
+    for (plugin_ms, docker_ms, expected) in [(0, 100, 5), (100, 0, 2)] {
+        let (probe, plugin, _directory) = serve_once(ok(&good()), Duration::from_millis(plugin_ms));
+        let takes = Duration::from_millis(docker_ms);
+        let lists = probe.round(DockerReporter { containers: &["c0ffee"], takes }).expect("a round");
+        assert_eq!(lists["c0ffee"].len(), expected, "{lists:?}");
+        plugin.join().expect("no panic");
+    }
+}

@@ -4,6 +4,7 @@
 
 mod draft;
 mod map;
+mod mean;
 mod show;
 #[cfg(test)]
 pub(crate) mod tests;
