@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) runtimes: Vec<RuntimeName>,
     /// The Docker Engine's socket.
     pub(crate) docker_socket: PathBuf,
+    /// Whether Docker was asked for by name, and not only in case it is there.
+    pub(crate) expects_docker: bool,
     /// The directory with named network namespaces.
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
@@ -127,7 +129,10 @@ fn raise_file_limit() {
 fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {
     for runtime in &options.runtimes {
         match runtime {
-            RuntimeName::Docker => tasks.spawn(Docker::new(&options.docker_socket).watch(updates.clone())),
+            RuntimeName::Docker | RuntimeName::Podman => {
+                let docker = Docker::new(&options.docker_socket, options.expects_docker);
+                tasks.spawn(docker.watch(updates.clone()))
+            }
             RuntimeName::Netns => tasks.spawn(NamedNetns::new(&options.netns_dir).watch(updates.clone())),
         };
     }
