@@ -29,8 +29,8 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, Effects, History, Inspection, Named, NetnsId, NetnsRef,
-        Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        Container, ContainerState, ContainerView, Effects, Event, History, Inspection, Named, NetnsId,
+        NetnsRef, Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -154,6 +154,8 @@ struct Daemon {
     presets: Presets,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
+    /// The last known names of the containers that are shaped.
+    owners: Mutex<BTreeMap<NetnsId, String>>,
     /// The last addresses of what targets name.
     peers: Mutex<Peers>,
     /// Rung when containers have changed, and so perhaps their addresses.
@@ -177,6 +179,7 @@ impl Daemon {
             presets,
             registry: Mutex::default(),
             histories: Mutex::default(),
+            owners: Mutex::default(),
             peers: Mutex::default(),
             renamed: Notify::new(),
             changed: Notify::new(),
@@ -227,7 +230,7 @@ impl Daemon {
                 let peers = lock(&self.peers).clone();
                 self.blocking(move |datapath| Ok(datapath.refresh(&netns, &peers))).await
             }
-            None => self.blocking(move |datapath| datapath.clear(netns)).await,
+            None => self.blocking(move |datapath| datapath.clear_orphaned(netns)).await,
         };
         match cleared {
             Ok(draining) => self.look_after(draining),
@@ -278,6 +281,8 @@ impl Daemon {
             ticks.tick().await;
             let totals = self.blocking(totals).await;
             let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            self.remember_owners(&totals);
+            self.tell_events(&totals);
             let mut histories = lock(&self.histories);
             histories.retain(|netns, _| totals.contains_key(netns));
             for (netns, totals) in totals {
@@ -287,6 +292,24 @@ impl Daemon {
             self.touch();
             self.sampled.notify_waiters();
         }
+    }
+
+    /// Notes the containers that are shaped, as events may be told of them after they have gone.
+    fn remember_owners(&self, shaped: &BTreeMap<NetnsId, Totals>) {
+        let registry = lock(&self.registry);
+        let named =
+            |netns: &NetnsId| registry.sharing(*netns).next().map(|owner| (*netns, owner.name.clone()));
+        lock(&self.owners).extend(shaped.keys().filter_map(named));
+    }
+
+    /// Says what has happened to shaping without a request: the one place that does.
+    fn tell_events(&self, shaped: &BTreeMap<NetnsId, Totals>) {
+        let mut owners = lock(&self.owners);
+        for Event { netns, interface, direction, effects, kind } in self.datapath.take_events() {
+            let container = owners.get(&netns).cloned().unwrap_or_else(|| format!("netns {}", netns.inode));
+            tracing::info!(container, interface, %direction, effects, "shaping {kind}");
+        }
+        owners.retain(|netns, _| shaped.contains_key(netns));
     }
 
     fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
@@ -306,7 +329,7 @@ impl Daemon {
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
     let shaped = datapath.shaped();
-    datapath.sample_queues(&shaped);
+    datapath.look_at(&shaped);
     shaped.into_iter().map(|netns| (netns, Totals::of(&datapath.view(netns)))).collect()
 }
 
@@ -393,7 +416,7 @@ impl Shaper for Daemon {
         let details = match container.netns.as_ref().map(|netns| netns.id) {
             Some(netns) => {
                 self.blocking(move |datapath| {
-                    datapath.sample_queues(&[netns]);
+                    datapath.look_at(&[netns]);
                     datapath.inspect(netns)
                 })
                 .await

@@ -12,8 +12,10 @@ mod locks;
 mod pins;
 mod prepared;
 mod program;
+mod restore;
 mod retarget;
 mod segments;
+mod state;
 mod survey;
 
 use std::{
@@ -32,13 +34,14 @@ use self::{
     locks::Locks,
     prepared::Prepared,
     program::{Loaded, Loader},
-    survey::{End, Inside, Target},
+    state::Seen,
+    survey::Target,
 };
 use crate::{
-    network::{NetlinkError, Netns, Socket, addresses},
+    network::{Netns, Socket, addresses},
     shaping::{
-        Directions, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers, Policy, QueueCounts,
-        Request, ShapingError,
+        Directions, Event, EventKind, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers,
+        Policy, QueueCounts, Request, ShapingError, ShapingState,
     },
 };
 
@@ -65,6 +68,8 @@ pub(crate) struct Datapath {
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
     /// Held, by container, while anything of it is attached, changed or taken away.
     changing: Locks,
+    /// What has happened without a request, not yet told.
+    events: Mutex<Vec<Event>>,
 }
 
 impl Datapath {
@@ -81,6 +86,7 @@ impl Datapath {
             preparing: Mutex::default(),
             instances: RwLock::default(),
             changing: Locks::default(),
+            events: Mutex::default(),
         })
     }
 
@@ -190,12 +196,14 @@ impl Datapath {
             let instance = Arc::new(self.attach(target, &new, now_ns, peers)?);
             return Ok(Some(Change::Begin { instance, policy: new }));
         };
+        attachment::ready_classifier(&instance)?;
         if new.needs_queue() {
             attachment::ready_queue(&instance)?;
         }
         if new.needs_single_segments() {
             attachment::ready_segments(&instance, &target.device)?;
         }
+        self.note(&instance, Seen::Present(ShapingState::Intact));
         if instance.can(&new) {
             return Ok(Some(Change::Write { instance, policy: new }));
         }
@@ -243,29 +251,6 @@ impl Datapath {
             .collect();
         let own = alike.iter().find(|instance| instance.key() == *key);
         own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
-    }
-
-    /// Looks into a namespace, in one visit, and forgets its instances that are not attached any more: the interface has
-    /// gone, somebody took the classifier away, or the namespace is a new one with an old number.
-    fn look_into(&self, netns: &NetnsRef, directions: Directions) -> Result<Inside, ShapingError> {
-        let shaped = self.of(netns.id);
-        let (inner, outer): (Vec<_>, Vec<_>) =
-            shaped.into_iter().partition(|instance| instance.device().end == End::Container);
-        let look = || -> Result<_, NetlinkError> {
-            let socket = Socket::open()?;
-            Ok((Inside::read(&socket, &self.host, directions)?, lost(&socket, inner)?))
-        };
-        let looked = survey::open(netns, &self.host)?.enter(look).map_err(survey::cannot_enter)?;
-        let (inside, mut lost_ones) = looked.map_err(|error| attachment::explain(&error))?;
-        if !outer.is_empty() {
-            let looked = Socket::open().and_then(|socket| lost(&socket, outer));
-            lost_ones.extend(looked.map_err(|error| attachment::explain(&error))?);
-        }
-        for instance in lost_ones {
-            tracing::warn!(interface = %instance, "its classifier has gone");
-            self.forget(&instance);
-        }
-        Ok(inside)
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
@@ -375,6 +360,18 @@ impl Datapath {
         Ok(!self.settle(&[netns]).is_empty())
     }
 
+    /// Ends all shaping of a network namespace that no container has any more, as [`Self::clear`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::clear`].
+    pub(crate) fn clear_orphaned(&self, netns: NetnsId) -> Result<bool, ShapingError> {
+        for instance in self.of(netns).iter().filter(|instance| instance.is_in_force()) {
+            self.tell(instance, EventKind::Ended("its container has gone"));
+        }
+        self.clear(netns)
+    }
+
     /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
     /// shaping of a namespace that went. One that is being changed is left for the next time.
     ///
@@ -397,6 +394,9 @@ impl Datapath {
             Ok(attachment::Settled::Kept) => true,
             Ok(attachment::Settled::Draining) => false,
             Ok(attachment::Settled::Removed) => {
+                if let Some(reason) = instance.end() {
+                    self.tell(&instance, EventKind::Ended(reason));
+                }
                 instance.unpin();
                 self.instances_mut().remove(key);
                 true
@@ -405,14 +405,6 @@ impl Datapath {
                 tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
                 false
             }
-        }
-    }
-
-    /// Reads the queues' own counters in these namespaces, for [`Self::view`] to show.
-    pub(crate) fn sample_queues(&self, among: &[NetnsId]) {
-        for instance in among.iter().flat_map(|netns| self.of(*netns)) {
-            // Or a reading from before a queue came or went would be noted after it.
-            self.changing.try_with(instance.key().netns, || attachment::sample_queue(&instance));
         }
     }
 
@@ -481,17 +473,6 @@ impl Datapath {
     fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
         self.instances.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
-}
-
-/// Those of `instances`, with devices in the socket's namespace, whose classifier is not there any more.
-fn lost(socket: &Socket, instances: Vec<Arc<Instance>>) -> Result<Vec<Arc<Instance>>, NetlinkError> {
-    let mut lost = Vec::new();
-    for instance in instances {
-        if !attachment::holds(socket, &instance)? {
-            lost.push(instance);
-        }
-    }
-    Ok(lost)
 }
 
 /// The queue's counters where there is a queue.

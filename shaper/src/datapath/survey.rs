@@ -25,7 +25,8 @@ pub(super) struct Device {
     pub(super) end: End,
     pub(super) ifindex: u32,
     pub(super) name: String,
-    pub(super) tx_queue_len: u32,
+    /// Its link-layer address, which tells it from another one that has its index.
+    pub(super) address: Vec<u8>,
     pub(super) gso_max_segs: u32,
 }
 
@@ -159,7 +160,7 @@ fn target(
             end: End::Container,
             ifindex: link.ifindex,
             name: link.name.clone(),
-            tx_queue_len: link.tx_queue_len,
+            address: link.address.clone(),
             gso_max_segs: link.gso_max_segs,
         },
         Direction::Ingress => host_end(inside, link)?,
@@ -192,7 +193,7 @@ fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
             end: End::Host,
             ifindex: end.ifindex,
             name: end.name,
-            tx_queue_len: end.tx_queue_len,
+            address: end.address,
             gso_max_segs: end.gso_max_segs,
         })
         .ok_or_else(elsewhere)

@@ -11,6 +11,7 @@ mod distribution;
 mod document;
 mod effects;
 mod error;
+mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
@@ -34,6 +35,7 @@ pub(crate) use distribution::{Distribution, Measured};
 pub(crate) use document::{Files, Format, NoFiles};
 pub(crate) use effects::{Effects, Named, names_in};
 pub(crate) use error::ShapingError;
+pub(crate) use event::{Event, EventKind};
 pub(crate) use history::History;
 pub(crate) use maps::Maps;
 pub(crate) use plan::Plan;

@@ -269,6 +269,7 @@ impl Policy {
             expires_at_ns,
             delay_ns,
             plan: 0,
+            queueless: 0,
             loss: loss.map_or(0, |loss| loss.percent().probability()),
             orphan: u32::from(delay_ns >= ORPHAN_FROM_NS),
         }
