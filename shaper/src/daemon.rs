@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) runtimes: Vec<RuntimeName>,
     /// The Docker Engine's socket.
     pub(crate) docker_socket: PathBuf,
+    /// Whether Docker was asked for by name, and not only in case it is there.
+    pub(crate) expects_docker: bool,
     /// The directory with named network namespaces.
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
@@ -142,8 +144,9 @@ fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut Tasks) {
     for runtime in &options.runtimes {
         let updates = updates.clone();
         match runtime {
-            RuntimeName::Docker => {
-                tasks.spawn("watches Docker", Docker::new(&options.docker_socket).watch(updates));
+            RuntimeName::Docker | RuntimeName::Podman => {
+                let docker = Docker::new(&options.docker_socket, options.expects_docker);
+                tasks.spawn("watches Docker", docker.watch(updates));
             }
             RuntimeName::Netns => {
                 let named = NamedNetns::new(&options.netns_dir);

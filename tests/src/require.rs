@@ -13,6 +13,8 @@ pub enum Need {
     Netem,
     /// The Docker Engine's programs.
     Docker,
+    /// Podman, and what makes its networks.
+    Podman,
 }
 
 impl Need {
@@ -22,6 +24,7 @@ impl Need {
             Self::Fq => "fq",
             Self::Netem => "netem",
             Self::Docker => "docker",
+            Self::Podman => "podman",
         }
     }
 
@@ -31,6 +34,9 @@ impl Need {
             Self::Fq => has_qdisc("fq"),
             Self::Netem => has_qdisc("netem"),
             Self::Docker => runs("dockerd", &["--version"]),
+            Self::Podman => {
+                runs("podman", &["--version"]) && runs("/usr/lib/podman/netavark", &["--version"])
+            }
         }
     }
 }

@@ -55,11 +55,14 @@ pub(super) struct Inside {
 impl Inside {
     /// Looks around in the socket's namespace, for what can be shaped in `directions`.
     pub(super) fn read(socket: &Socket, host: &Netns, directions: Directions) -> Result<Self, NetlinkError> {
+        // First the links: the kernel gives the peer's namespace a number when somebody asks for a link, or the link goes
+        // up, and not before (peernet2id_alloc in rtnl_fill_link_netnsid).
+        let links = links(socket)?;
         let host_nsid = match directions {
             Directions::Egress => None,
             Directions::Ingress | Directions::Both => netns_id_of(socket, host)?,
         };
-        Ok(Self { links: links(socket)?, host_nsid })
+        Ok(Self { links, host_nsid })
     }
 }
 

@@ -188,6 +188,8 @@ fn missing_for_tests() -> Vec<Action> {
         ("ping", "iputils-ping"),
         ("dockerd", "docker.io"),
         ("docker", "docker.io"),
+        ("podman", "podman"),
+        ("/usr/lib/podman/netavark", "netavark"),
         ("iptables", "iptables"),
         ("tini", "tini"),
         ("bpftool", "bpftool"),
