@@ -287,13 +287,13 @@ impl Instance {
 
     /// Whether its program can carry out a policy.
     pub(super) fn can(&self, policy: &Policy) -> bool {
-        policy.is_simple() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
+        !policy.needs_plan() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
     }
 
     /// The names in the plan in force.
     pub(super) fn names(&self) -> Vec<Name> {
         match (self.policy(), &self.plan) {
-            (Ok(policy), Some(plan)) if !policy.is_simple() => plan.names().into_iter().cloned().collect(),
+            (Ok(policy), Some(plan)) if policy.needs_plan() => plan.names().into_iter().cloned().collect(),
             _ => Vec::new(),
         }
     }

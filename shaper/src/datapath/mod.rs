@@ -15,6 +15,7 @@ mod program;
 mod restore;
 mod retarget;
 mod segments;
+mod selection;
 mod state;
 mod survey;
 
@@ -34,6 +35,7 @@ use self::{
     locks::Locks,
     prepared::Prepared,
     program::{Loaded, Loader},
+    selection::Selection,
     state::Seen,
     survey::Target,
 };
@@ -122,7 +124,8 @@ impl Datapath {
         Ok(self.loader.get_or_init(|| new))
     }
 
-    /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none. Names in it stand for
+    /// Changes the shaping of the interfaces of a network namespace that connect it to the outside, or that were chosen: of
+    /// all of them, or of none. Names in it stand for
     /// `peers`.
     ///
     /// Says whether something still waits to be taken away.
@@ -142,12 +145,12 @@ impl Datapath {
     }
 
     fn change(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<(), ShapingError> {
-        let inside = self.look_into(netns, request.directions)?;
-        let targets = survey::targets(netns, &inside, request.directions)?;
+        let inside = self.look_into(netns)?;
         let now_ns = monotonic_ns();
+        let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
         let mut changes = Vec::new();
-        for target in &targets {
-            match self.prepare_change(target, request, now_ns, peers) {
+        for (target, old) in &targets {
+            match self.prepare_change(target, old, request, now_ns, peers) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
                     self.abandon(changes);
@@ -155,6 +158,7 @@ impl Datapath {
                 }
             }
         }
+        changes.extend(deselected.into_iter().map(Change::end));
         self.make(changes)
     }
 
@@ -183,11 +187,11 @@ impl Datapath {
     fn prepare_change(
         &self,
         target: &Target,
+        old: &Policy,
         request: &Request,
         now_ns: u64,
         peers: &Peers,
     ) -> Result<Option<Change>, ShapingError> {
-        let old = self.policy_of(&target.key)?;
         let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
         let Some(instance) = self.instance(&target.key) else {
             if !new.is_in_force(now_ns) {
@@ -236,21 +240,10 @@ impl Datapath {
         now_ns: u64,
         peers: &Peers,
     ) -> Result<(Loaded, Instance), ShapingError> {
-        let plan = (!policy.is_simple()).then_some(&policy.plan);
+        let plan = policy.needs_plan().then_some(&policy.plan);
         let prepared =
             plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
         Instance::stage(self.loader()?, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
-    }
-
-    /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
-    fn policy_of(&self, key: &Key) -> Result<Policy, ShapingError> {
-        let alike: Vec<_> = self
-            .of(key.netns)
-            .into_iter()
-            .filter(|instance| instance.key().direction == key.direction)
-            .collect();
-        let own = alike.iter().find(|instance| instance.key() == *key);
-        own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
@@ -355,8 +348,7 @@ impl Datapath {
     /// When a policy cannot be written.
     pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
         self.loader()?;
-        let end = |instance| Change::Write { instance, policy: Policy::default() };
-        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(end).collect()))?;
+        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(Change::end).collect()))?;
         Ok(!self.settle(&[netns]).is_empty())
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
-    shaping::{Directions, Event, EventKind, NetnsId, NetnsRef, QueueCounts, ShapingError, ShapingState},
+    shaping::{Event, EventKind, NetnsId, NetnsRef, QueueCounts, ShapingError, ShapingState},
 };
 
 /// An instance's device, as it was seen.
@@ -27,13 +27,13 @@ pub(super) enum Seen {
 impl Datapath {
     /// Looks into a namespace, in one visit, and forgets its instances whose device has gone, or whose namespace is a new
     /// one with an old number.
-    pub(super) fn look_into(&self, netns: &NetnsRef, directions: Directions) -> Result<Inside, ShapingError> {
+    pub(super) fn look_into(&self, netns: &NetnsRef) -> Result<Inside, ShapingError> {
         let shaped = self.of(netns.id);
         let (inner, outer): (Vec<_>, Vec<_>) =
             shaped.into_iter().partition(|instance| instance.device().end == End::Container);
         let look = || -> Result<_, NetlinkError> {
             let socket = Socket::open()?;
-            Ok((Inside::read(&socket, &self.host, directions)?, look_at_all(&socket, inner)?))
+            Ok((Inside::read(&socket, &self.host)?, look_at_all(&socket, inner)?))
         };
         let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
         let (inside, mut seen) = looked.map_err(|error| attachment::explain(&error))?;

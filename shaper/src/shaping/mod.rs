@@ -15,6 +15,7 @@ mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
+mod interfaces;
 mod maps;
 mod overall;
 mod plan;
@@ -37,6 +38,7 @@ pub(crate) use effects::{Effects, Named, names_in};
 pub(crate) use error::ShapingError;
 pub(crate) use event::{Event, EventKind};
 pub(crate) use history::History;
+pub(crate) use interfaces::{Interfaces, check_interface};
 pub(crate) use maps::Maps;
 pub(crate) use plan::Plan;
 pub(crate) use policy::{Latency, Loss, Policy, parse_duration};
