@@ -12,6 +12,8 @@ pub struct Original {
     pub clsact: u32,
     /// How many segments it took in one packet; it takes one while packets are to be lost.
     pub gso_max_segs: u32,
+    /// Whether the rest has been written: 0 or 1. Until then the interface has not been touched.
+    pub valid: u32,
 }
 
-plain!(Original, u32, u32, u32);
+plain!(Original, u32, u32, u32, u32);

@@ -23,14 +23,17 @@ pub struct Policy {
     /// How long each packet is delayed, in nanoseconds, at most [`MAX_DELAY_NS`].
     pub delay_ns: u64,
     /// Whether the plan beside it is in force, and `delay_ns` and `loss` say nothing: 0 or 1.
-    pub plan: u64,
+    pub plan: u32,
+    /// Whether the device has no queue for packets to wait in, since somebody took it away, so that none is delayed: 0
+    /// or 1.
+    pub queueless: u32,
     /// Probability of losing a packet: 0 is none, otherwise `(loss + 1) / 2^32`, so that `u32::MAX` is all.
     pub loss: u32,
     /// Whether packets are taken from their socket before they wait in the queue: 0 or 1.
     pub orphan: u32,
 }
 
-plain!(Policy, u64, u64, u64, u32, u32);
+plain!(Policy, u64, u64, u32, u32, u32, u32);
 
 impl Policy {
     /// Whether the deadline has passed at `now_ns`.
@@ -101,7 +104,8 @@ pub const fn in_turn_ns(departure_ns: u64, last_ns: u64, early_ns: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const DELAYED: Policy = Policy { expires_at_ns: 0, delay_ns: 500, plan: 0, loss: 0, orphan: 0 };
+    const DELAYED: Policy =
+        Policy { expires_at_ns: 0, delay_ns: 500, plan: 0, queueless: 0, loss: 0, orphan: 0 };
 
     #[test]
     fn a_policy_without_a_deadline_never_expires() {

@@ -52,10 +52,21 @@ enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    /// The same on a device with the queue that `policy` needs; without it no packet waits, so none is counted as such.
+    #[inline(always)]
+    fn on(self, policy: &Policy) -> Self {
+        match self {
+            Self::Delay { .. } if policy.queueless != 0 => Self::Pass,
+            outcome => outcome,
+        }
+    }
+}
+
 /// The classifier of a plain delay and loss.
 #[classifier]
 pub fn shape(ctx: TcContext) -> i32 {
-    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&ctx, policy));
+    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&ctx, policy).on(policy));
     carry_out(outcome, &ctx)
 }
 
@@ -63,8 +74,8 @@ pub fn shape(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn shape_plan(ctx: TcContext) -> i32 {
     let outcome = policy::current().map_or(Outcome::Pass, |policy| match policy.plan {
-        0 => outcome(&ctx, policy),
-        _ => plan::outcome(&ctx, policy),
+        0 => outcome(&ctx, policy).on(policy),
+        _ => plan::outcome(&ctx, policy).on(policy),
     });
     carry_out(outcome, &ctx)
 }

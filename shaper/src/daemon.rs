@@ -30,8 +30,8 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, Effects, History, Inspection, Named, NetnsId, NetnsRef,
-        Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        Container, ContainerState, ContainerView, Effects, Event, History, Inspection, Named, NetnsId,
+        NetnsRef, Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) runtimes: Vec<RuntimeName>,
     /// The Docker Engine's socket.
     pub(crate) docker_socket: PathBuf,
+    /// Whether Docker was asked for by name, and not only in case it is there.
+    pub(crate) expects_docker: bool,
     /// The directory with named network namespaces.
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
@@ -128,7 +130,10 @@ fn raise_file_limit() {
 fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {
     for runtime in &options.runtimes {
         match runtime {
-            RuntimeName::Docker => tasks.spawn(Docker::new(&options.docker_socket).watch(updates.clone())),
+            RuntimeName::Docker | RuntimeName::Podman => {
+                let docker = Docker::new(&options.docker_socket, options.expects_docker);
+                tasks.spawn(docker.watch(updates.clone()))
+            }
             RuntimeName::Netns => tasks.spawn(NamedNetns::new(&options.netns_dir).watch(updates.clone())),
         };
     }
@@ -150,6 +155,8 @@ struct Daemon {
     presets: Presets,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
+    /// The last known names of the containers that are shaped.
+    owners: Mutex<BTreeMap<NetnsId, String>>,
     /// The last addresses of what targets name.
     peers: Mutex<Peers>,
     /// Rung when containers have changed, and so perhaps their addresses.
@@ -173,6 +180,7 @@ impl Daemon {
             presets,
             registry: Mutex::default(),
             histories: Mutex::default(),
+            owners: Mutex::default(),
             peers: Mutex::default(),
             renamed: Notify::new(),
             changed: Notify::new(),
@@ -223,7 +231,7 @@ impl Daemon {
                 let peers = lock(&self.peers).clone();
                 self.blocking(move |datapath| Ok(datapath.refresh(&netns, &peers))).await
             }
-            None => self.blocking(move |datapath| datapath.clear(netns)).await,
+            None => self.blocking(move |datapath| datapath.clear_orphaned(netns)).await,
         };
         match cleared {
             Ok(draining) => self.look_after(draining),
@@ -274,6 +282,8 @@ impl Daemon {
             ticks.tick().await;
             let totals = self.blocking(totals).await;
             let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            self.remember_owners(&totals);
+            self.tell_events(&totals);
             let mut histories = lock(&self.histories);
             histories.retain(|netns, _| totals.contains_key(netns));
             for (netns, totals) in totals {
@@ -283,6 +293,24 @@ impl Daemon {
             self.touch();
             self.sampled.notify_waiters();
         }
+    }
+
+    /// Notes the containers that are shaped, as events may be told of them after they have gone.
+    fn remember_owners(&self, shaped: &BTreeMap<NetnsId, Totals>) {
+        let registry = lock(&self.registry);
+        let named =
+            |netns: &NetnsId| registry.sharing(*netns).next().map(|owner| (*netns, owner.name.clone()));
+        lock(&self.owners).extend(shaped.keys().filter_map(named));
+    }
+
+    /// Says what has happened to shaping without a request: the one place that does.
+    fn tell_events(&self, shaped: &BTreeMap<NetnsId, Totals>) {
+        let mut owners = lock(&self.owners);
+        for Event { netns, interface, direction, effects, kind } in self.datapath.take_events() {
+            let container = owners.get(&netns).cloned().unwrap_or_else(|| format!("netns {}", netns.inode));
+            tracing::info!(container, interface, %direction, effects, "shaping {kind}");
+        }
+        owners.retain(|netns, _| shaped.contains_key(netns));
     }
 
     fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
@@ -302,7 +330,7 @@ impl Daemon {
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
     let shaped = datapath.shaped();
-    datapath.sample_queues(&shaped);
+    datapath.look_at(&shaped);
     shaped.into_iter().map(|netns| (netns, Totals::of(&datapath.view(netns)))).collect()
 }
 
@@ -389,7 +417,7 @@ impl Shaper for Daemon {
         let details = match container.netns.as_ref().map(|netns| netns.id) {
             Some(netns) => {
                 self.blocking(move |datapath| {
-                    datapath.sample_queues(&[netns]);
+                    datapath.look_at(&[netns]);
                     datapath.inspect(netns)
                 })
                 .await

@@ -1,4 +1,4 @@
-//! A real Docker Engine in namespaces of its own, which leaves nothing behind.
+//! A real Docker Engine in namespaces of its own, which leaves nothing behind; or Podman, which answers as it does.
 //!
 //! It has its own network, mounts, `/run`, `/sys` and pids. What is to see its containers as the host's daemons see
 //! theirs runs inside too: [`DockerDaemon::command`].
@@ -35,14 +35,14 @@ const READY: Duration = Duration::from_secs(60);
 /// How long processes that were killed may take to end.
 const END: Duration = Duration::from_secs(20);
 
-/// What runs as the first process's child inside the namespaces. Arguments: the directory, the cgroup.
+/// What runs as the first process's child inside the namespaces. Arguments: the directory, the cgroup, the engine.
 ///
 /// /sys shows the network namespace it was mounted in, so it is mounted afresh, without losing the cgroups below it.
 /// Standard input is a pipe from us: once it closes, for whatever reason, the shell is killed, then its init ends, and
 /// with it the pid namespace. While there is a file `down`, the engine may be so, too.
 const INIT: &str = r#"
 set -e
-dir=$1 cgroup=$2
+dir=$1 cgroup=$2 engine=$3
 mkdir "$dir/cgroup" "$dir/data"
 mount --rbind /sys/fs/cgroup "$dir/cgroup"
 mount -t sysfs sysfs /sys
@@ -56,14 +56,21 @@ mount -t tmpfs tmpfs "$dir/data"
 ip link set lo up
 exec 3<&0
 (read -r _ <&3 || true; kill -KILL $$) &
-engine() {
-    dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid --live-restore \
+dockerd() {
+    command dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid --live-restore \
         --cgroup-parent "/$cgroup" -H "unix://$dir/docker.sock" 3<&- </dev/null
 }
-engine || true
+podman() {
+    # Its caches stay there, wherever its root is.
+    mount -t tmpfs tmpfs /var/lib/containers
+    command podman --root "$dir/data" --runroot /run/containers/storage --runtime "$(command -v runc)" \
+        --cgroup-manager cgroupfs --events-backend file --network-backend netavark \
+        --network-config-dir "$dir/networks" system service -t 0 "unix://$dir/docker.sock" 3<&- </dev/null
+}
+"$engine" || true
 while [ -e "$dir/down" ]; do
     while [ -e "$dir/down" ]; do sleep 0.1; done
-    engine || true
+    "$engine" || true
 done
 exit 1
 "#;
@@ -86,13 +93,26 @@ impl DockerDaemon {
     /// When it cannot be started, with the end of its log; needs root, and Debian's packages `docker.io`, `iptables`,
     /// `tini` and `busybox-static`.
     pub fn start() -> Result<Self> {
+        Self::start_engine("dockerd")
+    }
+
+    /// Starts Podman in place of the engine.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started; needs Debian's packages `podman` and `netavark` besides.
+    pub fn podman() -> Result<Self> {
+        Self::start_engine("podman")
+    }
+
+    fn start_engine(engine: &str) -> Result<Self> {
         // Not where TMPDIR says, which may be below /run.
         let dir = tempfile::Builder::new().prefix("shaper-docker-").tempdir_in("/tmp");
         let dir = dir.context("make a directory in /tmp")?;
         let name =
             dir.path().file_name().and_then(OsStr::to_str).context("name a cgroup after the directory")?;
         let cgroup = name.to_owned();
-        let unshare = spawn(dir.path(), &cgroup)?;
+        let unshare = spawn(dir.path(), &cgroup, engine)?;
         let mut daemon = Self { pid: 0, unshare, cgroup, dir };
         daemon.pid = daemon.wait_until_ready()?;
         daemon.import_image()?;
@@ -153,7 +173,8 @@ impl DockerDaemon {
     /// As [`DockerDaemon::docker`].
     pub fn run(&self, name: &str, extra_args: &[&str]) -> Result<String> {
         // A first process has no default action for SIGTERM: without another signal, stopping takes ten seconds.
-        let start = ["run", "-d", "--name", name, "--stop-signal", "KILL"];
+        let parent = format!("--cgroup-parent=/{}", self.cgroup);
+        let start = ["run", "-d", "--name", name, &parent, "--stop-signal", "KILL"];
         self.docker(&[&start, extra_args, &[IMAGE, "sleep", "1000000"]].concat())
     }
 
@@ -225,13 +246,13 @@ impl Drop for DockerDaemon {
     }
 }
 
-fn spawn(dir: &Path, cgroup: &str) -> Result<Child> {
+fn spawn(dir: &Path, cgroup: &str, engine: &str) -> Result<Child> {
     let log = fs::File::create(dir.join("log")).context("make a log for dockerd")?;
     Command::new("setsid")
         .args(["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"])
         .args(["tini", "-s", "--", "sh", "-c", INIT, "init"])
         .arg(dir)
-        .arg(cgroup)
+        .args([cgroup, engine])
         .stdin(Stdio::piped())
         .stdout(log.try_clone().context("share dockerd's log")?)
         .stderr(log)

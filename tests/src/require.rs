@@ -13,6 +13,10 @@ pub enum Need {
     Netem,
     /// The Docker Engine's programs.
     Docker,
+    /// `strace`.
+    Strace,
+    /// Podman, and what makes its networks.
+    Podman,
 }
 
 impl Need {
@@ -22,6 +26,8 @@ impl Need {
             Self::Fq => "fq",
             Self::Netem => "netem",
             Self::Docker => "docker",
+            Self::Strace => "strace",
+            Self::Podman => "podman",
         }
     }
 
@@ -31,6 +37,10 @@ impl Need {
             Self::Fq => has_qdisc("fq"),
             Self::Netem => has_qdisc("netem"),
             Self::Docker => runs("dockerd", &["--version"]),
+            Self::Strace => runs("strace", &["-V"]),
+            Self::Podman => {
+                runs("podman", &["--version"]) && runs("/usr/lib/podman/netavark", &["--version"])
+            }
         }
     }
 }

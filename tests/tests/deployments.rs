@@ -97,6 +97,11 @@ fn the_pod_is_where_the_hosts_veths_and_processes_are() {
 }
 
 #[test]
+fn the_pod_resolves_the_clusters_names() {
+    assert_eq!(pod().dns_policy.as_deref(), Some("ClusterFirstWithHostNet"), "it is on the host's network");
+}
+
+#[test]
 fn every_volume_is_mounted_and_every_mount_is_a_volume() {
     let volumes = pod().volumes.expect("volumes");
     let mounts = container().volume_mounts.expect("mounts");

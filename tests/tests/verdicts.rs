@@ -35,7 +35,8 @@ fn stamps(subject: &mut Subject<'_>, policy: Policy, count: usize) -> Vec<(u64, 
 }
 
 const ONE: Tally = Tally { packets: 1, bytes: 64 };
-const DELAYED: Policy = Policy { expires_at_ns: 0, delay_ns: SECOND_NS, plan: 0, loss: 0, orphan: 0 };
+const DELAYED: Policy =
+    Policy { expires_at_ns: 0, delay_ns: SECOND_NS, plan: 0, queueless: 0, loss: 0, orphan: 0 };
 
 #[test]
 fn each_policy_has_its_verdict_stamp_and_counter() {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::shaping::{
-    Asked, Change, Clauses, Deliveries, Directions, Distribution, Effects, Format, Lifetime, Named, NoFiles,
-    Plan, Request, Selector, parse_duration,
+    Asked, Change, Clauses, Deliveries, Directions, Distribution, Effects, Format, Interfaces, Lifetime,
+    Named, NoFiles, Plan, Request, Selector, parse_duration,
 };
 
 /// The body of `PUT /containers/{name}/shaping`; what is left out stays as it is.
@@ -50,6 +50,8 @@ pub(super) struct ShapingInput {
     traces: BTreeMap<String, Vec<u32>>,
     /// Which packets: `10.0.0.0/8 tcp port 443`.
     to: Option<String>,
+    /// On which interfaces: `["eth1", "lan*"]`.
+    interface: Option<Interfaces>,
     /// How long it takes to come into force: `10s`.
     ramp: Option<String>,
     /// `egress` if left out, or `both` for a preset.
@@ -79,6 +81,7 @@ impl TryFrom<ShapingInput> for Request {
         Ok(Self {
             directions: input.direction.unwrap_or(usual),
             asked,
+            interfaces: input.interface,
             target: input.to.map(|to| to.parse::<Selector>()).transpose()?,
             ramp: input
                 .ramp

@@ -46,6 +46,9 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     for view in &inspection.view.interfaces {
         writeln!(out, "\n{} {}", view.interface, view.direction)?;
         writeln!(out, "  policy   {}", text::state(view))?;
+        if let Some(chosen) = &view.policy.plan.interfaces {
+            writeln!(out, "  chosen   {chosen}")?;
+        }
         show_counts(&mut out, view)?;
         let found = inspection
             .details

@@ -24,8 +24,8 @@ Examples:
   shaper serve --runtime netns --log-level shaper=debug
   shaper serve --plugin-socket /run/shaper/traffic-control.sock --log-format json")]
 pub(super) struct Args {
-    /// Which containers to watch
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "docker,netns")]
+    /// Which containers to watch [default: docker,netns]
+    #[arg(long, value_enum, value_delimiter = ',')]
     runtime: Vec<RuntimeName>,
     /// The Docker Engine's socket; DOCKER_HOST=unix://PATH is heeded [default: /var/run/docker.sock]
     #[arg(long, value_name = "PATH")]
@@ -94,12 +94,17 @@ fn start_log(args: &Args) -> Result<()> {
 }
 
 fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Result<Options> {
+    let expects_docker = args.runtime.contains(&RuntimeName::Docker);
     let mut runtimes = args.runtime;
+    if runtimes.is_empty() {
+        runtimes = vec![RuntimeName::Docker, RuntimeName::Netns];
+    }
     runtimes.sort();
     runtimes.dedup();
     let watches_docker = runtimes.contains(&RuntimeName::Docker);
     Ok(Options {
         docker_socket: docker_socket(args.docker_socket, docker_host.filter(|_| watches_docker))?,
+        expects_docker,
         plugin_socket,
         runtimes,
         netns_dir: args.netns_dir,
@@ -137,5 +142,24 @@ mod tests {
         assert_eq!(path(socket(None, None)), Ok("/var/run/docker.sock".into()));
         let remote = path(socket(None, Some("tcp://there:2375"))).expect_err("another host's");
         assert!(remote.starts_with("DOCKER_HOST=tcp://there:2375 is no unix socket"), "{remote}");
+    }
+
+    #[test]
+    fn docker_is_expected_only_where_it_was_named() {
+        #[derive(clap::Parser)]
+        struct Serve {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parsed = |line: &str| {
+            let args = <Serve as clap::Parser>::parse_from(line.split(' ')).args;
+            let options = options(args, PathBuf::new(), None).expect("they are good");
+            (options.runtimes, options.expects_docker)
+        };
+        let (docker, netns) = (RuntimeName::Docker, RuntimeName::Netns);
+        assert_eq!(parsed("serve"), (vec![docker, netns], false));
+        assert_eq!(parsed("serve --docker-socket /host/run/docker.sock"), (vec![docker, netns], false));
+        assert_eq!(parsed("serve --runtime netns,docker"), (vec![docker, netns], true));
+        assert_eq!(parsed("serve --runtime netns"), (vec![netns], false));
     }
 }

@@ -13,7 +13,8 @@ use super::{Client, Streams, client::Shaping, print_json, tables::FilesIn, text}
 use crate::{
     files,
     shaping::{
-        Clauses, Directions, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, parse_duration,
+        Clauses, Directions, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, check_interface,
+        parse_duration,
     },
 };
 
@@ -37,6 +38,7 @@ Examples:
   shaper set web --netem 'delay 100ms 20ms 25% loss 1% duplicate 0.5%'
   shaper set web --to '10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080' --latency 50ms
   shaper set web --latency 300ms --ramp 30s
+  shaper set web --interface 'lan*' --latency 20ms
   shaper set web --preset lte
   shaper set web --policy commute.toml"
 )]
@@ -104,6 +106,10 @@ pub(super) struct Args {
     /// Only packets to or from there: '10.0.0.0/8 !10.1.0.0/16 tcp port 443', container:db, host:example.org
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = selector)]
     to: Option<String>,
+    /// An interface to shape in place of those that connect the container to the outside: eth1, 'lan*'; several by
+    /// writing this several times. The choice stays, also for interfaces that come later, until the shaping is cleared
+    #[arg(long, value_name = "NAME", value_parser = interface)]
+    interface: Vec<String>,
     /// How long what is in force takes to turn into what is asked
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = ramp)]
     ramp: Option<String>,
@@ -181,6 +187,9 @@ fn shaping(args: Args) -> Result<(Shaping, Vec<String>)> {
         ("for", args.r#for),
     ];
     shaping.extend(fields.into_iter().filter_map(|(field, text)| Some((field.to_owned(), text?.into()))));
+    if !args.interface.is_empty() {
+        shaping.insert("interface".to_owned(), json!(args.interface));
+    }
     if let Some(seed) = args.seed {
         shaping.insert("seed".to_owned(), seed.into());
     }
@@ -262,6 +271,10 @@ fn netem(words: &str) -> Result<String, String> {
 
 fn selector(text: &str) -> Result<String, String> {
     text.parse::<Selector>().map(|_| text.to_owned())
+}
+
+fn interface(text: &str) -> Result<String, String> {
+    check_interface(text).map(|_| text.to_owned())
 }
 
 fn ramp(text: &str) -> Result<String, String> {

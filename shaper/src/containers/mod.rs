@@ -28,10 +28,15 @@ pub(crate) enum Update {
         containers: Vec<Container>,
     },
     /// This container is new, or it or its interfaces may have changed.
-    One(Container),
+    One {
+        /// Who says so.
+        runtime: RuntimeName,
+        /// The container, which may name its runtime more exactly.
+        container: Container,
+    },
     /// This container is gone.
     Gone {
-        /// Whose container it was.
+        /// Who says so.
         runtime: RuntimeName,
         /// Which one.
         id: ContainerId,

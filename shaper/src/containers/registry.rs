@@ -6,8 +6,12 @@ use super::Update;
 use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, ShapingError};
 
 /// All containers that are known, of all runtimes.
+///
+/// A network namespace of a container may have a name, too, as Podman's have. That name is left out as long as a runtime
+/// that knows more tells of the container.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
+    /// By who tells of it, and its id.
     containers: BTreeMap<(RuntimeName, ContainerId), Container>,
 }
 
@@ -33,10 +37,10 @@ impl Registry {
                     self.remove(&key, &mut affected);
                 }
                 for container in containers {
-                    self.insert(container, &mut affected);
+                    self.insert(runtime, container, &mut affected);
                 }
             }
-            Update::One(container) => self.insert(container, &mut affected),
+            Update::One { runtime, container } => self.insert(runtime, container, &mut affected),
             Update::Gone { runtime, id } => self.remove(&(runtime, id), &mut affected),
         }
         affected
@@ -49,12 +53,18 @@ impl Registry {
 
     /// The containers that `are`, by name.
     fn those(&self, are: impl Fn(&Container) -> bool) -> Vec<&Container> {
-        let mut found: Vec<_> = self.containers.values().filter(|container| are(container)).collect();
+        let better_known: BTreeSet<_> =
+            self.containers.values().filter(|c| !is_only_a_name(c)).filter_map(netns_of).collect();
+        let is_left_out = |c: &Container| {
+            is_only_a_name(c) && netns_of(c).is_some_and(|netns| better_known.contains(&netns))
+        };
+        let mut found: Vec<_> = self.containers.values().filter(|c| are(c) && !is_left_out(c)).collect();
         found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         found
     }
 
-    /// Finds the container with the id `name`, else with the name `name`, else the only one whose id begins so.
+    /// Finds the container with the id `name`, else with the name `name`, else the only one whose id begins so, else the
+    /// one whose network namespace has the name `name`.
     ///
     /// # Errors
     ///
@@ -68,7 +78,7 @@ impl Registry {
             [&|c| c.id.as_str() == name, &|c| c.name == name, &|c| c.id.as_str().starts_with(name)];
         let found = matches.iter().map(|is| self.those(is));
         match found.into_iter().find(|found| !found.is_empty()).as_deref() {
-            None | Some([]) => Err(not_found()),
+            None | Some([]) => self.whose_netns_is_named(name).ok_or_else(not_found),
             Some([one]) => Ok(one),
             Some(several) => Err(ShapingError::Ambiguous {
                 name: name.to_owned(),
@@ -82,9 +92,14 @@ impl Registry {
         self.those(|c| netns_of(c) == Some(netns)).into_iter()
     }
 
-    fn insert(&mut self, container: Container, affected: &mut Affected) {
+    fn whose_netns_is_named(&self, name: &str) -> Option<&Container> {
+        let named = self.containers.get(&(RuntimeName::Netns, ContainerId::new(name)?))?;
+        self.sharing(netns_of(named)?).next()
+    }
+
+    fn insert(&mut self, runtime: RuntimeName, container: Container, affected: &mut Affected) {
         affected.netns.extend(netns_of(&container));
-        let old = self.containers.insert((container.runtime, container.id.clone()), container);
+        let old = self.containers.insert((runtime, container.id.clone()), container);
         affected.netns.extend(old.as_ref().and_then(netns_of));
     }
 
@@ -93,6 +108,10 @@ impl Registry {
         affected.netns.extend(netns_of(&old));
         affected.gone.push(old);
     }
+}
+
+fn is_only_a_name(container: &Container) -> bool {
+    container.runtime == RuntimeName::Netns
 }
 
 fn netns_of(container: &Container) -> Option<NetnsId> {
@@ -137,9 +156,13 @@ mod tests {
     fn registry(containers: impl IntoIterator<Item = Container>) -> Registry {
         let mut registry = Registry::default();
         for container in containers {
-            registry.apply(Update::One(container));
+            registry.apply(one(container));
         }
         registry
+    }
+
+    fn one(container: Container) -> Update {
+        Update::One { runtime: container.runtime, container }
     }
 
     fn resolved(registry: &Registry, name: &str) -> Result<String, String> {
@@ -178,14 +201,14 @@ mod tests {
     fn a_container_that_loses_its_netns_affects_the_netns_it_had() {
         let mut registry = registry([docker("a1", "web", 1), docker("b1", "sidecar", 1)]);
         let stopped = container(RuntimeName::Docker, "a1", "web", None);
-        assert_eq!(registry.apply(Update::One(stopped)).netns, [netns(1)].into());
+        assert_eq!(registry.apply(one(stopped)).netns, [netns(1)].into());
         assert_eq!(registry.sharing(netns(1)).map(|c| c.name.as_str()).collect::<Vec<_>>(), ["sidecar"]);
     }
 
     #[test]
     fn a_container_that_gets_another_netns_affects_both() {
         let mut registry = registry([docker("a1", "web", 1)]);
-        let affected = registry.apply(Update::One(docker("a1", "web", 2)));
+        let affected = registry.apply(one(docker("a1", "web", 2)));
         assert_eq!(affected, Affected { netns: [netns(1), netns(2)].into(), gone: vec![] });
     }
 
@@ -198,12 +221,28 @@ mod tests {
         assert_eq!(registry.iter().collect::<Vec<_>>(), [&named]);
     }
 
+    #[test]
+    fn a_netns_of_a_container_that_a_runtime_tells_of_is_left_out() {
+        let named = container(RuntimeName::Netns, "netns-f958", "netns-f958", Some(1));
+        let other = container(RuntimeName::Netns, "blue", "blue", Some(2));
+        let podman = Container { runtime: RuntimeName::Podman, ..docker("a1", "web", 1) };
+        let mut registry = registry([named.clone(), other.clone()]);
+        assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &named]);
+        registry.apply(Update::One { runtime: RuntimeName::Docker, container: podman.clone() });
+        assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &podman]);
+        assert_eq!(registry.sharing(netns(1)).collect::<Vec<_>>(), [&podman]);
+        assert_eq!(resolved(&registry, "netns-f958"), Ok("a1".into()), "it is the same");
+        let gone = registry.apply(Update::All { runtime: RuntimeName::Docker, containers: vec![] });
+        assert_eq!(gone.gone, [podman], "whoever told of it says that it has gone");
+        assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &named]);
+    }
+
     fn any_update() -> impl Strategy<Value = Update> {
         let runtime = prop_oneof![Just(RuntimeName::Docker), Just(RuntimeName::Netns)];
         let any = (runtime.clone(), "[a-c]{1,2}", "[a-c]", prop::option::of(0..4u64))
             .prop_map(|(runtime, id, name, inode)| container(runtime, &id, &name, inode));
         prop_oneof![
-            any.clone().prop_map(Update::One),
+            any.clone().prop_map(one),
             any.prop_map(|c| Update::Gone { runtime: c.runtime, id: c.id }),
             (runtime, prop::collection::btree_map("[a-c]{1,2}", prop::option::of(0..4u64), 0..4)).prop_map(
                 |(runtime, all)| Update::All {

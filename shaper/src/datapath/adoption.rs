@@ -7,13 +7,13 @@ use shaper_common::Original;
 
 use super::{
     attachment,
-    instance::{Instance, Key},
+    instance::{self, Instance, Key},
     pins::{self, PinName, Pinned},
-    segments,
+    restore, segments,
     survey::{self, End, Target},
 };
 use crate::{
-    network::{Netns, Socket},
+    network::{Filter, NetlinkError, Netns, Socket, egress_filters},
     shaping::{NetnsRef, ShapingError},
 };
 
@@ -89,7 +89,10 @@ fn adopt_one(
     match adopted {
         Ok((instance, true)) => Ok(Some(instance)),
         Ok((instance, false)) => {
-            attachment::detach(&instance)?;
+            // Without a record nothing has been done to the device yet.
+            if instance.original().valid != 0 {
+                attachment::detach(&instance)?;
+            }
             Ok(None)
         }
         Err(error) => {
@@ -99,18 +102,24 @@ fn adopt_one(
     }
 }
 
-/// Takes off what an instance that cannot be read, one of another version, has on its device.
+/// Takes off what an instance that cannot be read, one of another version, has on its device. Where nothing says what the
+/// device was, and it does not run the program, nothing of ours is on it.
 fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -> Result<(), ShapingError> {
     let program = SchedClassifier::from_pin(directory.join(pins::PROGRAM)).and_then(|program| program.info());
     let program_id = program.ok().map(|info| info.id());
-    // What the device was is not known; but a clsact that holds nothing does nothing.
-    let original = Original {
-        tx_queue_len: target.device.tx_queue_len,
-        clsact: 0,
-        gso_max_segs: segments::guess(&target.device),
+    let recorded = instance::read_original(directory).ok().filter(|original| original.valid != 0);
+    let device = &target.device;
+    let take_off = || -> Result<(), NetlinkError> {
+        let socket = Socket::open()?;
+        let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == program_id;
+        if recorded.is_none() && !egress_filters(&socket, device.ifindex)?.iter().any(runs) {
+            return Ok(());
+        }
+        // Any other length than none; and a clsact that holds nothing does nothing.
+        let guess = Original { tx_queue_len: 1, clsact: 0, gso_max_segs: segments::guess(device), valid: 1 };
+        restore::take_off(&socket, device, program_id, recorded.unwrap_or(guess))
     };
-    let take_off = || attachment::take_off(&Socket::open()?, &target.device, program_id, original);
-    let taken = match target.device.end {
+    let taken = match device.end {
         End::Host => host.enter(take_off),
         End::Container => survey::open(netns, host)?.enter(take_off),
     };

@@ -15,15 +15,16 @@ use super::{
     instance::Instance,
     monotonic_ns,
     program::Loaded,
-    segments,
+    restore::{take_off, take_queue},
+    segments, state,
     survey::{Device, End, cannot_enter},
 };
 use crate::{
     network::{
-        Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, delete_clsact,
-        delete_filter, delete_root, egress_filters, has_filters, hook, link_at, root, set_tx_queue_len,
+        Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, egress_filters, hook,
+        link_at, root,
     },
-    shaping::{NetnsRef, Policy, QueueCounts, ShapingError},
+    shaping::{NetnsRef, Policy, QueueCounts, ShapingError, ShapingState},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
@@ -45,14 +46,14 @@ pub(super) enum Settled {
 }
 
 /// What sits on a device.
-struct Present {
+pub(super) struct Present {
     root: Option<Qdisc>,
-    hook: Option<Qdisc>,
+    pub(super) hook: Option<Qdisc>,
     filters: Vec<Filter>,
 }
 
 impl Present {
-    fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
+    pub(super) fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
         let ifindex = device.ifindex;
         Ok(Self {
             root: root(socket, ifindex)?,
@@ -61,7 +62,7 @@ impl Present {
         })
     }
 
-    fn runs(&self, program_id: u32) -> Option<&Filter> {
+    pub(super) fn runs(&self, program_id: u32) -> Option<&Filter> {
         self.filters.iter().find(|filter| filter.program_id == Some(program_id))
     }
 
@@ -126,6 +127,7 @@ pub(super) fn attach(
                 tx_queue_len: link.tx_queue_len,
                 clsact: clsact.into(),
                 gso_max_segs: link.gso_max_segs,
+                valid: 1,
             })?;
             let attached = put_on(&socket, classifier, instance, policy, clsact);
             if attached.is_err() {
@@ -146,7 +148,6 @@ fn put_on(
     policy: &Policy,
     clsact: bool,
 ) -> Result<(), ShapingError> {
-    let device = instance.device();
     // The queue first: a stamp without it would be ignored.
     if policy.needs_queue() {
         put_queue(socket, instance)?;
@@ -154,6 +155,17 @@ fn put_on(
     if policy.needs_single_segments() {
         segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
+    put_classifier(socket, classifier, instance, clsact)
+}
+
+/// Attaches a classifier, adding the hook if there is none.
+fn put_classifier(
+    socket: &Socket,
+    classifier: &mut SchedClassifier,
+    instance: &Instance,
+    clsact: bool,
+) -> Result<(), ShapingError> {
+    let device = instance.device();
     if !clsact {
         add_clsact(socket, device.ifindex).map_err(|error| explain(&error))?;
     }
@@ -189,6 +201,32 @@ fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
     })?;
     instance.note_queue(Some(QueueCounts::default()));
     Ok(())
+}
+
+/// Attaches an instance's own program again, if somebody took it off its device.
+///
+/// # Errors
+///
+/// When the device does not admit it any more.
+pub(super) fn ready_classifier(instance: &Instance) -> Result<(), ShapingError> {
+    if instance.state() == ShapingState::Intact {
+        return Ok(());
+    }
+    let device = instance.device();
+    let mut classifier = instance.classifier()?;
+    let netns = on_device(instance)?.ok_or_else(gone)?;
+    netns
+        .enter(|| {
+            let socket = Socket::open().map_err(|error| explain(&error))?;
+            let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
+            if present.runs(instance.program_id()).is_some() {
+                return Ok(());
+            }
+            present.admits_classifier(device)?;
+            admits_no_tcx(device)?;
+            put_classifier(&socket, &mut classifier, instance, present.hook.is_some())
+        })
+        .map_err(cannot_enter)?
 }
 
 /// Puts `loaded` in the place of the program `old_id` on an instance's device: each packet is seen by one of the two.
@@ -253,39 +291,26 @@ fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
     })
 }
 
-/// Whether an instance's classifier still is on its device, in the socket's namespace; notes what its queue says.
-///
-/// # Errors
-///
-/// When the device cannot be looked at; that it has gone is no error.
-pub(super) fn holds(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
-    let device = instance.device();
-    if instance.queue().is_some() {
-        instance.note_queue(our_queue(socket, device)?);
-    }
-    let filters = egress_filters(socket, device.ifindex)?;
-    Ok(filters.iter().any(|filter| filter.program_id == Some(instance.program_id())))
-}
-
 /// Takes over what an earlier daemon attached; says whether the classifier still is on its device.
 ///
 /// # Errors
 ///
 /// When the device cannot be looked at.
 pub(super) fn resume(instance: &Instance) -> Result<bool, ShapingError> {
+    let device = instance.device();
     let look = || {
         let socket = Socket::open()?;
-        instance.note_queue(our_queue(&socket, instance.device())?);
-        holds(&socket, instance)
+        instance.note_queue(our_queue(&socket, device)?);
+        egress_filters(&socket, device.ifindex)
     };
     let Some(netns) = on_device(instance)? else { return Ok(false) };
-    netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))
+    let filters = netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
+    Ok(filters.iter().any(|filter| filter.program_id == Some(instance.program_id())))
 }
 
 /// What our queue on a device says, if there is one.
-fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
-    let queue = root(socket, device.ifindex)?.filter(Qdisc::is_our_fq);
-    Ok(queue.map(|queue| QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }))
+pub(super) fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
+    Ok(root(socket, device.ifindex)?.filter(Qdisc::is_our_fq).as_ref().map(state::counts))
 }
 
 /// Gives an instance that has held no queue so far the one that a delay needs.
@@ -375,59 +400,6 @@ pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
     let device = instance.device();
     let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
-}
-
-/// Makes a device in the calling thread's namespace what it was.
-///
-/// # Errors
-///
-/// When the kernel refuses; what is not there needs no taking off.
-pub(super) fn take_off(
-    socket: &Socket,
-    device: &Device,
-    program_id: Option<u32>,
-    original: Original,
-) -> Result<(), NetlinkError> {
-    take_queue(socket, device, original)?;
-    let present = Present::read(socket, device)?;
-    if let Some(filter) = program_id.and_then(|id| present.runs(id)) {
-        delete_filter(socket, device.ifindex, filter)?;
-    }
-    let was_there = original.clsact != 0;
-    if present.hook.is_some() && !was_there && !has_filters(socket, device.ifindex)? {
-        delete_clsact(socket, device.ifindex)?;
-        restore_length(socket, device, original)?;
-    }
-    segments::release(socket, device, original.gso_max_segs)
-}
-
-fn take_queue(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
-    if our_queue(socket, device)?.is_none() {
-        return Ok(());
-    }
-    delete_root(socket, device.ifindex)?;
-    restore_length(socket, device, original)
-}
-
-/// Docker's veths have no queue length: a new qdisc, clsact too, gave them the default one (`qdisc_create`).
-fn restore_length(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
-    match original.tx_queue_len {
-        0 => set_tx_queue_len(socket, device.ifindex, 0),
-        _ => Ok(()),
-    }
-}
-
-/// Reads the queue's own counters, if the instance has a queue.
-pub(super) fn sample_queue(instance: &Instance) {
-    if instance.queue().is_none() {
-        return;
-    }
-    let read = || our_queue(&Socket::open()?, instance.device());
-    let netns = on_device(instance).and_then(|netns| netns.ok_or_else(gone));
-    match netns.and_then(|netns| netns.enter(read).map_err(cannot_enter)) {
-        Ok(Ok(queue)) => instance.note_queue(queue),
-        failed => tracing::debug!(interface = %instance, failed = failed.is_err(), "cannot read the queue"),
-    }
 }
 
 /// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.

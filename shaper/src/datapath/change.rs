@@ -22,6 +22,11 @@ pub(super) enum Undo {
 }
 
 impl Change {
+    /// The end of all that is done on an interface.
+    pub(super) fn end(instance: Arc<Instance>) -> Self {
+        Self::Write { instance, policy: Policy::default() }
+    }
+
     /// Makes it; says how it is undone.
     ///
     /// # Errors

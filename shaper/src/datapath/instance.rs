@@ -16,7 +16,7 @@ use aya::{
 use shaper_common::{ASKED_ENTRY, ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
 
 use super::{
-    Queue, lock,
+    Queue, lock, monotonic_ns,
     pins::{self, PinName},
     prepared::{self, Prepared},
     program::{Loaded, Loader},
@@ -25,8 +25,8 @@ use super::{
     survey::{Device, Target},
 };
 use crate::shaping::{
-    Counts, Direction, InterfaceView, Name, NetnsId, NetnsRef, Peers, Plan, Policy, ShapingError,
-    ShapingState,
+    Counts, Direction, Event, EventKind, InterfaceView, Name, NetnsId, NetnsRef, Peers, Plan, Policy,
+    ShapingError, ShapingState,
 };
 
 /// Which interface, and which way: `ifindex` is the container's end even for ingress.
@@ -62,6 +62,7 @@ pub(super) struct Instance {
     counters: PerCpuArray<MapData, Counters>,
     original: Original,
     queue: Mutex<Queue>,
+    state: Mutex<ShapingState>,
     held: AtomicBool,
 }
 
@@ -145,9 +146,7 @@ impl Instance {
         let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
             .map_err(|e| failed(COUNTERS_MAP, &e))?;
-        let original: Array<_, Original> =
-            Array::try_from(Map::Array(map(ORIGINAL_MAP)?)).map_err(|e| failed(ORIGINAL_MAP, &e))?;
-        let original = original.get(&0, 0).map_err(|e| failed(ORIGINAL_MAP, &e))?;
+        let original = read_original(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
         Ok(Self {
             key: target.key,
             interface: target.interface.clone(),
@@ -160,6 +159,7 @@ impl Instance {
             counters,
             original,
             queue: Mutex::default(),
+            state: Mutex::default(),
             held: segments::are_held(&target.device, original.gso_max_segs).into(),
         })
     }
@@ -217,6 +217,32 @@ impl Instance {
         *lock(&self.queue) = queue;
     }
 
+    /// The state that it was last seen in.
+    pub(super) fn state(&self) -> ShapingState {
+        lock(&self.state).clone()
+    }
+
+    /// Notes the state that it is in; returns the one before it.
+    pub(super) fn note_state(&self, state: ShapingState) -> ShapingState {
+        std::mem::replace(&mut *lock(&self.state), state)
+    }
+
+    /// Tells the program that no packet can wait, or that packets can again.
+    pub(super) fn mark_queueless(&self, queueless: bool) {
+        let mut map = lock(&self.policy);
+        let marked = map.get(&0, 0).and_then(|policy| {
+            let queueless = u32::from(queueless);
+            if policy.queueless == queueless {
+                Ok(())
+            } else {
+                map.set(0, shaper_common::Policy { queueless, ..policy }, 0)
+            }
+        });
+        if let Err(error) = marked {
+            tracing::warn!(interface = %self, %error, "cannot note that its queue has gone");
+        }
+    }
+
     /// Whether its device was made to take single segments.
     pub(super) fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
@@ -224,6 +250,31 @@ impl Instance {
 
     pub(super) fn note_held(&self, held: bool) {
         self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Something that happened to it.
+    pub(super) fn event(&self, kind: EventKind) -> Event {
+        let policy = self.policy().unwrap_or_default();
+        Event {
+            netns: self.key.netns,
+            interface: self.interface.clone(),
+            direction: self.key.direction,
+            effects: policy.words(),
+            kind,
+        }
+    }
+
+    /// The reason for which it is removed; none where it was cleared, as somebody asked for that.
+    pub(super) fn end(&self) -> Option<&'static str> {
+        match self.policy() {
+            Ok(policy) if policy.is_in_force(monotonic_ns()) => Some("its network namespace has gone"),
+            Ok(policy) if policy.expires_at_ns.is_some() => Some("its time is over"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_in_force(&self) -> bool {
+        self.policy().is_ok_and(|policy| policy.is_in_force(monotonic_ns()))
     }
 
     /// The policy in the map, over or not.
@@ -236,13 +287,13 @@ impl Instance {
 
     /// Whether its program can carry out a policy.
     pub(super) fn can(&self, policy: &Policy) -> bool {
-        policy.is_simple() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
+        !policy.needs_plan() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
     }
 
     /// The names in the plan in force.
     pub(super) fn names(&self) -> Vec<Name> {
         match (self.policy(), &self.plan) {
-            (Ok(policy), Some(plan)) if !policy.is_simple() => plan.names().into_iter().cloned().collect(),
+            (Ok(policy), Some(plan)) if policy.needs_plan() => plan.names().into_iter().cloned().collect(),
             _ => Vec::new(),
         }
     }
@@ -291,7 +342,7 @@ impl Instance {
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             policy,
-            state: ShapingState::Intact,
+            state: self.state(),
             passed: counts(counters.passed),
             delayed: counts(counters.delayed),
             lost: counts(counters.lost),
@@ -319,6 +370,7 @@ impl Instance {
     /// Takes over what the one whose place it takes knows of the device.
     pub(super) fn succeed(&self, old: &Self) {
         self.note_queue(old.queue());
+        self.note_state(old.state());
         self.note_held(old.is_held());
     }
 
@@ -326,6 +378,17 @@ impl Instance {
     pub(super) fn unpin(&self) {
         pins::remove(&self.pins);
     }
+}
+
+/// The record, pinned in `directory`, of what the device was.
+///
+/// # Errors
+///
+/// When it is not pinned there, or of another layout.
+pub(super) fn read_original(directory: &Path) -> Result<Original, MapError> {
+    let map: Array<_, Original> =
+        Array::try_from(Map::Array(MapData::from_pin(directory.join(ORIGINAL_MAP))?))?;
+    map.get(&0, 0)
 }
 
 fn cannot_pin(error: &dyn fmt::Display) -> ShapingError {

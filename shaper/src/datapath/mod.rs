@@ -12,8 +12,11 @@ mod locks;
 mod pins;
 mod prepared;
 mod program;
+mod restore;
 mod retarget;
 mod segments;
+mod selection;
+mod state;
 mod survey;
 
 use std::{
@@ -32,13 +35,15 @@ use self::{
     locks::Locks,
     prepared::Prepared,
     program::{Loaded, Loader},
-    survey::{End, Inside, Target},
+    selection::Selection,
+    state::Seen,
+    survey::Target,
 };
 use crate::{
-    network::{NetlinkError, Netns, Socket, addresses},
+    network::{Netns, Socket, addresses},
     shaping::{
-        Directions, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers, Policy, QueueCounts,
-        Request, ShapingError,
+        Directions, Event, EventKind, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers,
+        Policy, QueueCounts, Request, ShapingError, ShapingState,
     },
 };
 
@@ -65,6 +70,8 @@ pub(crate) struct Datapath {
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
     /// Held, by container, while anything of it is attached, changed or taken away.
     changing: Locks,
+    /// What has happened without a request, not yet told.
+    events: Mutex<Vec<Event>>,
 }
 
 impl Datapath {
@@ -81,6 +88,7 @@ impl Datapath {
             preparing: Mutex::default(),
             instances: RwLock::default(),
             changing: Locks::default(),
+            events: Mutex::default(),
         })
     }
 
@@ -116,7 +124,8 @@ impl Datapath {
         Ok(self.loader.get_or_init(|| new))
     }
 
-    /// Changes the shaping of all interfaces of a network namespace: of all of them, or of none. Names in it stand for
+    /// Changes the shaping of the interfaces of a network namespace that connect it to the outside, or that were chosen: of
+    /// all of them, or of none. Names in it stand for
     /// `peers`.
     ///
     /// Says whether something still waits to be taken away.
@@ -136,12 +145,12 @@ impl Datapath {
     }
 
     fn change(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<(), ShapingError> {
-        let inside = self.look_into(netns, request.directions)?;
-        let targets = survey::targets(netns, &inside, request.directions)?;
+        let inside = self.look_into(netns)?;
         let now_ns = monotonic_ns();
+        let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
         let mut changes = Vec::new();
-        for target in &targets {
-            match self.prepare_change(target, request, now_ns, peers) {
+        for (target, old) in &targets {
+            match self.prepare_change(target, old, request, now_ns, peers) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
                     self.abandon(changes);
@@ -149,6 +158,7 @@ impl Datapath {
                 }
             }
         }
+        changes.extend(deselected.into_iter().map(Change::end));
         self.make(changes)
     }
 
@@ -177,11 +187,11 @@ impl Datapath {
     fn prepare_change(
         &self,
         target: &Target,
+        old: &Policy,
         request: &Request,
         now_ns: u64,
         peers: &Peers,
     ) -> Result<Option<Change>, ShapingError> {
-        let old = self.policy_of(&target.key)?;
         let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
         let Some(instance) = self.instance(&target.key) else {
             if !new.is_in_force(now_ns) {
@@ -190,12 +200,14 @@ impl Datapath {
             let instance = Arc::new(self.attach(target, &new, now_ns, peers)?);
             return Ok(Some(Change::Begin { instance, policy: new }));
         };
+        attachment::ready_classifier(&instance)?;
         if new.needs_queue() {
             attachment::ready_queue(&instance)?;
         }
         if new.needs_single_segments() {
             attachment::ready_segments(&instance, &target.device)?;
         }
+        self.note(&instance, Seen::Present(ShapingState::Intact));
         if instance.can(&new) {
             return Ok(Some(Change::Write { instance, policy: new }));
         }
@@ -228,44 +240,10 @@ impl Datapath {
         now_ns: u64,
         peers: &Peers,
     ) -> Result<(Loaded, Instance), ShapingError> {
-        let plan = (!policy.is_simple()).then_some(&policy.plan);
+        let plan = policy.needs_plan().then_some(&policy.plan);
         let prepared =
             plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
         Instance::stage(self.loader()?, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
-    }
-
-    /// The policy of an interface, or, as it has none of its own yet, that of the container's other ones.
-    fn policy_of(&self, key: &Key) -> Result<Policy, ShapingError> {
-        let alike: Vec<_> = self
-            .of(key.netns)
-            .into_iter()
-            .filter(|instance| instance.key().direction == key.direction)
-            .collect();
-        let own = alike.iter().find(|instance| instance.key() == *key);
-        own.or(alike.first()).map_or(Ok(Policy::default()), |instance| instance.policy())
-    }
-
-    /// Looks into a namespace, in one visit, and forgets its instances that are not attached any more: the interface has
-    /// gone, somebody took the classifier away, or the namespace is a new one with an old number.
-    fn look_into(&self, netns: &NetnsRef, directions: Directions) -> Result<Inside, ShapingError> {
-        let shaped = self.of(netns.id);
-        let (inner, outer): (Vec<_>, Vec<_>) =
-            shaped.into_iter().partition(|instance| instance.device().end == End::Container);
-        let look = || -> Result<_, NetlinkError> {
-            let socket = Socket::open()?;
-            Ok((Inside::read(&socket, &self.host, directions)?, lost(&socket, inner)?))
-        };
-        let looked = survey::open(netns, &self.host)?.enter(look).map_err(survey::cannot_enter)?;
-        let (inside, mut lost_ones) = looked.map_err(|error| attachment::explain(&error))?;
-        if !outer.is_empty() {
-            let looked = Socket::open().and_then(|socket| lost(&socket, outer));
-            lost_ones.extend(looked.map_err(|error| attachment::explain(&error))?);
-        }
-        for instance in lost_ones {
-            tracing::warn!(interface = %instance, "its classifier has gone");
-            self.forget(&instance);
-        }
-        Ok(inside)
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
@@ -370,9 +348,20 @@ impl Datapath {
     /// When a policy cannot be written.
     pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
         self.loader()?;
-        let end = |instance| Change::Write { instance, policy: Policy::default() };
-        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(end).collect()))?;
+        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(Change::end).collect()))?;
         Ok(!self.settle(&[netns]).is_empty())
+    }
+
+    /// Ends all shaping of a network namespace that no container has any more, as [`Self::clear`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::clear`].
+    pub(crate) fn clear_orphaned(&self, netns: NetnsId) -> Result<bool, ShapingError> {
+        for instance in self.of(netns).iter().filter(|instance| instance.is_in_force()) {
+            self.tell(instance, EventKind::Ended("its container has gone"));
+        }
+        self.clear(netns)
     }
 
     /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
@@ -397,6 +386,9 @@ impl Datapath {
             Ok(attachment::Settled::Kept) => true,
             Ok(attachment::Settled::Draining) => false,
             Ok(attachment::Settled::Removed) => {
+                if let Some(reason) = instance.end() {
+                    self.tell(&instance, EventKind::Ended(reason));
+                }
                 instance.unpin();
                 self.instances_mut().remove(key);
                 true
@@ -405,14 +397,6 @@ impl Datapath {
                 tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
                 false
             }
-        }
-    }
-
-    /// Reads the queues' own counters in these namespaces, for [`Self::view`] to show.
-    pub(crate) fn sample_queues(&self, among: &[NetnsId]) {
-        for instance in among.iter().flat_map(|netns| self.of(*netns)) {
-            // Or a reading from before a queue came or went would be noted after it.
-            self.changing.try_with(instance.key().netns, || attachment::sample_queue(&instance));
         }
     }
 
@@ -481,17 +465,6 @@ impl Datapath {
     fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
         self.instances.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
-}
-
-/// Those of `instances`, with devices in the socket's namespace, whose classifier is not there any more.
-fn lost(socket: &Socket, instances: Vec<Arc<Instance>>) -> Result<Vec<Arc<Instance>>, NetlinkError> {
-    let mut lost = Vec::new();
-    for instance in instances {
-        if !attachment::holds(socket, &instance)? {
-            lost.push(instance);
-        }
-    }
-    Ok(lost)
 }
 
 /// The queue's counters where there is a queue.

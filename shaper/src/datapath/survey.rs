@@ -1,14 +1,17 @@
 //! Which devices shape a network namespace's interfaces.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use netlink_packet_route::link::InfoKind;
 
 use super::instance::Key;
 use crate::{
-    network::{Link, NetlinkError, Netns, Socket, link_at, links, netns_id_of},
-    shaping::{Direction, Directions, NetnsRef, ShapingError},
+    network::{Link, NetlinkError, Netns, Socket, default_route_devices, link_at, links, netns_id_of},
+    shaping::{Direction, Interfaces, NetnsRef, ShapingError},
 };
+
+/// How many links an error names.
+const SHOWN_LINKS: usize = 10;
 
 /// Which end of an interface a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,8 @@ pub(super) struct Device {
     pub(super) end: End,
     pub(super) ifindex: u32,
     pub(super) name: String,
-    pub(super) tx_queue_len: u32,
+    /// Its link-layer address, which tells it from another one that has its index.
+    pub(super) address: Vec<u8>,
     pub(super) gso_max_segs: u32,
 }
 
@@ -47,18 +51,60 @@ impl fmt::Display for Target {
 /// What a namespace looks like from inside.
 pub(super) struct Inside {
     links: Vec<Link>,
-    /// The number by which it knows the host's namespace, if that matters.
+    /// The number by which it knows the host's namespace, if it does.
     host_nsid: Option<i32>,
+    /// The devices of default routes, where they matter.
+    default_routes: BTreeSet<u32>,
 }
 
 impl Inside {
-    /// Looks around in the socket's namespace, for what can be shaped in `directions`.
-    pub(super) fn read(socket: &Socket, host: &Netns, directions: Directions) -> Result<Self, NetlinkError> {
-        let host_nsid = match directions {
-            Directions::Egress => None,
-            Directions::Ingress | Directions::Both => netns_id_of(socket, host)?,
+    /// Looks around in the socket's namespace.
+    pub(super) fn read(socket: &Socket, host: &Netns) -> Result<Self, NetlinkError> {
+        // First the links: the kernel gives the peer's namespace a number when somebody asks for a link, or the link goes
+        // up, and not before (peernet2id_alloc in rtnl_fill_link_netnsid).
+        let links = links(socket)?;
+        let mut inside =
+            Self { links, host_nsid: netns_id_of(socket, host)?, default_routes: BTreeSet::new() };
+        // There may be many routes.
+        if inside.links.iter().any(|link| leads_out(link) && !inside.is_uplink(link)) {
+            inside.default_routes = default_route_devices(socket)?;
+        }
+        Ok(inside)
+    }
+
+    /// The interfaces that are `chosen`, else those that connect the namespace to the outside.
+    fn interfaces(&self, chosen: Option<&Interfaces>) -> Result<Vec<&Link>, ShapingError> {
+        let those = |wanted: &dyn Fn(&Link) -> bool| -> Vec<_> {
+            self.links.iter().filter(|link| wanted(link)).collect()
         };
-        Ok(Self { links: links(socket)?, host_nsid })
+        if let Some(chosen) = chosen {
+            let found = those(&|link| link.is_ethernet && chosen.has(&link.name, leads_out(link)));
+            return if found.is_empty() { Err(self.has_none(chosen)) } else { Ok(found) };
+        }
+        let uplinks = those(&|link| leads_out(link) && self.is_uplink(link));
+        // A router between namespaces has no outside.
+        let found = if uplinks.is_empty() { those(&leads_out) } else { uplinks };
+        if found.is_empty() {
+            return Err(ShapingError::Refused("it has no network interface that could be shaped".to_owned()));
+        }
+        Ok(found)
+    }
+
+    fn has_none(&self, chosen: &Interfaces) -> ShapingError {
+        let ethernet = self.links.iter().filter(|link| link.is_ethernet);
+        let names: Vec<_> = ethernet.map(|link| link.name.as_str()).take(SHOWN_LINKS).collect();
+        let has = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
+        ShapingError::Refused(format!("it has no interface {chosen}: it has {has}"))
+    }
+
+    /// Whether a link that leads out of the namespace connects it to the outside, and not to a namespace that it holds
+    /// itself, as those of containers in a container: the other end of a veth is the host's, or a default route leads
+    /// over it.
+    fn is_uplink(&self, link: &Link) -> bool {
+        let peer = link.peer.and_then(|peer| peer.nsid);
+        link.kind != Some(InfoKind::Veth)
+            || peer.is_some() && peer == self.host_nsid
+            || self.default_routes.contains(&link.ifindex)
     }
 }
 
@@ -80,27 +126,19 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     })
 }
 
-/// All interfaces of a namespace, which looks like `inside`, in the directions asked for.
+/// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, else those that connect it to the
+/// outside.
 ///
 /// # Errors
 ///
-/// When there are none, or one of them cannot be shaped in a direction.
+/// When there are none, or one of them cannot be shaped in that direction.
 pub(super) fn targets(
     netns: &NetnsRef,
     inside: &Inside,
-    directions: Directions,
+    chosen: Option<&Interfaces>,
+    direction: Direction,
 ) -> Result<Vec<Target>, ShapingError> {
-    let interfaces: Vec<_> = inside.links.iter().filter(|link| is_interface(link)).collect();
-    if interfaces.is_empty() {
-        return Err(ShapingError::Refused("it has no network interface that could be shaped".to_owned()));
-    }
-    let mut targets = Vec::new();
-    for &direction in directions.each() {
-        for &link in &interfaces {
-            targets.push(target(netns, inside, link, direction)?);
-        }
-    }
-    Ok(targets)
+    inside.interfaces(chosen)?.into_iter().map(|link| target(netns, inside, link, direction)).collect()
 }
 
 /// The one interface with `ifindex`; none when it has gone or changed its nature.
@@ -109,7 +147,7 @@ pub(super) fn targets(
 ///
 /// When the namespace cannot be looked into.
 pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Option<Target>, ShapingError> {
-    let read = || Inside::read(&Socket::open()?, host, Directions::Both);
+    let read = || Inside::read(&Socket::open()?, host);
     let inside = open(netns, host)?.enter(read).map_err(cannot_enter)?.map_err(failed)?;
     let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else { return Ok(None) };
     Ok(target(netns, &inside, link, key.direction).ok())
@@ -135,7 +173,7 @@ pub(super) fn cannot_enter(error: std::io::Error) -> ShapingError {
 /// Whether a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that is
 /// elsewhere, or hardware that was moved in. Bridges, tunnels and the like inside only pass on what such links carry,
 /// and would delay it twice.
-fn is_interface(link: &Link) -> bool {
+fn leads_out(link: &Link) -> bool {
     let elsewhere = link.peer.is_some_and(|peer| peer.nsid.is_some());
     link.is_ethernet
         && match &link.kind {
@@ -156,7 +194,7 @@ fn target(
             end: End::Container,
             ifindex: link.ifindex,
             name: link.name.clone(),
-            tx_queue_len: link.tx_queue_len,
+            address: link.address.clone(),
             gso_max_segs: link.gso_max_segs,
         },
         Direction::Ingress => host_end(inside, link)?,
@@ -189,7 +227,7 @@ fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
             end: End::Host,
             ifindex: end.ifindex,
             name: end.name,
-            tx_queue_len: end.tx_queue_len,
+            address: end.address,
             gso_max_segs: end.gso_max_segs,
         })
         .ok_or_else(elsewhere)

@@ -31,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) kind: Option<InfoKind>,
     /// Whether it is an Ethernet-like device and no loopback.
     pub(crate) is_ethernet: bool,
+    /// Its link-layer address, which stays with it wherever it goes.
+    pub(crate) address: Vec<u8>,
     /// Whom it is linked to.
     pub(crate) peer: Option<Peer>,
     /// In packets; 0 is kept by devices that never had a queue.
@@ -89,6 +91,7 @@ fn link(message: LinkMessage) -> Link {
         kind: None,
         is_ethernet: header.link_layer_type == LinkLayerType::Ether
             && !header.flags.contains(LinkFlags::Loopback),
+        address: Vec::new(),
         peer: None,
         tx_queue_len: 0,
         gso_max_segs: 0,
@@ -98,6 +101,7 @@ fn link(message: LinkMessage) -> Link {
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(address) => link.address = address,
             LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
             LinkAttribute::GsoMaxSegs(segments) => link.gso_max_segs = segments,
             LinkAttribute::Group(group) => link.group = group,

@@ -93,15 +93,15 @@ fn latest_controls(view: &ContainerView, buttons: Buttons, now: Timestamp) -> By
 /// The buttons that Scope's Docker reporter has on a container (`probe/docker/container.go`).
 pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
     match (view.container.runtime, view.container.state) {
-        (RuntimeName::Docker, ContainerState::Running) => &[
+        (RuntimeName::Docker | RuntimeName::Podman, ContainerState::Running) => &[
             "docker_attach_container",
             "docker_exec_container",
             "docker_restart_container",
             "docker_pause_container",
             "docker_stop_container",
         ],
-        (RuntimeName::Docker, ContainerState::Paused) => &["docker_unpause_container"],
-        (RuntimeName::Docker, ContainerState::Stopped) => {
+        (RuntimeName::Docker | RuntimeName::Podman, ContainerState::Paused) => &["docker_unpause_container"],
+        (RuntimeName::Docker | RuntimeName::Podman, ContainerState::Stopped) => {
             &["docker_start_container", "docker_remove_container"]
         }
         (RuntimeName::Netns, _) => &[],
@@ -111,7 +111,7 @@ pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
 /// What makes a node of what no other reporter knows: without `control_probe_id`, the app shows no buttons. Docker's
 /// containers have all this from Scope's Docker reporter, and their label would flap between its and ours.
 fn identity(view: &ContainerView, probe_id: &str) -> Vec<(&'static str, String)> {
-    if view.container.runtime == RuntimeName::Docker {
+    if view.container.runtime != RuntimeName::Netns {
         return Vec::new();
     }
     let entries = [

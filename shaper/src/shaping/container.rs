@@ -43,7 +43,11 @@ impl fmt::Display for ContainerId {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RuntimeName {
     /// The Docker Engine.
+    #[value(help = "The Docker Engine, or Podman behind the same API")]
     Docker,
+    /// Podman, which answers as the Docker Engine does.
+    #[value(skip)]
+    Podman,
     /// Named network namespaces, as `ip netns` makes them.
     Netns,
 }
@@ -52,6 +56,7 @@ impl fmt::Display for RuntimeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Docker => "docker",
+            Self::Podman => "podman",
             Self::Netns => "netns",
         })
     }

@@ -8,6 +8,7 @@ use super::{
     deliveries::Deliveries,
     distribution::Distribution,
     effects::{Delay, Effects, Link, SlotTime, Tables},
+    interfaces::Interfaces,
     ramp,
     selector::{Name, Selector},
 };
@@ -15,6 +16,8 @@ use super::{
 /// What becomes of packets; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
+    /// The interfaces that it is for, also those that come later; none is those that connect to the outside.
+    pub(crate) interfaces: Option<Interfaces>,
     /// What random numbers are drawn from; drawn itself if none.
     pub(crate) seed: Option<u64>,
     /// What becomes of packets that no target has.
@@ -350,9 +353,12 @@ pub(crate) mod tests {
     /// Any plan that makes sense.
     pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
         let target = (any_selector(), courses()).prop_map(|(selector, course)| Target { selector, course });
-        (any::<Option<u64>>(), courses(), vec(target, 0..4)).prop_map(|(seed, course, mut targets)| {
+        let interfaces = proptest::option::of("[a-z]{1,15}[*]?");
+        let parts = (interfaces, any::<Option<u64>>(), courses(), vec(target, 0..4));
+        parts.prop_map(|(interfaces, seed, course, mut targets)| {
+            let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
             targets.dedup_by(|one, other| one.selector == other.selector);
-            Plan { seed, course, targets }.checked().unwrap_or_default()
+            Plan { interfaces, seed, course, targets }.checked().unwrap_or_default()
         })
     }
 }

@@ -208,13 +208,18 @@ impl Policy {
         })
     }
 
-    /// Whether latency and loss say all of it, and the kernel needs no plan.
+    /// Whether latency and loss say all that is done to packets.
     pub(crate) fn is_simple(&self) -> bool {
         self.simple().is_some()
     }
 
+    /// Whether the kernel needs a plan, and not only latency and loss: also to keep which interfaces were chosen.
+    pub(crate) fn needs_plan(&self) -> bool {
+        !self.is_simple() || self.plan.interfaces.is_some()
+    }
+
     fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
-        let Plan { seed: None, course, targets } = &*self.plan else { return None };
+        let Plan { interfaces: _, seed: None, course, targets } = &*self.plan else { return None };
         course.constant().filter(|_| targets.is_empty())?.simple()
     }
 
@@ -261,7 +266,7 @@ impl Policy {
     /// As the kernel reads it; what is not simple is in the maps of the plan.
     pub(crate) fn to_map(&self) -> shaper_common::Policy {
         let expires_at_ns = self.expires_at_ns.map_or(0, NonZeroU64::get);
-        let Some((latency, loss)) = self.simple() else {
+        let Some((latency, loss)) = self.simple().filter(|_| !self.needs_plan()) else {
             return shaper_common::Policy { expires_at_ns, plan: 1, ..shaper_common::Policy::default() };
         };
         let delay_ns = latency.map_or(0, |latency| as_ns(latency.as_duration()));
@@ -269,6 +274,7 @@ impl Policy {
             expires_at_ns,
             delay_ns,
             plan: 0,
+            queueless: 0,
             loss: loss.map_or(0, |loss| loss.percent().probability()),
             orphan: u32::from(delay_ns >= ORPHAN_FROM_NS),
         }

@@ -8,6 +8,7 @@ use super::{
     Latency, Loss,
     clauses::Clauses,
     effects::{Effects, Losses, Named},
+    interfaces::Interfaces,
     plan::{Course, Plan, Step, Target},
     policy::parse_duration,
     presets::Presets,
@@ -133,6 +134,8 @@ pub(crate) struct Request {
     pub(crate) asked: Asked,
     /// Which packets; none is those of no target.
     pub(crate) target: Option<Selector>,
+    /// On which interfaces from now on; none is on those that were chosen before.
+    pub(crate) interfaces: Option<Interfaces>,
     /// How long what is in force takes to turn into what is asked; none is at once.
     pub(crate) ramp: Option<Duration>,
     /// The deadline.
@@ -208,8 +211,26 @@ impl Request {
         plan.into_iter().chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
     }
 
-    /// The plan after this, in `direction`.
+    /// The interfaces that it chooses.
+    pub(crate) fn chosen(&self) -> Option<&Interfaces> {
+        let of_plan = match &self.asked {
+            Asked::Plan(plan) => plan.interfaces.as_ref(),
+            _ => None,
+        };
+        self.interfaces.as_ref().or(of_plan)
+    }
+
+    /// The plan after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
     pub(super) fn applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
+        let plan = self.effects_applied_to(old, direction)?;
+        let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !plan.is_empty());
+        if plan.interfaces.as_ref() == chosen {
+            return Ok(plan);
+        }
+        Ok(Arc::new(Plan { interfaces: chosen.cloned(), ..Plan::clone(&plan) }))
+    }
+
+    fn effects_applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
         if self.asked == Asked::default() {
             return Ok(Arc::clone(old));
         }
@@ -333,6 +354,27 @@ mod tests {
         let changed = [&all[..], &[to("10.0.0.0/8", latency("30ms")), to("10.0.0.1", netem(""))]].concat();
         assert_eq!(shown(&changed), "loss 1% | 10.0.0.0/8: delay 30ms 1ms | all udp: loss 5%");
         assert_eq!(shown(&[to("10.0.0.1", netem(""))]), "");
+    }
+
+    #[test]
+    fn chosen_interfaces_stay_until_others_are_chosen_or_nothing_is_done() {
+        let on = |name: &str, request: Request| Request {
+            interfaces: Some(vec![name.to_owned()].try_into().expect("a name")),
+            ..request
+        };
+        let chosen = |requests: &[Request]| {
+            let plan = after(requests, Direction::Egress).expect("a plan");
+            plan.interfaces.as_ref().map(ToString::to_string)
+        };
+        let first = [on("eth1", latency("50ms")), Request::of_loss(Loss::parse("1%").expect("a loss"))];
+        assert_eq!(chosen(&first), Some("eth1".to_owned()));
+        assert_eq!(shown(&first), "delay 50ms loss 1%");
+        let then = |request: Request| chosen(&[&first[..], &[request]].concat());
+        assert_eq!(then(on("eth*", netem("loss 2%"))), Some("eth*".to_owned()));
+        assert_eq!(then(on("eth*", Request::default())), Some("eth*".to_owned()));
+        assert_eq!(then(plan(r#"{"netem": "loss 2%"}"#)), Some("eth1".to_owned()));
+        assert_eq!(then(plan(r#"{"interface": ["lan*"], "netem": "loss 2%"}"#)), Some("lan*".to_owned()));
+        assert_eq!(then(netem("")), None);
     }
 
     #[test]

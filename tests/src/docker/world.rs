@@ -34,10 +34,18 @@ impl DockerWorld {
     ///
     /// As [`DockerDaemon::start`], and when the daemon does not answer.
     pub fn start() -> Result<Self> {
-        let engine = DockerDaemon::start()?;
+        Self::around(DockerDaemon::start()?, "docker")
+    }
+
+    /// Starts a daemon that watches these runtimes inside the namespaces of an engine.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon does not answer.
+    pub fn around(engine: DockerDaemon, runtimes: &str) -> Result<Self> {
         let socket = socket_under(&engine.directory().join("plugins"));
         let mut command = engine.command(program());
-        command.args(["serve", "--runtime", "docker", "--pin-dir", PIN_DIR]);
+        command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]);
         let daemon = Daemon::listening_on(socket.clone(), command)?;
         let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
         Ok(Self { daemon, probe: Probe::new(socket, "5ca1ab1e"), engine, host })
@@ -116,6 +124,7 @@ impl DockerWorld {
         let entries = fs::read_dir(self.inside(PIN_DIR)).into_iter().flatten().flatten();
         let mut names: Vec<_> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != "lock");
         names.sort();
         names
     }

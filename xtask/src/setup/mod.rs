@@ -188,9 +188,12 @@ fn missing_for_tests() -> Vec<Action> {
         ("ping", "iputils-ping"),
         ("dockerd", "docker.io"),
         ("docker", "docker.io"),
+        ("podman", "podman"),
+        ("/usr/lib/podman/netavark", "netavark"),
         ("iptables", "iptables"),
         ("tini", "tini"),
         ("bpftool", "bpftool"),
+        ("strace", "strace"),
         ("unshare", "util-linux"),
     ];
     let mut actions = apt::missing(&needs);

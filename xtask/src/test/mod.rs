@@ -22,8 +22,8 @@ use crate::workspace::Workspace;
 /// Runs all tests: on this machine, and those that need Debian's kernel in a virtual machine
 ///
 /// Sets up what is missing first. The variable SHAPER_REQUIRE (such as root,docker,fq,netem) lists what tests must not
-/// be skipped for; on this machine root and docker are in it when it is run as root, and fq and netem only where the
-/// kernel has them. In the virtual machine all four are.
+/// be skipped for; on this machine root, docker and podman are in it when it is run as root, and fq and netem only where
+/// the kernel has them. In the virtual machine root, docker, fq and netem are.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Run only what runs on this machine
@@ -108,7 +108,7 @@ fn run_on_host(
     filter: Option<&str>,
     report: &mut Report,
 ) -> Result<()> {
-    let defaults: &[&str] = if is_root() { &["root", "docker"] } else { &[] };
+    let defaults: &[&str] = if is_root() { &["root", "docker", "podman"] } else { &[] };
     let required = required_on_host(defaults);
     say(&format!("running the tests on this machine, {REQUIRE}={required}"));
     for test in tests {

@@ -1,6 +1,8 @@
 //! Reads what Docker says of a container. Pure: a look at the network namespace is an argument.
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status, EventMessage};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum as Status, EventMessage, SystemVersion,
+};
 use thiserror::Error;
 
 use crate::shaping::{Container, ContainerId, ContainerState, NetnsRef, RuntimeName};
@@ -10,11 +12,21 @@ use crate::shaping::{Container, ContainerId, ContainerState, NetnsRef, RuntimeNa
 #[error("Docker's description of the container has no usable {0}")]
 pub(super) struct Malformed(&'static str);
 
+/// Who answers as Docker does.
+pub(super) fn runtime(version: &SystemVersion) -> RuntimeName {
+    let mut components = version.components.iter().flatten();
+    match components.any(|component| component.name.starts_with("Podman")) {
+        true => RuntimeName::Podman,
+        false => RuntimeName::Docker,
+    }
+}
+
 /// The container that Docker describes, or nothing: one that was never started, or is being removed, is none to us.
 ///
 /// `netns_of` finds the network namespace of a process.
 pub(super) fn container(
     inspected: &ContainerInspectResponse,
+    runtime: RuntimeName,
     netns_of: impl FnOnce(i64) -> Option<NetnsRef>,
 ) -> Result<Option<Container>, Malformed> {
     let id = inspected.id.as_deref().and_then(ContainerId::new).ok_or(Malformed("id"))?;
@@ -25,7 +37,7 @@ pub(super) fn container(
         ContainerState::Running | ContainerState::Paused => run(inspected).pid.and_then(netns_of),
         ContainerState::Stopped => None,
     };
-    Ok(Some(Container { id, name, runtime: RuntimeName::Docker, state, netns }))
+    Ok(Some(Container { id, name, runtime, state, netns }))
 }
 
 /// One life of a container, from a start to the next end. A pid alone may be another process by now.
@@ -53,16 +65,40 @@ fn state(inspected: &ContainerInspectResponse) -> Result<Option<ContainerState>,
     }
 }
 
-/// The container that an event is about: a network's event names it among its attributes.
-pub(super) fn subject(event: &EventMessage) -> Option<ContainerId> {
+/// News of a container.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) about: ContainerId,
+    pub(super) what: Happening,
+}
+
+/// An event in a container's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Happening {
+    /// Its processes run.
+    Start,
+    /// Its processes have ended, which Podman may still not know when it is asked.
+    End,
+    /// Something about it or its networks has changed.
+    Change,
+}
+
+/// The container that an event is about, and what has happened. A network's event names the container among its
+/// attributes; Podman's has it in the place of the network.
+pub(super) fn news(event: &EventMessage) -> Option<News> {
     use bollard::models::EventMessageTypeEnum as Type;
-    let actor = event.actor.as_ref()?;
-    let id = match event.typ? {
-        Type::CONTAINER => actor.id.as_ref(),
-        Type::NETWORK => actor.attributes.as_ref()?.get("container"),
-        _ => None,
+    let (actor, action) = (event.actor.as_ref()?, event.action.as_deref()?);
+    let (id, what) = match (event.typ?, action) {
+        (Type::CONTAINER, "start") => (actor.id.as_ref(), Happening::Start),
+        (Type::CONTAINER, "die") => (actor.id.as_ref(), Happening::End),
+        (Type::CONTAINER, _) => (actor.id.as_ref(), Happening::Change),
+        (Type::NETWORK, "connect" | "disconnect") => {
+            let named = actor.attributes.as_ref().and_then(|attributes| attributes.get("container"));
+            (named.or(actor.id.as_ref()), Happening::Change)
+        }
+        _ => return None,
     };
-    id.and_then(ContainerId::new)
+    Some(News { about: ContainerId::new(id?)?, what })
 }
 
 #[cfg(test)]
@@ -83,7 +119,8 @@ mod tests {
 
     fn described(status: &str, pid: i64) -> Option<(ContainerState, Option<NetnsRef>)> {
         let inspected = inspected("/web", json!({ "Status": status, "Pid": pid }));
-        let container = container(&inspected, |pid| Some(netns(pid))).expect("well-formed")?;
+        let container = container(&inspected, RuntimeName::Docker, |pid| Some(netns(pid)));
+        let container = container.expect("well-formed")?;
         assert_eq!((container.id.as_str(), container.name.as_str()), ("3f2a9c", "web"));
         Some((container.state, container.netns))
     }
@@ -116,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_description_without_what_is_needed_is_malformed() {
-        let malformed = |inspected| container(&inspected, |_| None).expect_err("malformed");
+        let malformed =
+            |inspected| container(&inspected, RuntimeName::Docker, |_| None).expect_err("malformed");
         let running = json!({ "Status": "running", "Pid": 42 });
         assert_eq!(malformed(inspected("/", running.clone())), Malformed("name"));
         assert_eq!(malformed(inspected("/web", json!({ "Status": "" }))), Malformed("state"));
@@ -133,20 +171,34 @@ mod tests {
         assert_ne!(run(&first), run(&second));
     }
 
-    fn subject_of(event: Value) -> Option<String> {
-        let event = serde_json::from_value(event).expect("an event");
-        subject(&event).map(|id| id.to_string())
+    fn news_of(typ: &str, action: &str, id: &str, attributes: Value) -> Option<(String, Happening)> {
+        let actor = json!({ "ID": id, "Attributes": attributes });
+        let event = json!({ "Type": typ, "Action": action, "Actor": actor });
+        let news = news(&serde_json::from_value(event).expect("an event"))?;
+        Some((news.about.to_string(), news.what))
     }
 
     #[test]
     fn the_events_of_a_container_and_of_its_networks_are_about_it() {
-        let start = json!({ "Type": "container", "Action": "start", "Actor": { "ID": "3f2a9c", "Attributes": { "name": "web" } } });
-        assert_eq!(subject_of(start), Some("3f2a9c".into()));
-        let connect = json!({ "Type": "network", "Action": "connect",
-            "Actor": { "ID": "77aa", "Attributes": { "container": "3f2a9c", "name": "bridge" } } });
-        assert_eq!(subject_of(connect), Some("3f2a9c".into()));
-        let create =
-            json!({ "Type": "network", "Action": "create", "Actor": { "ID": "77aa", "Attributes": {} } });
-        assert_eq!(subject_of(create), None);
+        let about = |what| Some(("3f2a9c".to_owned(), what));
+        let name = json!({ "name": "web" });
+        assert_eq!(news_of("container", "start", "3f2a9c", name.clone()), about(Happening::Start));
+        assert_eq!(news_of("container", "die", "3f2a9c", name.clone()), about(Happening::End));
+        assert_eq!(news_of("container", "cleanup", "3f2a9c", name.clone()), about(Happening::Change));
+        let docker = json!({ "container": "3f2a9c", "name": "bridge" });
+        assert_eq!(news_of("network", "connect", "77aa", docker), about(Happening::Change));
+        assert_eq!(news_of("network", "disconnect", "3f2a9c", name), about(Happening::Change), "Podman");
+        assert_eq!(news_of("network", "create", "77aa", json!({})), None);
+    }
+
+    #[test]
+    fn podman_is_told_from_docker_by_its_engine() {
+        let answered = |engine: &str| {
+            let components =
+                json!([{ "Name": engine, "Version": "4.3.1" }, { "Name": "Conmon", "Version": "2" }]);
+            runtime(&serde_json::from_value(json!({ "Components": components })).expect("a version"))
+        };
+        assert_eq!(answered("Podman Engine"), RuntimeName::Podman);
+        assert_eq!(answered("Engine"), RuntimeName::Docker);
     }
 }

@@ -14,18 +14,19 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt};
 
-use super::describe;
+use super::describe::{self, News};
 use crate::{
     containers::netns_at,
-    shaping::{Container, ContainerId},
+    shaping::{Container, ContainerId, RuntimeName},
 };
 
 /// How long Docker may take to begin an answer, in seconds: it holds a container's lock while it works on it.
 const TIMEOUT: u64 = 10;
 /// How often a container is looked at that is restarted under our eyes.
 const LOOKS: usize = 3;
-/// What changes a container or its interfaces. `remove` is Podman's `destroy`.
-const EVENTS: [&str; 12] = [
+/// What changes a container or its interfaces. `remove` is Podman's `destroy`; `cleanup` follows its `die`, and `sync` is
+/// in the place of both when Podman finds out late.
+const EVENTS: [&str; 14] = [
     "start",
     "unpause",
     "pause",
@@ -36,16 +37,21 @@ const EVENTS: [&str; 12] = [
     "rename",
     "destroy",
     "remove",
+    "cleanup",
+    "sync",
     "connect",
     "disconnect",
 ];
 
 /// A connection to the engine.
 #[derive(Debug)]
-pub(super) struct Engine(bollard::Docker);
+pub(super) struct Engine {
+    docker: bollard::Docker,
+    runtime: RuntimeName,
+}
 
-/// The container an event is about, if any.
-pub(super) type Event = anyhow::Result<Option<ContainerId>>;
+/// News of a container, if that is what an event is.
+pub(super) type Event = anyhow::Result<Option<News>>;
 
 /// What is seen of a container.
 #[derive(Debug)]
@@ -64,7 +70,15 @@ impl Engine {
         let path = socket.to_str().context("connect to Docker: the path of its socket must be UTF-8")?;
         let docker = bollard::Docker::connect_with_unix(path, TIMEOUT, API_DEFAULT_VERSION);
         let docker = docker.context("connect to Docker: is it running?")?;
-        Ok(Self(docker.negotiate_version().await.context("ask Docker for its version: is it running?")?))
+        let docker =
+            docker.negotiate_version().await.context("ask Docker for its version: is it running?")?;
+        let version = docker.version().await.context("ask Docker for its version")?;
+        Ok(Self { docker, runtime: describe::runtime(&version) })
+    }
+
+    /// Docker, or what answers as it does.
+    pub(super) const fn runtime(&self) -> RuntimeName {
+        self.runtime
     }
 
     /// The containers that something happens to, from now on.
@@ -74,14 +88,14 @@ impl Engine {
         // meanwhile it only repeats when told since when.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let options = EventsOptionsBuilder::new().since(&now.to_string()).filters(&filters).build();
-        let events = self.0.events(Some(options));
-        events.map(|event| Ok(describe::subject(&event.context("read Docker's events")?)))
+        let events = self.docker.events(Some(options));
+        events.map(|event| Ok(describe::news(&event.context("read Docker's events")?)))
     }
 
     /// The ids of all containers, started or not.
     pub(super) async fn list(&self) -> anyhow::Result<Vec<ContainerId>> {
         let all = ListContainersOptionsBuilder::new().all(true).build();
-        let all = self.0.list_containers(Some(all)).await.context("list Docker's containers")?;
+        let all = self.docker.list_containers(Some(all)).await.context("list Docker's containers")?;
         Ok(all.into_iter().filter_map(|container| container.id.and_then(ContainerId::new)).collect())
     }
 
@@ -108,7 +122,7 @@ impl Engine {
     async fn try_look_at(&self, id: &ContainerId) -> Result<Look, Error> {
         let mut inspected = self.inspect(id).await?;
         for _ in 0..LOOKS {
-            let look = match describe::container(&inspected, |pid| {
+            let look = match describe::container(&inspected, self.runtime, |pid| {
                 netns_at(format!("/proc/{pid}/ns/net").into()).ok()
             }) {
                 Ok(Some(container)) => Look::Container(container),
@@ -125,6 +139,6 @@ impl Engine {
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<bollard::models::ContainerInspectResponse, Error> {
-        self.0.inspect_container(id.as_str(), None::<InspectContainerOptions>).await
+        self.docker.inspect_container(id.as_str(), None::<InspectContainerOptions>).await
     }
 }

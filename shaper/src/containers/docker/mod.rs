@@ -14,11 +14,14 @@ use anyhow::anyhow;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
-use self::engine::{Engine, Event, Look};
+use self::{
+    describe::{Happening, News},
+    engine::{Engine, Event, Look},
+};
 use super::{Runtime, Update};
 use crate::shaping::{Container, ContainerId, ContainerState, RuntimeName};
 
@@ -32,17 +35,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The pause before another look at a container that could not be described.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
+/// The pause before another look at a container that has ended, and is not shown so; it doubles up to [`SECOND_LOOK`].
+const LOOK_AFTER_THE_END: Duration = Duration::from_millis(50);
 
 /// The Docker Engine behind a socket.
 #[derive(Debug)]
 pub(crate) struct Docker {
     socket: PathBuf,
+    is_expected: bool,
 }
 
 impl Docker {
-    /// The engine that listens at `socket`, now or later.
-    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+    /// The engine that listens at `socket`, now or later. Unless it `is_expected`, its absence is no fault.
+    pub(crate) fn new(socket: impl Into<PathBuf>, is_expected: bool) -> Self {
+        Self { socket: socket.into(), is_expected }
     }
 }
 
@@ -51,7 +57,7 @@ impl Runtime for Docker {
         let mut watcher = Watcher::new(updates.clone());
         tokio::select! {
             () = updates.closed() => {}
-            () = watcher.stay_connected(&self.socket) => {}
+            () = watcher.stay_connected(&self.socket, self.is_expected) => {}
         }
     }
 }
@@ -63,6 +69,12 @@ struct Watcher {
     known: BTreeMap<ContainerId, Container>,
     /// Those to look at again now.
     stale: BTreeSet<ContainerId>,
+    /// Those that have ended, and were not seen to have.
+    ending: BTreeSet<ContainerId>,
+    /// When they are looked at again.
+    next_look: Instant,
+    /// The pause after that.
+    next_pause: Duration,
     /// Those that could not be described, which has been logged; they are looked at again after a while.
     failing: BTreeSet<ContainerId>,
     /// Those that have processes, but no network namespace that can be seen, since when.
@@ -73,24 +85,27 @@ struct Watcher {
 
 impl Watcher {
     fn new(updates: mpsc::Sender<Update>) -> Self {
-        let (known, stale, failing, unseen) = Default::default();
-        Self { updates, known, stale, failing, unseen, blind: false }
+        let (known, stale, ending, failing, unseen) = Default::default();
+        let (next_look, next_pause) = (Instant::now(), LOOK_AFTER_THE_END);
+        Self { updates, known, stale, ending, next_look, next_pause, failing, unseen, blind: false }
     }
 
-    async fn stay_connected(&mut self, socket: &Path) {
-        let mut pause = FIRST_PAUSE;
+    async fn stay_connected(&mut self, socket: &Path, is_expected: bool) {
+        let (mut pause, mut is_expected) = (FIRST_PAUSE, is_expected);
         let mut logged = BTreeSet::new();
         loop {
-            let Err(error) = self.follow(socket, || (pause, logged) = (FIRST_PAUSE, BTreeSet::new())).await
-            else {
-                return;
-            };
+            let connected = || (pause, is_expected, logged) = (FIRST_PAUSE, true, BTreeSet::new());
+            let Err(error) = self.follow(socket, connected).await else { return };
             let error = format!("{error:#}");
             if !logged.contains(&error) {
-                warn!(
-                    ?socket,
-                    error, "Docker cannot be watched: what is known is kept, and Docker waited for"
-                );
+                if is_expected || socket.exists() {
+                    warn!(
+                        ?socket,
+                        error, "Docker cannot be watched: what is known is kept, and Docker waited for"
+                    );
+                } else {
+                    info!(?socket, "no Docker: it is watched once it listens there");
+                }
                 logged.insert(error);
             }
             sleep(pause).await;
@@ -107,7 +122,7 @@ impl Watcher {
         if self.updates.send(all).await.is_err() {
             return Ok(());
         }
-        info!(?socket, containers = self.known.len(), "watching Docker");
+        info!(?socket, runtime = %engine.runtime(), containers = self.known.len(), "watching Docker");
         connected();
         let mut second_look = interval_at(Instant::now() + SECOND_LOOK, SECOND_LOOK);
         second_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,6 +135,7 @@ impl Watcher {
             tokio::select! {
                 batch = events.next() => self.mark(batch)?,
                 _ = second_look.tick() => self.doubt(),
+                () = sleep_until(self.next_look), if !self.ending.is_empty() => self.doubt_the_ending(),
             }
         }
     }
@@ -130,6 +146,8 @@ impl Watcher {
         engine: &Engine,
         events: &mut (impl Stream<Item = Vec<Event>> + Unpin),
     ) -> anyhow::Result<Update> {
+        // What happened to these may have been missed.
+        self.ending.clear();
         let mut looks = pin!(async { look_at(engine, engine.list().await?).await });
         let looks = loop {
             tokio::select! {
@@ -154,9 +172,30 @@ impl Watcher {
     /// Notes which containers a batch of events is about.
     fn mark(&mut self, batch: Option<Vec<Event>>) -> anyhow::Result<()> {
         for event in batch.ok_or_else(|| anyhow!("Docker ended its events"))? {
-            self.stale.extend(event?);
+            let Some(News { about, what }) = event? else { continue };
+            match what {
+                Happening::Start => drop(self.ending.remove(&about)),
+                Happening::End => {
+                    self.ending.insert(about.clone());
+                    self.next_pause = LOOK_AFTER_THE_END;
+                    self.look_later();
+                }
+                Happening::Change => {}
+            }
+            self.stale.insert(about);
         }
         Ok(())
+    }
+
+    fn look_later(&mut self) {
+        self.next_look = Instant::now() + self.next_pause;
+        self.next_pause = (self.next_pause * 2).min(SECOND_LOOK);
+    }
+
+    /// Marks those that have ended, and were not seen to have: Podman says so late.
+    fn doubt_the_ending(&mut self) {
+        self.stale.extend(self.ending.iter().cloned());
+        self.look_later();
     }
 
     /// Marks those that are to be looked at once more although nothing was heard of them.
@@ -184,11 +223,15 @@ impl Watcher {
         match look {
             Look::Container(container) => {
                 self.complain_if_unseen(&container);
+                if container.state == ContainerState::Stopped {
+                    self.ending.remove(&id);
+                }
                 self.known.insert(id, container.clone());
-                Some(Update::One(container))
+                Some(Update::One { runtime: RuntimeName::Docker, container })
             }
             _ => {
                 self.unseen.remove(&id);
+                self.ending.remove(&id);
                 self.known.remove(&id).map(|_| Update::Gone { runtime: RuntimeName::Docker, id })
             }
         }

@@ -141,7 +141,7 @@ fn each_course_has_steps_a_ring_and_a_seed_of_its_own() {
     let course = Course::new(steps, true).expect("a course");
     let other = Target { course: Course::always(effects("rate 1mbit limit 30")), ..target("10.0.0.1") };
     let nothing = Target { course: Course::default(), ..target("10.0.0.2") };
-    let plan = Plan { seed: Some(1), course, targets: vec![other, nothing] };
+    let plan = Plan { seed: Some(1), course, targets: vec![other, nothing], ..Plan::default() };
     let maps = plan.compile(7, 42, &Peers::new()).expect("it compiles");
     let [own, other, nothing] = maps.courses[..] else { panic!("three courses") };
     assert_eq!((own.begins_at_ns, own.period_ns, own.first, own.count), (7, 15_000_000_000, 0, 2));

@@ -10,6 +10,7 @@ use serde::{
 use super::values::{Context, Each, Keys, List, Text, table, text};
 use crate::shaping::{
     effects::{CLAUSES, Draft},
+    interfaces::Interfaces,
     plan::{Course, Plan, Step, Target},
     policy::parse_duration,
     selector::{Peer, Ports, Selector},
@@ -22,6 +23,7 @@ pub(super) struct Document<'a> {
 table!(Document, Plan, "a plan");
 
 const PLAN_FIELDS: &[&str] = &[
+    "interface",
     "seed",
     "netem",
     "delay",
@@ -84,10 +86,13 @@ const TARGET_FIELDS: &[&str] = &[
 impl Document<'_> {
     fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Plan, A::Error> {
         let context = self.context;
-        let (mut keys, mut seed) = (Keys::of(context), None);
+        let (mut keys, mut interfaces, mut seed) = (Keys::of(context), None, None);
         let (mut course, mut targets) = (CourseParts::default(), Vec::new());
         while let Some(key) = keys.next(&mut map, PLAN_FIELDS)? {
             match key.as_str() {
+                "interface" => {
+                    interfaces = Some(keys.value(&mut map, context, PhantomData::<Interfaces>)?);
+                }
                 "seed" => seed = Some(keys.value(&mut map, context, PhantomData::<u64>)?),
                 "target" => {
                     targets = keys.value(
@@ -106,7 +111,7 @@ impl Document<'_> {
         let last = targets.pop();
         let last_keys = last.as_ref().map(|(_, keys)| Keys { number: keys.number, keys: keys.keys.clone() });
         let targets = targets.into_iter().chain(last).map(|(target, _)| target).collect();
-        let plan = Plan { seed, course, targets };
+        let plan = Plan { interfaces, seed, course, targets };
         plan.checked().map_err(|error| context.blame(last_keys.as_ref().unwrap_or(&keys), "to", error))
     }
 }

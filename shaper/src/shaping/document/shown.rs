@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::shaping::{
     distribution::Distribution,
     effects::Effects,
+    interfaces::Interfaces,
     plan::{Course, Plan, Step, Target},
 };
 
@@ -23,6 +24,8 @@ fn is_false(value: &bool) -> bool {
 /// A plan as it is written.
 #[derive(Serialize)]
 struct Shown<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'a Interfaces>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(flatten)]
@@ -73,6 +76,7 @@ impl<'a> Shown<'a> {
             _ => None,
         };
         Self {
+            interface: plan.interfaces.as_ref(),
             seed: plan.seed,
             course: ShownCourse::of(&plan.course),
             target: plan.targets.iter().map(target).collect(),

@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-const NOTHING: Policy = Policy { expires_at_ns: 0, delay_ns: 0, plan: 0, loss: 0, orphan: 0 };
+const NOTHING: Policy = Policy { expires_at_ns: 0, delay_ns: 0, plan: 0, queueless: 0, loss: 0, orphan: 0 };
 const LOSS: Policy = Policy { loss: 42_949_672, ..NOTHING };
 const DELAY: Policy = Policy { delay_ns: 1_000_000, ..NOTHING };
 const POLICIES: [(&str, Policy); 6] = [

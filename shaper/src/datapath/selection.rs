@@ -1,0 +1,68 @@
+//! Selects the interfaces that a request is for.
+
+use std::sync::Arc;
+
+use super::{
+    Datapath,
+    instance::Instance,
+    survey::{self, Inside, Target},
+};
+use crate::shaping::{Direction, NetnsId, NetnsRef, Policy, Request, ShapingError};
+
+/// The interfaces that a request is for.
+pub(super) struct Selection {
+    /// Those to shape from now on, each with the policy in force: its own, or, where it has none, that of the container's
+    /// other ones.
+    pub(super) targets: Vec<(Target, Policy)>,
+    /// Those that are shaped, and no longer are to be.
+    pub(super) deselected: Vec<Arc<Instance>>,
+}
+
+impl Datapath {
+    /// The interfaces of a namespace, which looks like `inside`, that a request is for. A choice of interfaces made before
+    /// stays.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, one of them cannot be shaped, or a policy cannot be read.
+    pub(super) fn select(
+        &self,
+        netns: &NetnsRef,
+        inside: &Inside,
+        request: &Request,
+        now_ns: u64,
+    ) -> Result<Selection, ShapingError> {
+        let mut selection = Selection { targets: Vec::new(), deselected: Vec::new() };
+        for &direction in request.directions.each() {
+            let shaped = self.in_force(netns.id, direction, now_ns)?;
+            let before = || shaped.iter().find_map(|(_, policy)| policy.plan.interfaces.as_ref());
+            let targets = survey::targets(netns, inside, request.chosen().or_else(before), direction)?;
+            let is_target = |instance: &Instance| targets.iter().any(|target| target.key == instance.key());
+            let deselected = shaped.iter().filter(|(instance, _)| !is_target(instance));
+            selection.deselected.extend(deselected.map(|(instance, _)| Arc::clone(instance)));
+            for target in targets {
+                let own = shaped.iter().find(|(instance, _)| instance.key() == target.key);
+                let policy = own.or(shaped.first()).map(|(_, policy)| policy.clone());
+                selection.targets.push((target, policy.unwrap_or_default()));
+            }
+        }
+        Ok(selection)
+    }
+
+    /// The instances whose policies are in force.
+    fn in_force(
+        &self,
+        netns: NetnsId,
+        direction: Direction,
+        now_ns: u64,
+    ) -> Result<Vec<(Arc<Instance>, Policy)>, ShapingError> {
+        let mut in_force = Vec::new();
+        for instance in self.of(netns).into_iter().filter(|instance| instance.key().direction == direction) {
+            let policy = instance.policy()?;
+            if policy.is_in_force(now_ns) {
+                in_force.push((instance, policy));
+            }
+        }
+        Ok(in_force)
+    }
+}

@@ -1,0 +1,155 @@
+//! Looks at what a device carries of an instance, and tells what somebody else took off it.
+//!
+//! Whoever calls this has the container's lock, so nothing of ours changes in between.
+
+use std::sync::Arc;
+
+use super::{
+    Datapath,
+    attachment::{self, on_device},
+    instance::Instance,
+    lock, monotonic_ns,
+    survey::{self, End, Inside, cannot_enter},
+};
+use crate::{
+    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
+    shaping::{Event, EventKind, NetnsId, NetnsRef, QueueCounts, ShapingError, ShapingState},
+};
+
+/// An instance's device, as it was seen.
+pub(super) enum Seen {
+    /// It is there, with all that the policy needs or not.
+    Present(ShapingState),
+    /// It has gone, or another one has its index.
+    Gone,
+}
+
+impl Datapath {
+    /// Looks into a namespace, in one visit, and forgets its instances whose device has gone, or whose namespace is a new
+    /// one with an old number.
+    pub(super) fn look_into(&self, netns: &NetnsRef) -> Result<Inside, ShapingError> {
+        let shaped = self.of(netns.id);
+        let (inner, outer): (Vec<_>, Vec<_>) =
+            shaped.into_iter().partition(|instance| instance.device().end == End::Container);
+        let look = || -> Result<_, NetlinkError> {
+            let socket = Socket::open()?;
+            Ok((Inside::read(&socket, &self.host)?, look_at_all(&socket, inner)?))
+        };
+        let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
+        let (inside, mut seen) = looked.map_err(|error| attachment::explain(&error))?;
+        if !outer.is_empty() {
+            let looked = Socket::open().and_then(|socket| look_at_all(&socket, outer));
+            seen.extend(looked.map_err(|error| attachment::explain(&error))?);
+        }
+        seen.into_iter().for_each(|(instance, seen)| self.note(&instance, seen));
+        Ok(inside)
+    }
+
+    /// Looks at the devices in these namespaces, for [`Self::view`] to show; one that is being changed is left for the
+    /// next time.
+    pub(crate) fn look_at(&self, among: &[NetnsId]) {
+        for instance in among.iter().flat_map(|netns| self.of(*netns)) {
+            // Or what was seen before a queue came or went would be noted after it.
+            self.changing.try_with(instance.key().netns, || match look_at(&instance) {
+                Ok(Some(seen)) if self.instance(&instance.key()).is_some() => self.note(&instance, seen),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(interface = %instance, %error, "cannot look at its device"),
+            });
+        }
+    }
+
+    /// Takes in what was seen of an instance's device.
+    pub(super) fn note(&self, instance: &Arc<Instance>, seen: Seen) {
+        let Seen::Present(state) = seen else {
+            self.tell(instance, EventKind::Ended("its interface has gone"));
+            return self.forget(instance);
+        };
+        match (instance.note_state(state.clone()), state) {
+            (old, new) if old == new => {}
+            (_, ShapingState::Broken(reason)) => self.tell(instance, EventKind::Broken(reason)),
+            (ShapingState::Broken(reason), _) => self.tell(instance, EventKind::Repaired(reason)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn tell(&self, instance: &Instance, kind: EventKind) {
+        let event = instance.event(kind);
+        lock(&self.events).push(event);
+    }
+
+    /// What has happened to shaping without a request since this was asked last.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *lock(&self.events))
+    }
+}
+
+/// Looks at the devices of `instances`, which are in the socket's namespace.
+fn look_at_all(
+    socket: &Socket,
+    instances: Vec<Arc<Instance>>,
+) -> Result<Vec<(Arc<Instance>, Seen)>, NetlinkError> {
+    let look_at = |instance: Arc<Instance>| look(socket, &instance).map(|seen| (instance, seen));
+    instances.into_iter().map(look_at).collect()
+}
+
+/// Looks at an instance's device, in the socket's namespace, and notes what its queue says. Where the queue that the
+/// policy needs is not there, the program is told that no packet waits.
+///
+/// # Errors
+///
+/// When the device cannot be looked at; that it has gone is no error.
+pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, NetlinkError> {
+    let device = instance.device();
+    let policy = instance.policy().unwrap_or_default();
+    let in_force = policy.is_in_force(monotonic_ns());
+    let mut faults = Vec::new();
+    let filters = egress_filters(socket, device.ifindex)?;
+    if !filters.iter().any(|filter| filter.program_id == Some(instance.program_id())) {
+        let link = link_at(socket, device.ifindex)?;
+        if link.is_none_or(|link| link.address != device.address) {
+            return Ok(Seen::Gone);
+        }
+        faults.push("classifier removed".to_owned());
+    }
+    let needs_queue = in_force && policy.needs_queue();
+    if needs_queue || instance.queue().is_some() {
+        let root = root(socket, device.ifindex)?;
+        let queue = root.as_ref().filter(|root| root.is_our_fq());
+        instance.note_queue(queue.map(counts));
+        if needs_queue && queue.is_none() {
+            faults.push(queue_fault(root.as_ref()));
+        }
+        instance.mark_queueless(needs_queue && queue.is_none());
+    }
+    Ok(Seen::Present(match faults.as_slice() {
+        [] => ShapingState::Intact,
+        // What is over needs nothing.
+        _ if !in_force => ShapingState::Intact,
+        faults => ShapingState::Broken(faults.join(", ")),
+    }))
+}
+
+/// The same, wherever the device's namespace can be found by now.
+///
+/// # Errors
+///
+/// When it cannot be found or entered.
+pub(super) fn look_at(instance: &Instance) -> Result<Option<Seen>, ShapingError> {
+    let Some(netns) = on_device(instance)? else { return Ok(None) };
+    let look = || look(&Socket::open()?, instance);
+    let seen = netns.enter(look).map_err(cannot_enter)?;
+    seen.map(Some).map_err(|error| attachment::explain(&error))
+}
+
+/// Only the kernel's defaults have no handle: they are there when nothing else is.
+fn queue_fault(root: Option<&Qdisc>) -> String {
+    match root {
+        Some(other) if u32::from(other.handle) != 0 => format!("queue replaced by {}", other.kind),
+        _ => "queue removed".to_owned(),
+    }
+}
+
+/// What a queue says of itself.
+pub(super) fn counts(queue: &Qdisc) -> QueueCounts {
+    QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }
+}
