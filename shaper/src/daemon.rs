@@ -1,6 +1,7 @@
 //! Wires containers, datapath and adapters together.
 
 mod names;
+mod tasks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::tasks::Tasks;
 use crate::{
     api,
     containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
@@ -67,7 +69,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 ///
-/// When the socket cannot be opened. Shaping is left as it is, whatever the reason for the end.
+/// When the socket cannot be opened, and when a task ends that the daemon cannot do without. Shaping is left as it is, whatever the reason for the end.
 pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
     let presets = presets(options.presets.as_deref())?;
@@ -79,18 +81,30 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     if let Err(error) = daemon.blocking(Datapath::prepare).await {
         tracing::error!(%error, "nothing can be shaped yet");
     }
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let (sender, updates) = mpsc::channel(UPDATES);
     watch(&options, sender, &mut tasks);
-    tasks.spawn(Arc::clone(&daemon).follow(updates, options.runtimes.iter().copied().collect()));
-    tasks.spawn(Arc::clone(&daemon).settle());
-    tasks.spawn(Arc::clone(&daemon).sample());
-    tasks.spawn(Arc::clone(&daemon).follow_names());
+    let awaited = options.runtimes.iter().copied().collect();
+    tasks.spawn("follows containers", Arc::clone(&daemon).follow(updates, awaited));
+    tasks.spawn("takes away what is over", Arc::clone(&daemon).settle());
+    tasks.spawn("reads counters", Arc::clone(&daemon).sample());
+    tasks.spawn("follows names in targets", Arc::clone(&daemon).follow_names());
     let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
-    server::serve(socket, router, stopped()?).await;
-    tasks.shutdown().await;
+    let mut ended = None;
+    let stopped = stopped()?;
+    let end = async {
+        tokio::select! {
+            () = stopped => {}
+            error = tasks.ended() => ended = Some(error),
+        }
+    };
+    server::serve(socket, router, end).await;
+    tasks.shut_down().await;
     daemon.blocking(Datapath::close).await;
+    if let Some(error) = ended {
+        return Err(error);
+    }
     tracing::info!("stopped; shaping stays as it is");
     Ok(())
 }
@@ -127,15 +141,19 @@ fn raise_file_limit() {
     }
 }
 
-fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut JoinSet<()>) {
+fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut Tasks) {
     for runtime in &options.runtimes {
+        let updates = updates.clone();
         match runtime {
             RuntimeName::Docker | RuntimeName::Podman => {
                 let docker = Docker::new(&options.docker_socket, options.expects_docker);
-                tasks.spawn(docker.watch(updates.clone()))
+                tasks.spawn("watches Docker", docker.watch(updates));
             }
-            RuntimeName::Netns => tasks.spawn(NamedNetns::new(&options.netns_dir).watch(updates.clone())),
-        };
+            RuntimeName::Netns => {
+                let named = NamedNetns::new(&options.netns_dir);
+                tasks.spawn("watches named network namespaces", named.watch(updates));
+            }
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! See `ARCHITECTURE.md` for who may know whom.
 
+// These panic when they cannot write.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 mod api;
 mod cli;
 mod containers;

@@ -6,6 +6,7 @@ mod clear;
 mod client;
 mod inspect;
 mod list;
+mod log;
 mod presets;
 mod serve;
 mod set;
@@ -85,7 +86,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr() };
     match run(cli, &mut streams) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If nobody reads the error either, the exit code has to do.
@@ -95,9 +96,9 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<()> {
+fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args, cli.plugin_socket),
+        Command::Serve(args) => return serve::run(args, cli.plugin_socket),
         Command::Completions { shell } => completions(shell, streams),
         command => tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -105,6 +106,7 @@ fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<()> {
             .context("start the runtime")?
             .block_on(ask(command, &Client::new(cli.plugin_socket), streams)),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<()> {

@@ -3,12 +3,14 @@
 use std::{
     io::{self, IsTerminal as _},
     path::PathBuf,
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+use super::log::Log;
 use crate::{
     daemon::{self, Options},
     shaping::RuntimeName,
@@ -66,31 +68,46 @@ enum LogFormat {
     Json,
 }
 
-pub(super) fn run(args: Args, plugin_socket: PathBuf) -> Result<()> {
-    start_log(&args)?;
+pub(super) fn run(args: Args, plugin_socket: PathBuf) -> Result<ExitCode> {
+    let log = start_log(&args)?;
     let options = options(args, plugin_socket, std::env::var("DOCKER_HOST").ok().as_deref())?;
-    tokio::runtime::Builder::new_multi_thread()
+    let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(daemon::serve(options))
+        .block_on(daemon::serve(options));
+    // By way of the log, since standard error may be one that hangs.
+    let exit = served.map_or_else(
+        |error| {
+            log.line(format!("error: {error:#}\n").as_bytes());
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    );
+    log.flush();
+    Ok(exit)
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn start_log(args: &Args) -> Result<()> {
+/// Starts the log, in which panics have their lines, too.
+fn start_log(args: &Args) -> Result<Log> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt()
+    let log = Log::to(io::stderr()).context("start the log's thread")?;
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
+        .with_writer(log.clone())
+        .log_internal_errors(false);
     match args.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
     }
-    .map_err(|error| anyhow::anyhow!("start the log: {error}"))
+    .map_err(|error| anyhow::anyhow!("start the log: {error}"))?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(log)
 }
 
 fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Result<Options> {
