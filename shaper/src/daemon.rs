@@ -30,6 +30,7 @@ use crate::{
     api,
     containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
     datapath::{Datapath, LogRing},
+    files,
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
@@ -116,7 +117,7 @@ fn presets(file: Option<&Path>) -> anyhow::Result<Presets> {
     let shipped = Presets::shipped(check).map_err(anyhow::Error::msg)?;
     let Some(path) = file else { return Ok(shipped) };
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("read the presets in {name}"))?;
+    let text = files::read(path).map_err(|error| anyhow::anyhow!("--presets: {error}"))?;
     Ok(shipped.merged(Presets::parse(&name, &text, check).map_err(anyhow::Error::msg)?))
 }
 

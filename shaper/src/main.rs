@@ -10,6 +10,7 @@ mod cli;
 mod containers;
 mod daemon;
 mod datapath;
+mod files;
 mod network;
 mod scope;
 mod server;

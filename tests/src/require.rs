@@ -13,6 +13,8 @@ pub enum Need {
     Netem,
     /// The Docker Engine's programs.
     Docker,
+    /// `strace`.
+    Strace,
     /// Podman, and what makes its networks.
     Podman,
 }
@@ -24,6 +26,7 @@ impl Need {
             Self::Fq => "fq",
             Self::Netem => "netem",
             Self::Docker => "docker",
+            Self::Strace => "strace",
             Self::Podman => "podman",
         }
     }
@@ -34,6 +37,7 @@ impl Need {
             Self::Fq => has_qdisc("fq"),
             Self::Netem => has_qdisc("netem"),
             Self::Docker => runs("dockerd", &["--version"]),
+            Self::Strace => runs("strace", &["-V"]),
             Self::Podman => {
                 runs("podman", &["--version"]) && runs("/usr/lib/podman/netavark", &["--version"])
             }

@@ -288,8 +288,20 @@ fn a_network_that_is_connected_later_is_shaped_too() {
     docker("network disconnect lan web");
     eventually("the old one stays", || (interfaces(&world, "web") == [tenth("eth0")]).then_some(()));
     assert_eq!(world.pins().len(), 2, "one interface and the log ring");
-    docker("network rm lan");
+
+    docker("network connect lan web");
+    eventually("it is shaped again", || (interfaces(&world, "web").len() == 2).then_some(()));
+    world.daemon.run("set web --interface eth[1-9] --for 1h");
+    let all_but_the_first = |number: usize| {
+        let shaped = interfaces(&world, "web");
+        shaped.len() == number && !shaped.contains(&tenth("eth0"))
+    };
+    assert!(all_but_the_first(1), "{:?}", interfaces(&world, "web"));
+    docker("network create wan");
+    docker("network connect wan web");
+    eventually("a new interface is one that was chosen", || all_but_the_first(2).then_some(()));
     world.engine.rm("web").expect("it can go");
+    docker("network rm lan wan");
     eventually("the bridge is as before", || (world.host_traces() == before).then_some(()));
 }
 

@@ -382,7 +382,7 @@ fn a_directory_outside_bpffs_is_refused_with_advice() {
     let daemon = world.daemon_pinning_in(&world.netns_dir().join("pins")).expect("it serves nonetheless");
     daemon.view("web");
     let complaint = daemon.complaint("set web --loss 1%");
-    assert!(complaint.contains("mount -t bpf bpf /sys/fs/bpf"), "{complaint}");
+    assert!(complaint.contains("mount -t bpf -o mode=0700 bpf /sys/fs/bpf"), "{complaint}");
 }
 
 #[test]

@@ -257,6 +257,30 @@ fn a_target_follows_a_container_to_its_addresses() {
     assert!(!is_lost(&rig.shaped("egress"), to("10.3.0.2")), "nobody's");
 }
 
+#[test]
+fn a_target_is_not_where_a_container_holds_others() {
+    needs!(Root);
+    let rig = Rig::new();
+    let db = rig.world.container("db").expect("a container");
+    for line in [
+        "ip link add docker0 type bridge",
+        "ip addr add 10.98.0.1/24 dev docker0",
+        "ip link add br0 type bridge",
+        "ip addr add 10.98.1.1/24 dev br0",
+        "ip link set eth0 master br0",
+        "ip addr add 10.98.2.1/32 dev lo",
+    ] {
+        db.netns.run(line).expect(line);
+    }
+    rig.daemon.view("db");
+    rig.daemon.words(&["set", "web", "--netem", "partition", "--to", "container:db"]);
+    let subject = rig.shaped("egress");
+    for own in [&*db.address.to_string(), "10.98.1.1", "10.98.2.1"] {
+        assert!(is_lost(&subject, to(own)), "{own} is its own");
+    }
+    assert!(!is_lost(&subject, to("10.98.0.1")), "another host's bridge may have it, too");
+}
+
 /// A daemon that finds names of hosts in the file `hosts`.
 fn daemon_with_hosts(world: &World, hosts: &Path) -> Daemon {
     let mut command = world.host().command("unshare");

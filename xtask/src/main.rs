@@ -42,7 +42,7 @@ enum Task {
     Test(test::Arguments),
     Bench(bench::Arguments),
     Demo(demo::Arguments),
-    /// Checks the formatting, runs clippy, and checks the rules of this repository
+    /// Checks the formatting, runs clippy, and checks the rules of this repository and those for dependencies
     Lint,
     /// Checks the rules of this repository: who may name whom, no leftovers, no long files
     Tidy,

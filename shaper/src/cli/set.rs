@@ -2,18 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{ArgGroup, builder::NonEmptyStringValueParser};
 use serde_json::json;
 
 use super::{Client, Streams, client::Shaping, print_json, tables::FilesIn, text};
-use crate::shaping::{
-    Clauses, Directions, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, check_interface,
-    parse_duration,
+use crate::{
+    files,
+    shaping::{
+        Clauses, Directions, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, check_interface,
+        parse_duration,
+    },
 };
 
 /// What `shaper set` can be told. Values are checked here and sent as they were written.
@@ -227,9 +229,9 @@ fn file_name(path: &Path, otherwise: &str) -> String {
 /// The plan of a policy file and of the files that it names, and what people should know of those.
 fn plan(path: &Path) -> Result<(Plan, Vec<String>)> {
     let is_standard_input = path == Path::new("-");
-    let read = if is_standard_input { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+    let read = if is_standard_input { files::read_standard_input() } else { files::read(path) };
     let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
-    let text = read.with_context(|| format!("read {name}"))?;
+    let text = read.map_err(anyhow::Error::msg)?;
     let files = FilesIn::new(path.parent().unwrap_or(Path::new("")));
     let plan = Plan::parse(&text, format_of(path, &text), &files, &Named::default());
     let plan = plan.map_err(|error| anyhow::anyhow!("{name}: {}", error.trim_end()))?;

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::shaping::{Deliveries, Distribution, Files, Latency, Measured, Named, names_in};
+use crate::{
+    files,
+    shaping::{Deliveries, Distribution, Files, Latency, Measured, Named, names_in},
+};
 
 /// Where iproute2 has its distributions: where its own variable says, or where distributions (of Linux) put them.
 fn iproute2() -> impl Iterator<Item = PathBuf> {
@@ -30,7 +33,7 @@ impl Files for FilesIn {
 
     fn trace(&self, name: &str, path: &str) -> Result<Deliveries, String> {
         let path = self.directory.join(path);
-        let trace = Deliveries::parse(name, &read(&path)?).map_err(|error| about(&path, &error))?;
+        let trace = Deliveries::parse(name, &files::read(&path)?).map_err(|error| about(&path, &error))?;
         self.note(&path, &format!("carries {} kbit/s in the mean", trace.mean_rate() / 1000));
         Ok(trace)
     }
@@ -77,7 +80,7 @@ impl FilesIn {
 
     /// A table in netem's format if the file is called so, else measured times.
     fn read_distribution(&self, name: &str, path: &Path) -> Result<Distribution, String> {
-        let text = read(path)?;
+        let text = files::read(path)?;
         if path.extension().is_some_and(|extension| extension == "dist") {
             return Distribution::parse_table(name, &text).map_err(|error| about(path, &error));
         }
@@ -97,8 +100,4 @@ impl FilesIn {
 
 fn about(path: &Path, what: &str) -> String {
     format!("{}: {what}", path.display())
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
 }

@@ -37,10 +37,10 @@ use self::{
     program::{Loaded, Loader},
     selection::Selection,
     state::Seen,
-    survey::Target,
+    survey::{Inside, Target},
 };
 use crate::{
-    network::{Netns, Socket, addresses},
+    network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
         Directions, Event, EventKind, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers,
         Policy, QueueCounts, Request, ShapingError, ShapingState,
@@ -406,9 +406,13 @@ impl Datapath {
     ///
     /// When its namespace cannot be looked into.
     pub(crate) fn addresses(&self, netns: &NetnsRef) -> Result<Vec<IpAddr>, ShapingError> {
-        let list = || Socket::open().and_then(|socket| addresses(&socket));
-        let listed = survey::open(netns, &self.host)?.enter(list).map_err(survey::cannot_enter)?;
-        listed.map_err(|error| attachment::explain(&error))
+        let look = || -> Result<_, NetlinkError> {
+            let socket = Socket::open()?;
+            Ok((Inside::read(&socket, &self.host)?, addresses(&socket)?))
+        };
+        let looked = survey::open(netns, &self.host)?.enter(look).map_err(survey::cannot_enter)?;
+        let (inside, all) = looked.map_err(|error| attachment::explain(&error))?;
+        Ok(all.into_iter().filter(|(ifindex, _)| !inside.is_inner(*ifindex)).map(|(_, own)| own).collect())
     }
 
     /// What is done to a network namespace's interfaces.

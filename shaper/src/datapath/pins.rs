@@ -5,18 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use shaper_common::{
     ASKED_MAP, COUNTERS_MAP, COURSES_MAP, ORIGINAL_MAP, POLICY_MAP, RULES_MAP, STATES_MAP, STEPS_MAP,
     TARGETS_MAP,
 };
 
-use crate::shaping::{Direction, ShapingError};
+use crate::{
+    files::{self, Directory, DirectoryError, LOCK, Lock},
+    shaping::{Direction, ShapingError},
+};
 
 /// The pin of the program in an instance's directory.
 pub(super) const PROGRAM: &str = "program";
@@ -61,27 +60,31 @@ impl PinName {
 ///
 /// # Errors
 ///
-/// When it is not, may not be made, or another daemon has it.
-pub(super) fn take(pin_dir: &Path) -> Result<Flock<fs::File>, ShapingError> {
+/// When it is not, may not be made, another user can change it, or another daemon has it.
+pub(super) fn take(pin_dir: &Path) -> Result<Lock, ShapingError> {
     let mount = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let is_bpffs = statfs(mount).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
     if !is_bpffs {
         return Err(ShapingError::Refused(format!(
-            "no bpffs is mounted at {}, where shaping is pinned: `mount -t bpf bpf /sys/fs/bpf`",
+            "no bpffs is mounted at {}, where shaping is pinned: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`",
             pin_dir.display()
         )));
     }
-    let open = || {
-        fs::create_dir_all(pin_dir)?;
-        fs::File::open(pin_dir)
+    let take = || {
+        let directory = Directory::make(pin_dir)?;
+        directory.close_to_others()?;
+        directory.lock()
     };
-    let directory = open().map_err(|error| failed("make the pin directory", pin_dir, &error))?;
-    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => ShapingError::Refused(format!(
+    take().map_err(|error| match error {
+        DirectoryError::Busy => ShapingError::Refused(format!(
             "another shaper daemon pins in {}: stop it, or give each its own --pin-dir",
             pin_dir.display()
         )),
-        error => failed("lock the pin directory", pin_dir, &error.into()),
+        DirectoryError::Unsafe(reason) => ShapingError::Refused(format!(
+            "the pin directory {} is not safe: {reason}, or give another --pin-dir",
+            pin_dir.display()
+        )),
+        DirectoryError::Io(error) => failed("make the pin directory", pin_dir, &error),
     })
 }
 
@@ -141,7 +144,12 @@ pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
     };
     let mut pinned = Vec::new();
     for entry in entries {
-        let directory = entry?.path();
+        let entry = entry?;
+        let directory = entry.path();
+        // What a symbolic link leads to is never ours.
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
         let Some(text) = directory.file_name().and_then(|name| name.to_str()) else { continue };
         let incomplete = text.strip_prefix(INCOMPLETE);
         if let Some(name) = PinName::parse(incomplete.unwrap_or(text)) {
@@ -154,12 +162,7 @@ pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
 
 /// Removes an instance's directory and the pins in it.
 pub(super) fn remove(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        log_failure(&entry.path(), fs::remove_file(entry.path()));
-    }
-    if directory.exists() {
-        log_failure(directory, fs::remove_dir(directory));
-    }
+    log_failure(directory, files::remove(directory));
 }
 
 /// Removes the log ring and the directory itself; for when nothing is shaped.
@@ -169,6 +172,7 @@ pub(super) fn remove_empty(pin_dir: &Path) {
         log_failure(&ring, fs::remove_file(&ring));
     }
     if pin_dir.exists() {
+        log_failure(pin_dir, fs::remove_dir(pin_dir.join(LOCK)));
         log_failure(pin_dir, fs::remove_dir(pin_dir));
     }
 }

@@ -13,11 +13,10 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
-use nix::fcntl::Flock;
 use shaper_common::{PLAN_PROGRAM, PROGRAM};
 
 use super::{lock, pins, prepared::Prepared};
-use crate::shaping::ShapingError;
+use crate::{files::Lock, shaping::ShapingError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
 
@@ -42,7 +41,7 @@ impl AsRawFd for LogRing {
 pub(super) struct Loader {
     loader: Mutex<EbpfLoader<'static>>,
     /// No other daemon may touch what is pinned where this one pins.
-    _pin_dir: Flock<fs::File>,
+    _pin_dir: Lock,
     log_ring: Mutex<Option<LogRing>>,
 }
 

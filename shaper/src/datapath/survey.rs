@@ -106,6 +106,23 @@ impl Inside {
             || peer.is_some() && peer == self.host_nsid
             || self.default_routes.contains(&link.ifindex)
     }
+
+    /// Whether a device only connects containers that the container holds: a veth that is not the way out, or a bridge
+    /// without any other port. Its address is known to them alone, and others may have the same.
+    pub(super) fn is_inner(&self, ifindex: u32) -> bool {
+        let Some(link) = self.links.iter().find(|link| link.ifindex == ifindex) else { return false };
+        match link.kind {
+            Some(InfoKind::Veth) => {
+                let has_uplink = || self.links.iter().any(|link| leads_out(link) && self.is_uplink(link));
+                leads_out(link) && !self.is_uplink(link) && has_uplink()
+            }
+            Some(InfoKind::Bridge) => {
+                let mut ports = self.links.iter().filter(|port| port.master == Some(ifindex));
+                ports.all(|port| self.is_inner(port.ifindex))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Opens a container's namespace, unless it is the host's own.
@@ -213,7 +230,7 @@ fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
         let name = &link.name;
         ShapingError::Refused(format!(
             "{name} (ingress): what a container receives is shaped at the host's end of its veth, and {name} has none. \
-             Shape what it sends (--direction egress)"
+             Shape what it sends (--direction egress), or other interfaces (--interface)"
         ))
     };
     let peer = link.peer.filter(|_| link.kind == Some(InfoKind::Veth)).ok_or_else(elsewhere)?;

@@ -9,18 +9,20 @@ use netlink_packet_route::{
 
 use super::{NetlinkError, Socket};
 
-/// The addresses by which others can reach the socket's namespace: those of global scope, of IPv4 and IPv6.
+/// The addresses of the socket's namespace that are of global scope, of IPv4 and IPv6, each with its device's index.
 ///
 /// # Errors
 ///
 /// When the kernel does not list them.
-pub(crate) fn addresses(socket: &Socket) -> Result<Vec<IpAddr>, NetlinkError> {
+pub(crate) fn addresses(socket: &Socket) -> Result<Vec<(u32, IpAddr)>, NetlinkError> {
     let answers =
         socket.dump("list addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
     Ok(answers
         .iter()
         .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) => global(message),
+            RouteNetlinkMessage::NewAddress(message) => {
+                global(message).map(|address| (message.header.index, address))
+            }
             _ => None,
         })
         .collect())

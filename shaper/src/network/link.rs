@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) address: Vec<u8>,
     /// Whom it is linked to.
     pub(crate) peer: Option<Peer>,
+    /// The bridge or the like that it is a port of, by its index.
+    pub(crate) master: Option<u32>,
     /// In packets; 0 is kept by devices that never had a queue.
     pub(crate) tx_queue_len: u32,
     /// How many segments it takes in one packet, to part them behind its hooks (GSO).
@@ -93,6 +95,7 @@ fn link(message: LinkMessage) -> Link {
             && !header.flags.contains(LinkFlags::Loopback),
         address: Vec::new(),
         peer: None,
+        master: None,
         tx_queue_len: 0,
         gso_max_segs: 0,
         group: 0,
@@ -105,6 +108,7 @@ fn link(message: LinkMessage) -> Link {
             LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
             LinkAttribute::GsoMaxSegs(segments) => link.gso_max_segs = segments,
             LinkAttribute::Group(group) => link.group = group,
+            LinkAttribute::Controller(ifindex) => link.master = Some(ifindex),
             LinkAttribute::Link(ifindex) => peer_ifindex = Some(ifindex),
             LinkAttribute::LinkNetNsId(nsid) => peer_nsid = Some(nsid),
             LinkAttribute::LinkInfo(infos) => {

@@ -1,28 +1,26 @@
 //! The plugin socket's file: made for us alone, taken over from the dead, left to the living, removed at the end.
 
 use std::{
-    fs::{DirBuilder, File},
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
-            fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
+            fs::{FileTypeExt as _, MetadataExt as _},
             net,
         },
     },
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::{
-        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
-        stat::{Mode, fchmod},
-    },
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::{
+    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    stat::{Mode, fchmod},
 };
 use tokio::net::UnixListener;
+
+use crate::files::{Directory, DirectoryError, Lock};
 
 /// The longest path that fits into `sockaddr_un` with its final zero (unix(7)).
 const MAX_PATH: usize = 107;
@@ -42,8 +40,8 @@ impl PluginSocket {
     ///
     /// # Errors
     ///
-    /// When another daemon answers there, when something else than a socket is there, when the path is too long, and
-    /// when the directory or the socket cannot be made. What was there is left alone then.
+    /// When another daemon answers there, when something else than a socket is there, when the path is too long, when
+    /// another user can change the directory, and when it or the socket cannot be made. What was there is left alone then.
     pub(crate) fn bind(path: &Path) -> Result<Self> {
         let length = path.as_os_str().as_bytes().len();
         if length > MAX_PATH {
@@ -57,7 +55,6 @@ impl PluginSocket {
             Some(parent) => parent,
             None => bail!("listen on {}: this is no file: {GIVE_ANOTHER}", path.display()),
         };
-        make_directory(directory)?;
         // Of two daemons that start together, one is to take the dead socket over and the other to find it alive.
         let _lock = lock(directory)?;
         remove_dead(path)?;
@@ -87,27 +84,16 @@ impl Drop for PluginSocket {
 const GIVE_ANOTHER: &str = "give another one with --plugin-socket";
 const RUN_AS_ROOT: &str = "run as root, or give a path of your own with --plugin-socket";
 
-/// Makes the directory. One that exists keeps its mode: it may be anybody's, such as `/tmp`.
-fn make_directory(directory: &Path) -> Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let attempt =
-        || format!("make the directory {} for the plugin socket: {RUN_AS_ROOT}", directory.display());
-    if let Some(parent) = directory.parent() {
-        std::fs::create_dir_all(parent).with_context(attempt)?;
-    }
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-        made => made.with_context(attempt),
-    }
-}
-
-fn lock(directory: &Path) -> Result<Flock<File>> {
-    let file =
-        File::open(directory).with_context(|| format!("open {}: {RUN_AS_ROOT}", directory.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error).with_context(|| {
-        format!("lock {}: another shaper daemon starts there: try again", directory.display())
+/// Makes the directory and locks it. One that exists keeps its mode: it may be anybody's to read.
+fn lock(directory: &Path) -> Result<Lock> {
+    let shown = directory.display();
+    Directory::make(directory).and_then(Directory::lock).map_err(|error| match error {
+        DirectoryError::Busy => anyhow!("lock {shown}: another shaper daemon starts there: try again"),
+        DirectoryError::Unsafe(reason) => {
+            anyhow!("the plugin socket's directory {shown} is not safe: {reason}, or {GIVE_ANOTHER}")
+        }
+        DirectoryError::Io(error) => anyhow::Error::new(error)
+            .context(format!("make the directory {shown} for the plugin socket: {RUN_AS_ROOT}")),
     })
 }
 

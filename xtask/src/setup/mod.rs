@@ -193,12 +193,13 @@ fn missing_for_tests() -> Vec<Action> {
         ("iptables", "iptables"),
         ("tini", "tini"),
         ("bpftool", "bpftool"),
+        ("strace", "strace"),
         ("unshare", "util-linux"),
     ];
     let mut actions = apt::missing(&needs);
     if !is_mounted("bpf", "/sys/fs/bpf") {
         let mut command = Command::new("mount");
-        command.args(["-t", "bpf", "bpf", "/sys/fs/bpf"]);
+        command.args(["-t", "bpf", "-o", "mode=0700", "bpf", "/sys/fs/bpf"]);
         let what = "mounting the BPF file system on /sys/fs/bpf".to_owned();
         actions.push(Action::Run { what, command: Box::new(command), needs_root: true });
     }

@@ -267,3 +267,43 @@ async fn look_at(
     let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
     looks.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(what: Happening) -> Option<Vec<Event>> {
+        let about = ContainerId::new("3f2a9c").expect("an id");
+        Some(vec![Ok(Some(News { about, what }))])
+    }
+
+    fn look(state: ContainerState) -> (ContainerId, Look) {
+        let id = ContainerId::new("3f2a9c").expect("an id");
+        let (name, runtime) = ("web".to_owned(), RuntimeName::Podman);
+        (id.clone(), Look::Container(Container { id, name, runtime, state, netns: None }))
+    }
+
+    #[tokio::test]
+    async fn a_container_that_has_ended_is_looked_at_until_it_is_shown_so_or_runs_again() {
+        let mut watcher = Watcher::new(mpsc::channel(1).0);
+        let learn = |watcher: &mut Watcher, state| {
+            let (id, look) = look(state);
+            watcher.learn(id, look).expect("news");
+        };
+        for ends in [true, false] {
+            watcher.mark(news(Happening::End)).expect("an event");
+            learn(&mut watcher, ContainerState::Running);
+            watcher.stale.clear();
+            watcher.doubt_the_ending();
+            assert_eq!(watcher.stale.len(), 1, "Podman still shows it as running");
+            match ends {
+                true => learn(&mut watcher, ContainerState::Stopped),
+                false => watcher.mark(news(Happening::Start)).expect("an event"),
+            }
+            watcher.stale.clear();
+            watcher.doubt_the_ending();
+            assert!(watcher.stale.is_empty());
+        }
+        assert!(watcher.next_pause <= SECOND_LOOK);
+    }
+}
