@@ -106,6 +106,11 @@ impl Daemon {
         self.pid
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// What it has logged, and those before it in the same world.
     #[must_use]
     pub fn log(&self) -> String {
@@ -118,7 +123,9 @@ impl Daemon {
         self.command(&line.split_whitespace().collect::<Vec<_>>())
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// `shaper` with these words, in which there may be spaces, to be run.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(words).arg("--plugin-socket").arg(&self.socket);
         command

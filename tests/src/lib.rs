@@ -14,5 +14,7 @@ pub mod require;
 pub mod scene;
 pub mod statistics;
 pub mod subject;
+pub mod torture;
+pub mod tracer;
 pub mod traffic;
 pub mod world;

@@ -55,7 +55,12 @@ pub fn ping(from: &Netns, to: Ipv4Addr, count: u32, interval: Duration, options:
         .with_context(|| format!("ping wrote {text:?} {:?}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn parse_ping(text: &str) -> Result<Pings> {
+/// Parses the summary of `ping -q`.
+///
+/// # Errors
+///
+/// When it is something else.
+pub(crate) fn parse_ping(text: &str) -> Result<Pings> {
     let counts = text.lines().find(|line| line.contains("packets transmitted")).context("no counts")?;
     let number = |part: &str| -> Result<u32> {
         let before = counts.split(part).next().context("no such count")?;

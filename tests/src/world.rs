@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
@@ -20,6 +20,8 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 /// Namespaces, pins and a socket of one test's own, gone with it.
 #[derive(Debug)]
 pub struct World {
+    /// The world's directory in bpffs.
+    pin_root: PathBuf,
     pin_dir: PathBuf,
     host: Netns,
     containers: AtomicU8,
@@ -85,7 +87,7 @@ impl World {
             .with_context(|| format!("make {}", directory.0.display()))?;
         let host = Netns::create(directory.0.join("host"))?;
         let pin_dir = Path::new("/sys/fs/bpf").join(&name);
-        Ok(Self { pin_dir, host, containers: AtomicU8::new(0), directory })
+        Ok(Self { pin_root: pin_dir.clone(), pin_dir, host, containers: AtomicU8::new(0), directory })
     }
 
     /// The namespace that the daemon is in.
@@ -98,6 +100,18 @@ impl World {
     #[must_use]
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
+    }
+
+    /// Has the daemon pin in a directory that it makes where everybody may make one.
+    ///
+    /// # Errors
+    ///
+    /// Without bpffs.
+    pub fn pin_among_others(&mut self) -> Result<()> {
+        fs::create_dir(&self.pin_root).with_context(|| format!("make {}", self.pin_root.display()))?;
+        fs::set_permissions(&self.pin_root, fs::Permissions::from_mode(0o1777))?;
+        self.pin_dir = self.pin_root.join("shaper");
+        Ok(())
     }
 
     /// Where files of the test's own may be, which are gone with the world.
@@ -247,11 +261,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for entry in fs::read_dir(&self.pin_dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
-        let _ = fs::remove_dir(&self.pin_dir);
+        let _ = fs::remove_dir_all(&self.pin_root);
     }
 }
 

@@ -10,6 +10,7 @@ mod progress;
 mod setup;
 mod test;
 mod tidy;
+mod torture;
 mod vm;
 mod workspace;
 
@@ -42,6 +43,7 @@ enum Task {
     Test(test::Arguments),
     Bench(bench::Arguments),
     Demo(demo::Arguments),
+    Torture(torture::Arguments),
     /// Checks the formatting, runs clippy, and checks the rules of this repository and those for dependencies
     Lint,
     /// Checks the rules of this repository: who may name whom, no leftovers, no long files
@@ -69,6 +71,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(arguments) => test::run(&workspace, &arguments)?,
         Task::Bench(arguments) => bench::run(&workspace, &arguments)?,
         Task::Demo(arguments) => return demo::run(&workspace, &arguments),
+        Task::Torture(arguments) => return torture::run(&workspace, &arguments),
         Task::Lint => lint::run_all(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
     }
