@@ -1,7 +1,9 @@
 //! Wires containers, datapath and adapters together.
 
+mod changes;
 mod names;
 mod tasks;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +25,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::tasks::Tasks;
+use self::{tasks::Tasks, turns::Turns};
 use crate::{
     api,
     containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
@@ -177,6 +179,7 @@ struct Daemon {
     owners: Mutex<BTreeMap<NetnsId, String>>,
     /// The last addresses of what targets name.
     peers: Mutex<Peers>,
+    turns: Turns,
     /// Rung when containers have changed, and so perhaps their addresses.
     renamed: Notify,
     /// Rung when something has to be taken away that still waits.
@@ -200,6 +203,7 @@ impl Daemon {
             histories: Mutex::default(),
             owners: Mutex::default(),
             peers: Mutex::default(),
+            turns: Turns::default(),
             renamed: Notify::new(),
             changed: Notify::new(),
             revision: AtomicU64::default(),
@@ -400,30 +404,12 @@ impl Shaper for Daemon {
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 
-    async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
-        let container = self.resolve(name)?;
-        let netns = netns_of(&container)?;
-        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
-        let peers = self.peers(request.names()).await?;
-        let directions = request.directions;
-        let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
-        let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
-        self.touch();
-        self.look_after(draining);
-        tracing::info!(container = container.name, %directions, "set");
-        Ok(self.view(container))
+    async fn set(self: &Arc<Self>, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+        self.change(name, |this, container| this.set_now(container, request)).await
     }
 
-    async fn clear(&self, name: &str) -> Result<ContainerView, ShapingError> {
-        let container = self.resolve(name)?;
-        if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
-            let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
-            let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
-            self.touch();
-            self.look_after(draining);
-        }
-        tracing::info!(container = container.name, "cleared");
-        Ok(self.view(container))
+    async fn clear(self: &Arc<Self>, name: &str) -> Result<ContainerView, ShapingError> {
+        self.change(name, Self::clear_now).await
     }
 
     fn presets(&self) -> &Presets {

@@ -2,55 +2,64 @@
 //!
 //! Knows nothing of what is served.
 
+mod body;
+mod client;
 mod socket;
+mod stream;
 
-use std::{convert::Infallible, future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes, HttpBody as _},
+    body::Body,
     extract::{DefaultBodyLimit, Request},
-    http::StatusCode,
-    middleware::{self, Next},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use serde_json::json;
 use tokio::{net::UnixStream, time};
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
 
-pub(crate) use socket::PluginSocket;
+pub(crate) use self::socket::PluginSocket;
+use self::{body::Budget, client::Client, stream::Stream};
 
 /// How long a client may take for a request's head, and again for its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests that are under way may take once the daemon ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest request body: a policy with a delivery trace of a million opportunities. Scope's are below 1 KiB.
-const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Serves `router` on `socket` until `shutdown` is ready, and removes the socket's file.
 ///
-/// Requests under way are answered if they take no longer than 2 s more.
+/// A request whose client has gone is dropped: what has to go on then is in a task of its own. Requests under way at the end
+/// are answered if they take no longer than 2 s more.
 pub(crate) async fn serve(socket: PluginSocket, router: Router, shutdown: impl Future<Output = ()>) {
-    let service = TowerToHyperService::new(
-        router.layer(DefaultBodyLimit::disable()).layer(middleware::from_fn(read_body)),
-    );
+    let router = router.layer(DefaultBodyLimit::disable());
+    let budget = Budget::new();
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
+    // A client that sends no more still waits for its answer; one that has gone is noticed apart from this.
+    server.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).half_close(true);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
-            stream = accept(&socket) => stream,
+        let (stream, client) = tokio::select! {
+            accepted = accept(&socket) => accepted,
             () = &mut shutdown => break,
         };
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
+        let (router, budget) = (router.clone(), budget.clone());
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let (router, budget, client) = (router.clone(), budget.clone(), client.clone());
+            let request = request.map(Body::new);
+            async move { Ok::<_, Infallible>(answer_to(&client, router, &budget, request).await) }
+        });
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(Stream::new(stream)), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a client's connection ended early");
@@ -65,10 +74,14 @@ pub(crate) async fn serve(socket: PluginSocket, router: Router, shutdown: impl F
 }
 
 /// Waits for a client. An error is this connection's, or a lack of file descriptors that passes.
-async fn accept(socket: &PluginSocket) -> UnixStream {
+async fn accept(socket: &PluginSocket) -> (UnixStream, Client) {
     loop {
-        match socket.listener().accept().await {
-            Ok((stream, _)) => return stream,
+        let accepted = socket.listener().accept().await.and_then(|(stream, _)| {
+            let client = Client::of(&stream)?;
+            Ok((stream, client))
+        });
+        match accepted {
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept a connection on the plugin socket");
                 time::sleep(Duration::from_millis(100)).await;
@@ -77,56 +90,84 @@ async fn accept(socket: &PluginSocket) -> UnixStream {
     }
 }
 
-/// Reads the whole body before the request is handled, which bounds its size and its time.
-async fn read_body(request: Request, next: Next) -> Result<Response, Infallible> {
-    let (head, body) = request.into_parts();
-    let refusal = match time::timeout(READ_TIMEOUT, collect(body)).await {
-        Ok(Ok(Some(body))) => return Ok(next.run(Request::from_parts(head, Body::from(body))).await),
-        Ok(Ok(None)) => {
-            (StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {BODY_LIMIT} bytes"))
+/// The answer to a request, as long as there is a client that may read it.
+async fn answer_to(client: &Client, router: Router, budget: &Budget, request: Request) -> Response {
+    let answer = handle(router, budget, request).instrument(client.span());
+    let answer = tokio::select! {
+        // First, so that nothing is begun for a client that has gone already.
+        biased;
+        Ok(()) = client.gone() => {
+            tracing::debug!("a client has gone before it was answered");
+            return StatusCode::REQUEST_TIMEOUT.into_response();
         }
-        Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("read the request's body: {error}")),
-        Err(_) => {
-            (StatusCode::REQUEST_TIMEOUT, format!("the request's body took longer than {READ_TIMEOUT:?}"))
-        }
+        answer = AssertUnwindSafe(answer).catch_unwind() => answer,
     };
-    let (status, error) = refusal;
-    Ok((status, Json(json!({ "error": error }))).into_response())
+    // The log has the panic.
+    answer.unwrap_or_else(|_| {
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the daemon has a bug here: see its log")
+    })
 }
 
-/// The body, or nothing if it is too large. One that is too large is read to its end all the same: a client that still
-/// writes when the connection closes gets `EPIPE` and never sees the answer.
-async fn collect(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
-    let mut bytes = Vec::new();
-    let mut fits = body.size_hint().lower() <= BODY_LIMIT as u64;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        fits &= bytes.len() + data.len() <= BODY_LIMIT;
-        if fits {
-            bytes.extend_from_slice(&data);
-        }
+/// Reads the whole body, and only then has the request handled.
+async fn handle(router: Router, budget: &Budget, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let whole = match budget.read(body).await {
+        Ok(whole) => whole,
+        Err((status, error)) => return refusal(status, &error),
+    };
+    let request = Request::from_parts(head, Body::from(whole.bytes.clone()));
+    let Ok(answer) = router.oneshot(request).await;
+    in_json(answer).await
+}
+
+/// An error as all errors are given; those of axum itself are plain text.
+async fn in_json(answer: Response) -> Response {
+    let status = answer.status();
+    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return answer;
     }
-    Ok(fits.then(|| bytes.into()))
+    let text = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    match String::from_utf8_lossy(&text) {
+        empty if empty.is_empty() => refusal(status, status.canonical_reason().unwrap_or("refused")),
+        text => refusal(status, &text),
+    }
+}
+
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::{
+        io,
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
 
     use axum::routing::post;
     use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        sync::oneshot,
+        io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+        sync::{Notify, oneshot},
         task::JoinHandle,
     };
 
-    use super::*;
+    use super::{body::LIMIT, *};
 
     struct Running {
         path: PathBuf,
         stop: oneshot::Sender<()>,
         server: JoinHandle<()>,
+        /// Rung when `/later` is being handled.
+        handled: Arc<Notify>,
+        /// What `/later` waits for.
+        go_on: Arc<Notify>,
         _directory: tempfile::TempDir,
+    }
+
+    async fn panics() -> String {
+        panic!("on purpose")
     }
 
     fn start() -> Running {
@@ -134,17 +175,38 @@ mod tests {
         let path = directory.path().join("shaper.sock");
         let socket = PluginSocket::bind(&path).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
+        let (handled, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let later = {
+            let (handled, go_on) = (Arc::clone(&handled), Arc::clone(&go_on));
+            move || {
+                let go_on = Arc::clone(&go_on);
+                async move {
+                    handled.notify_one();
+                    go_on.notified().await;
+                    "later"
+                }
+            }
+        };
         let router = Router::new()
+            .route("/later", post(later))
             .route("/", post(|body: String| async move { body.len().to_string() }))
+            .route("/large", post(|| async { "x".repeat(LIMIT) }))
+            .route("/panics", post(panics))
             .route("/never", post(std::future::pending::<()>));
         let server = tokio::spawn(serve(socket, router, async move {
             let _ = stopped.await;
         }));
-        Running { path, stop, server, _directory: directory }
+        Running { path, stop, server, handled, go_on, _directory: directory }
     }
 
     async fn connect(path: &Path) -> UnixStream {
         UnixStream::connect(path).await.expect("a connection")
+    }
+
+    async fn ask(path: &Path, request: &str) -> String {
+        let mut stream = connect(path).await;
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        read_all(stream).await
     }
 
     async fn post_bytes(path: &Path, length: usize) -> String {
@@ -166,13 +228,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_too_large_is_refused_in_words() {
         let running = start();
-        let answer = post_bytes(&running.path, BODY_LIMIT).await;
-        assert!(answer.ends_with(&format!("\r\n\r\n{BODY_LIMIT}")), "{answer}");
-        for length in [BODY_LIMIT + 1, 2 * BODY_LIMIT] {
+        let answer = post_bytes(&running.path, LIMIT).await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{LIMIT}")), "{answer}");
+        for length in [LIMIT + 1, 2 * LIMIT] {
             let answer = post_bytes(&running.path, length).await;
             assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
             assert!(
-                answer.ends_with(&format!("the request's body is larger than {BODY_LIMIT} bytes\"}}")),
+                answer.ends_with(&format!("the request's body is larger than {LIMIT} bytes\"}}")),
                 "{answer}"
             );
         }
@@ -185,7 +247,7 @@ mod tests {
         let head =
             "POST / HTTP/1.1\r\nHost: plugin\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("a head");
-        let length = BODY_LIMIT / 2 + 1;
+        let length = LIMIT / 2 + 1;
         let chunk = format!("{length:x}\r\n{}\r\n", "x".repeat(length));
         stream.write_all(format!("{chunk}{chunk}0\r\n\r\n").as_bytes()).await.expect("a body");
         assert!(read_all(stream).await.starts_with("HTTP/1.1 413 "));
@@ -209,6 +271,77 @@ mod tests {
         })
         .await
         .expect("slow clients are cut off");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_more_gets_its_answer() {
+        let running = start();
+        let mut stream = connect(&running.path).await;
+        stream
+            .write_all(b"POST /later HTTP/1.1\r\nHost: plugin\r\nContent-Length: 3\r\n\r\nabc")
+            .await
+            .expect("a request");
+        stream.shutdown().await.expect("half closed");
+        running.handled.notified().await;
+        running.go_on.notify_one();
+        assert!(read_all(stream).await.ends_with("\r\n\r\nlater"));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_client_has_gone_is_dropped() {
+        let running = start();
+        let mut stream = connect(&running.path).await;
+        stream.write_all(b"POST /later HTTP/1.1\r\nHost: plugin\r\n\r\n").await.expect("a request");
+        running.handled.notified().await;
+        assert_eq!(Arc::strong_count(&running.go_on), 3, "the test's, the router's and the request's");
+        drop(stream);
+        time::timeout(READ_TIMEOUT, async {
+            while Arc::strong_count(&running.go_on) > 2 {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("it is dropped");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_is_let_go() {
+        let running = start();
+        let mut stream = connect(&running.path).await;
+        stream.write_all(b"POST /large HTTP/1.1\r\nHost: plugin\r\n\r\n").await.expect("a request");
+        let let_go = async {
+            while !stream.ready(Interest::WRITABLE).await.expect("a state").is_write_closed() {
+                let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            }
+        };
+        time::timeout(Duration::from_secs(10), let_go).await.expect("it is let go");
+    }
+
+    #[tokio::test]
+    async fn all_errors_have_the_same_form() {
+        let running = start();
+        let fields = "x: y\r\n".repeat(100_000);
+        let target = "x".repeat(100_000);
+        for (request, status, error) in [
+            ("GET\r\n\r\n", 400, "the request is no HTTP/1.1"),
+            ("\x16\x03\x01 hello over TLS\r\n\r\n", 400, "the request is no HTTP/1.1"),
+            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "the request is no HTTP/1.1"),
+            (&format!("POST / HTTP/1.1\r\n{fields}\r\n"), 431, "the request's head has more than 100 fields"),
+            (&format!("POST /{target} HTTP/1.1\r\n\r\n"), 414, "the request's target is longer than"),
+            ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 405, "Method Not Allowed"),
+            ("POST /panics HTTP/1.1\r\nConnection: close\r\n\r\n", 500, "the daemon has a bug here"),
+            // A good one before it, whose answer is sent as well.
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET\r\n\r\n", 400, "the request is no HTTP/1.1"),
+        ] {
+            let name = &request[..request.len().min(40)];
+            let answer = ask(&running.path, request).await;
+            let (head, body) =
+                answer.rsplit_once("\r\n\r\n").unwrap_or_else(|| panic!("{name:?}: {answer:?}"));
+            assert!(head.contains(&format!("HTTP/1.1 {status} ")), "{name:?}: {answer}");
+            assert!(head.contains("content-type: application/json"), "{name:?}: {answer}");
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert!(body["error"].as_str().is_some_and(|said| said.contains(error)), "{name:?}: {body}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! What the buttons do.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::buttons::{Action, Buttons};
@@ -19,7 +21,7 @@ pub(super) struct ControlRequest {
 
 /// Does what the button says and returns all containers that it changed: those of one network namespace.
 pub(super) async fn carry_out(
-    shaper: &impl Shaper,
+    shaper: &Arc<impl Shaper>,
     buttons: Buttons,
     request: &ControlRequest,
 ) -> Result<Vec<ContainerView>, String> {
@@ -31,10 +33,10 @@ pub(super) async fn carry_out(
         .find(|button| button.id == request.control)
         .ok_or_else(|| format!("there is no control {:?}: reload the page", request.control))?;
     let changed = act(shaper, id, button.action).await?;
-    Ok(with_neighbours(shaper, changed).await)
+    Ok(with_neighbours(&**shaper, changed).await)
 }
 
-async fn act(shaper: &impl Shaper, id: &str, action: Action) -> Result<ContainerView, String> {
+async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<ContainerView, String> {
     let request = match action {
         Action::Latency(latency) => Request::of_latency(Latency::new(latency)?),
         Action::LossPercent(percent) => Request::of_loss(Loss::from_percent(percent)?),

@@ -32,6 +32,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 pub(crate) use self::buttons::Buttons;
 use self::{
@@ -123,17 +124,13 @@ async fn post_control<S: Shaper>(
     probe.check()?;
     let request: ControlRequest = serde_json::from_slice(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no control request: {error}")))?;
-    match controls::carry_out(&*shaper, buttons, &request).await {
-        Ok(views) => {
-            tracing::info!(node = request.node_id, control = request.control, "a control was carried out");
-            Ok(reporter.report(&views, &probe.probe_id, SystemTime::now(), |report| {
-                Json(ControlAnswer::Done { shortcut_report: report }).into_response()
-            }))
-        }
-        Err(error) => {
-            tracing::warn!(node = request.node_id, control = request.control, error, "a control failed");
-            Ok(Json(ControlAnswer::Failed { error }).into_response())
-        }
+    // All that is logged in its course says so, also when the probe has given up by then.
+    let span = tracing::info_span!("control", id = request.control, node = request.node_id);
+    match controls::carry_out(&shaper, buttons, &request).instrument(span).await {
+        Ok(views) => Ok(reporter.report(&views, &probe.probe_id, SystemTime::now(), |report| {
+            Json(ControlAnswer::Done { shortcut_report: report }).into_response()
+        })),
+        Err(error) => Ok(Json(ControlAnswer::Failed { error }).into_response()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     num::NonZeroU64,
     path::PathBuf,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -113,7 +113,7 @@ impl Shaper for FakeShaper {
         self.list().await.into_iter().filter(has).collect()
     }
 
-    async fn set(&self, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+    async fn set(self: &Arc<Self>, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
         let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {
@@ -129,7 +129,7 @@ impl Shaper for FakeShaper {
         })
     }
 
-    async fn clear(&self, name: &str) -> Result<ContainerView, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str) -> Result<ContainerView, ShapingError> {
         let waits = *self.waits.lock().expect("not poisoned");
         self.change(name, |interfaces| {
             for view in interfaces.iter_mut() {

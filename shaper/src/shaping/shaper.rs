@@ -1,6 +1,6 @@
 //! What the adapters ask of the daemon.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use super::{ContainerView, Inspection, NetnsId, Presets, Request, ShapingError};
 
@@ -21,16 +21,21 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// The containers that have this network namespace, and so share their shaping, by name.
     fn sharing(&self, netns: NetnsId) -> impl Future<Output = Vec<ContainerView>> + Send;
 
-    /// Changes a container's shaping and says what it has become.
+    /// Changes a container's shaping and says what it has become; after all changes of it that were asked for earlier.
+    ///
+    /// A change whose future is dropped before it has begun is not made, as nobody waits for it; one that has begun goes on.
     fn set(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         request: Request,
     ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
-    /// its time; only then does the interface become what it was, and the view lose its last `interfaces`.
-    fn clear(&self, name: &str) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+    /// its time; only then does the interface become what it was, and the view lose its last `interfaces`. In order, and dropped, as [`Self::set`].
+    fn clear(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// The networks that can be asked for by name.
     fn presets(&self) -> &Presets;

@@ -1,0 +1,123 @@
+//! Changes the shaping of containers: each in its turn, and to its end once it has begun.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use tracing::{Instrument as _, Span};
+
+use super::{Daemon, netns_of, tasks, turns::Turn};
+use crate::shaping::{Container, ContainerView, Direction, Policy, Request, ShapingError};
+
+/// How many targets a line of the log has.
+const LOGGED_TARGETS: usize = 3;
+
+impl Daemon {
+    /// Carries out `work` when all earlier changes of the container have been made.
+    ///
+    /// Dropping the future before that drops the change: nobody waits for it any more. Afterwards it goes on in a task of
+    /// its own, with its log, whoever still waits.
+    pub(super) async fn change<W>(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce(Arc<Self>, Container) -> W,
+    ) -> Result<ContainerView, ShapingError>
+    where
+        W: Future<Output = Result<ContainerView, ShapingError>> + Send + 'static,
+    {
+        let (container, turn) = self.turn(name).await?;
+        let container_name = container.name.clone();
+        tracing::debug!(container = container_name, "a change begins");
+        let work = work(Arc::clone(self), container);
+        let task = async move {
+            let done = work.await;
+            drop(turn);
+            done.inspect_err(|error| tracing::warn!(container = container_name, %error, "not changed"))
+        };
+        match tokio::spawn(task.instrument(Span::current())).await {
+            Ok(done) => done,
+            Err(error) => {
+                let reason = tasks::reason(error);
+                Err(ShapingError::Failed(format!("the change did not come to its end: {reason}")))
+            }
+        }
+    }
+
+    /// A container, and the turn to change it; none of one that has no network namespace.
+    async fn turn(&self, name: &str) -> Result<(Container, Option<Turn>), ShapingError> {
+        loop {
+            let netns = self.resolve(name)?.netns.map(|netns| netns.id);
+            let turn = match netns {
+                Some(netns) => Some(self.turns.take(netns).await),
+                None => None,
+            };
+            // It may have been made anew while others had their turn.
+            let container = self.resolve(name)?;
+            if container.netns.as_ref().map(|netns| netns.id) == netns {
+                return Ok((container, turn));
+            }
+        }
+    }
+
+    pub(super) async fn set_now(
+        self: Arc<Self>,
+        container: Container,
+        request: Request,
+    ) -> Result<ContainerView, ShapingError> {
+        let netns = netns_of(&container)?;
+        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
+        let peers = self.peers(request.names()).await?;
+        let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
+        let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
+        self.touch();
+        self.look_after(draining);
+        let view = self.view(container);
+        log_set(&view);
+        Ok(view)
+    }
+
+    pub(super) async fn clear_now(
+        self: Arc<Self>,
+        container: Container,
+    ) -> Result<ContainerView, ShapingError> {
+        if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
+            let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
+            let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            self.touch();
+            self.look_after(draining);
+        }
+        tracing::info!(container = container.name, "cleared");
+        Ok(self.view(container))
+    }
+}
+
+/// Logs what is in force by now, and for how long; by whom is in the request's span.
+fn log_set(view: &ContainerView) {
+    let remaining = view.interfaces.iter().filter_map(|view| view.remaining_ms).max();
+    let lasts = remaining.map_or_else(
+        || "until cleared".to_owned(),
+        |ms| humantime::format_duration(Duration::from_secs(ms.div_ceil(1000))).to_string(),
+    );
+    let effects = |direction| view.policy(direction).map(effects);
+    tracing::info!(
+        container = view.container.name,
+        egress = effects(Direction::Egress),
+        ingress = effects(Direction::Ingress),
+        lasts,
+        "set"
+    );
+}
+
+/// `delay 100ms; to 10.0.0.0/8: loss 5%`.
+fn effects(policy: &Policy) -> String {
+    let mut text = policy.words();
+    for (selector, words) in policy.targets().take(LOGGED_TARGETS) {
+        let separator = if text.is_empty() { "" } else { "; " };
+        let _ = write!(text, "{separator}to {selector}: {words}");
+    }
+    match policy.targets().count().saturating_sub(LOGGED_TARGETS) {
+        0 => {}
+        more => {
+            let _ = write!(text, "; and to {more} more");
+        }
+    }
+    text
+}
