@@ -187,7 +187,10 @@ fn every_way_to_start_it_has_the_same_least_capabilities() {
     assert_eq!(strings(&shaper["cap_drop"]), ["ALL"]);
     assert_eq!(set(strings(&shaper["cap_add"])), documented);
     assert_eq!(shaper.get("privileged"), None);
-    assert_eq!(strings(&shaper["security_opt"]), option(&run, "--security-opt"));
+    // Compose looks for the list of system calls beside its own file.
+    let options = option(&run, "--security-opt");
+    let options: Vec<_> = options.iter().map(|option| option.replace("=deployments/", "=")).collect();
+    assert_eq!(strings(&shaper["security_opt"]), options);
 }
 
 #[test]

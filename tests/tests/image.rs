@@ -79,7 +79,8 @@ fn start(docker: &DockerDaemon, without: Option<&str>) {
             run.pop();
             continue;
         }
-        run.push(word.replace("/var/run/docker.sock:/", &format!("{}:/", docker.socket().display())));
+        let word = word.replace("/var/run/docker.sock:/", &format!("{}:/", docker.socket().display()));
+        run.push(word.replace("seccomp=", &format!("seccomp={}/", root().display())));
     }
     docker.docker(&run.iter().map(String::as_str).collect::<Vec<_>>()).expect("it starts");
 }

@@ -108,7 +108,7 @@ fn run_on_host(
     filter: Option<&str>,
     report: &mut Report,
 ) -> Result<()> {
-    let defaults: &[&str] = if is_root() { &["root", "docker", "podman"] } else { &[] };
+    let defaults: &[&str] = if is_root() { &["root", "docker", "podman", "strace"] } else { &[] };
     let required = required_on_host(defaults);
     say(&format!("running the tests on this machine, {REQUIRE}={required}"));
     for test in tests {
