@@ -14,6 +14,10 @@ pub struct Original {
     pub gso_max_segs: u32,
     /// Whether the rest has been written: 0 or 1. Until then the interface has not been touched.
     pub valid: u32,
+    /// Index of its veth's other end, or of the device below it, in that one's namespace; 0 if it has none.
+    pub peer_ifindex: u32,
+    /// Its Ethernet address, filled up with zeros.
+    pub address: [u8; 8],
 }
 
-plain!(Original, u32, u32, u32, u32);
+plain!(Original, u32, u32, u32, u32, u32, [u8; 8]);

@@ -1,6 +1,6 @@
 //! What a test needs of the machine it runs on.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Need {
     Strace,
     /// Podman, and what makes its networks.
     Podman,
+    /// A network card called `spare` that nobody uses.
+    Nic,
 }
 
 impl Need {
@@ -28,6 +30,7 @@ impl Need {
             Self::Docker => "docker",
             Self::Strace => "strace",
             Self::Podman => "podman",
+            Self::Nic => "nic",
         }
     }
 
@@ -36,6 +39,7 @@ impl Need {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Fq => has_qdisc("fq"),
             Self::Netem => has_qdisc("netem"),
+            Self::Nic => Path::new("/sys/class/net/spare/device").exists(),
             Self::Docker => runs("dockerd", &["--version"]),
             Self::Strace => runs("strace", &["-V"]),
             Self::Podman => {

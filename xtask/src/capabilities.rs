@@ -29,7 +29,7 @@ pub(crate) fn required_on_host(defaults: &[&str]) -> String {
 
 /// What tests in the virtual machine must not skip for: it has everything.
 pub(crate) fn required_in_vm() -> String {
-    merge(&env::var(REQUIRE).unwrap_or_default(), &["root", "fq", "netem", "docker"], &[])
+    merge(&env::var(REQUIRE).unwrap_or_default(), &["root", "fq", "netem", "docker", "nic"], &[])
 }
 
 fn merge(demanded: &str, more: &[&str], absent: &[&str]) -> String {

@@ -2,7 +2,6 @@
 
 use std::{io, path::Path};
 
-use aya::programs::SchedClassifier;
 use shaper_common::Original;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     instance::{self, Instance, Key},
     pins::{self, PinName, Pinned},
     restore, segments,
+    strays::Stray,
     survey::{self, End, Target},
 };
 use crate::{
@@ -17,16 +17,25 @@ use crate::{
     shaping::{NetnsRef, ShapingError},
 };
 
+/// What an earlier daemon left.
+#[derive(Default)]
+pub(super) struct Adopted {
+    /// What goes on.
+    pub(super) instances: Vec<Instance>,
+    /// What has left its namespace, perhaps.
+    pub(super) strays: Vec<Stray>,
+}
+
 /// Takes over what is pinned in `pin_dir`; what cannot be taken over is removed, with what it put on its device.
 ///
 /// # Errors
 ///
 /// When the directory cannot be read.
-pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
+pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Adopted> {
     let pinned = pins::walk(pin_dir)?;
     let inodes: Vec<_> = pinned.iter().map(|pinned| pinned.name.inode).collect();
     let found = Netns::find(&inodes);
-    let mut adopted = Vec::new();
+    let mut adopted = Adopted::default();
     for Pinned { name, directory, is_complete } in pinned {
         let netns = found.iter().find(|netns| netns.id.inode == name.inode);
         if !is_complete {
@@ -43,7 +52,7 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
         match netns.map(|netns| adopt_one(netns, host, name, &directory, pin_dir)) {
             Some(Ok(Some(instance))) => {
                 tracing::info!(interface = %instance, "adopted");
-                adopted.push(instance);
+                adopted.instances.push(instance);
                 continue;
             }
             Some(Err(error)) => {
@@ -52,7 +61,10 @@ pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Vec<Instance>> {
             Some(Ok(None)) => tracing::info!(pins = %directory.display(), "its interface has gone"),
             None => tracing::info!(pins = %directory.display(), "its network namespace has gone"),
         }
-        pins::remove(&directory);
+        match Stray::pinned(name, &directory) {
+            Some(stray) => adopted.strays.push(stray),
+            None => pins::remove(&directory),
+        }
     }
     Ok(adopted)
 }
@@ -105,8 +117,7 @@ fn adopt_one(
 /// Takes off what an instance that cannot be read, one of another version, has on its device. Where nothing says what the
 /// device was, and it does not run the program, nothing of ours is on it.
 fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -> Result<(), ShapingError> {
-    let program = SchedClassifier::from_pin(directory.join(pins::PROGRAM)).and_then(|program| program.info());
-    let program_id = program.ok().map(|info| info.id());
+    let program_id = pins::program_id(directory);
     let recorded = instance::read_original(directory).ok().filter(|original| original.valid != 0);
     let device = &target.device;
     let take_off = || -> Result<(), NetlinkError> {
@@ -116,8 +127,13 @@ fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -
             return Ok(());
         }
         // Any other length than none; and a clsact that holds nothing does nothing.
-        let guess = Original { tx_queue_len: 1, clsact: 0, gso_max_segs: segments::guess(device), valid: 1 };
-        restore::take_off(&socket, device, program_id, recorded.unwrap_or(guess))
+        let guess = Original {
+            tx_queue_len: 1,
+            gso_max_segs: segments::guess(device),
+            valid: 1,
+            ..Original::default()
+        };
+        restore::take_off(&socket, device, program_id, recorded.unwrap_or(guess)).map(drop)
     };
     let taken = match device.end {
         End::Host => host.enter(take_off),

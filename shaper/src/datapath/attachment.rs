@@ -9,13 +9,13 @@ use aya::programs::{
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 use nix::libc::{EEXIST, ENODEV, ENOENT, EPERM};
-use shaper_common::{MAX_DELAY_NS, Original};
+use shaper_common::MAX_DELAY_NS;
 
 use super::{
     instance::Instance,
     monotonic_ns,
     program::Loaded,
-    restore::{take_off, take_queue},
+    restore::{self, take_off, take_queue},
     segments, state,
     survey::{Device, End, cannot_enter},
 };
@@ -35,6 +35,8 @@ const PRIORITY: u16 = 1;
 /// no departure is further ahead than a stamp that is respected and a delay.
 const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_nanos(2 * MAX_DELAY_NS) };
 
+const NETNS_GONE: &str = "its network namespace has gone";
+
 /// What became of an instance that was looked after.
 pub(super) enum Settled {
     /// It stays.
@@ -43,6 +45,8 @@ pub(super) enum Settled {
     Draining,
     /// Nothing of it is left but the pins.
     Removed,
+    /// Its device is not where it was, for this reason.
+    Gone(&'static str),
 }
 
 /// What sits on a device.
@@ -104,11 +108,7 @@ impl Present {
 /// # Errors
 ///
 /// When the device does not admit it, or something is missing; the device is then what it was.
-pub(super) fn attach(
-    loaded: &mut Loaded,
-    instance: &mut Instance,
-    policy: &Policy,
-) -> Result<(), ShapingError> {
+pub(super) fn attach(loaded: &mut Loaded, instance: &Instance, policy: &Policy) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = loaded.classifier()?;
     let netns = on_device(instance)?.ok_or_else(gone)?;
@@ -123,12 +123,7 @@ pub(super) fn attach(
             }
             let clsact = present.hook.is_some();
             let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
-            instance.write_original(Original {
-                tx_queue_len: link.tx_queue_len,
-                clsact: clsact.into(),
-                gso_max_segs: link.gso_max_segs,
-                valid: 1,
-            })?;
+            instance.write_original(restore::record(&link, clsact))?;
             let attached = put_on(&socket, classifier, instance, policy, clsact);
             if attached.is_err() {
                 log_failure(
@@ -355,7 +350,9 @@ pub(super) fn ready_segments(instance: &Instance, device: &Device) -> Result<(),
 ///
 /// When the device cannot be looked at; to be tried again.
 pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
-    let Some(netns) = locate(instance) else { return Ok(Settled::Removed) };
+    if locate(instance).is_none() {
+        return Ok(Settled::Gone(NETNS_GONE));
+    }
     let policy = instance.policy()?;
     let in_force = policy.is_in_force(monotonic_ns());
     let delays = in_force && policy.needs_queue();
@@ -363,10 +360,13 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     if in_force && (delays || instance.queue().is_none()) && (parts || !instance.is_held()) {
         return Ok(Settled::Kept);
     }
-    let Some(netns) = open(instance, &netns)? else { return Ok(Settled::Removed) };
+    let Some(netns) = on_device(instance)? else { return Ok(Settled::Gone(NETNS_GONE)) };
     let device = instance.device();
     let settle = || {
         let socket = Socket::open()?;
+        if !is_on_device(&socket, instance)? {
+            return Ok(Settled::Gone("its interface has gone"));
+        }
         if !parts {
             segments::release(&socket, device, instance.original().gso_max_segs)?;
             instance.note_held(false);
@@ -390,13 +390,21 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     netns.enter(settle).map_err(cannot_enter)?.map_err(|error: NetlinkError| explain(&error))
 }
 
-/// Takes an instance off its device at once, with whatever waits in its queue.
+/// Whether an instance's device is where it was.
+fn is_on_device(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
+    let device = instance.device();
+    let runs = |filter: &Filter| filter.program_id == Some(instance.program_id());
+    Ok(restore::is_there(socket, device, &instance.original())?
+        || egress_filters(socket, device.ifindex)?.iter().any(runs))
+}
+
+/// Takes an instance off its device at once, with whatever waits in its queue; says whether the device is there.
 ///
 /// # Errors
 ///
 /// When the kernel refuses; that the device has gone is no error.
-pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
-    let Some(netns) = on_device(instance)? else { return Ok(()) };
+pub(super) fn detach(instance: &Instance) -> Result<bool, ShapingError> {
+    let Some(netns) = on_device(instance)? else { return Ok(false) };
     let device = instance.device();
     let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
@@ -404,7 +412,10 @@ pub(super) fn detach(instance: &Instance) -> Result<(), ShapingError> {
 
 /// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
 pub(super) fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
-    locate(instance).map_or(Ok(None), |netns| open(instance, &netns))
+    match instance.device().end {
+        End::Host => Netns::own().map(Some).map_err(cannot_enter),
+        End::Container => locate(instance).map_or(Ok(None), |netns| open(&netns)),
+    }
 }
 
 /// Where the container's namespace can be found by now; nowhere if it has gone.
@@ -418,13 +429,9 @@ fn locate(instance: &Instance) -> Option<NetnsRef> {
     Some(found)
 }
 
-/// Opens the namespace that an instance's device is in: the container's, `netns`, or the host's.
-fn open(instance: &Instance, netns: &NetnsRef) -> Result<Option<Netns>, ShapingError> {
-    let opened = match instance.device().end {
-        End::Host => Netns::own(),
-        End::Container => Netns::open(netns),
-    };
-    match opened {
+/// Opens a namespace; none if it has gone.
+fn open(netns: &NetnsRef) -> Result<Option<Netns>, ShapingError> {
+    match Netns::open(netns) {
         Ok(netns) => Ok(Some(netns)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(cannot_enter(error)),
@@ -453,7 +460,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
-fn log_failure(device: &Device, taken: Result<(), impl Display>) {
+fn log_failure<T>(device: &Device, taken: Result<T, impl Display>) {
     if let Err(error) = taken {
         tracing::warn!(device = device.name, %error, "cannot undo an attachment");
     }

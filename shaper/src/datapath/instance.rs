@@ -60,7 +60,7 @@ pub(super) struct Instance {
     /// The plan that its program was loaded for, in force or not.
     plan: Option<Arc<Plan>>,
     counters: PerCpuArray<MapData, Counters>,
-    original: Original,
+    original: Mutex<Original>,
     queue: Mutex<Queue>,
     state: Mutex<ShapingState>,
     held: AtomicBool,
@@ -157,7 +157,7 @@ impl Instance {
             policy: Mutex::new(policy),
             plan,
             counters,
-            original,
+            original: Mutex::new(original),
             queue: Mutex::default(),
             state: Mutex::default(),
             held: segments::are_held(&target.device, original.gso_max_segs).into(),
@@ -165,14 +165,14 @@ impl Instance {
     }
 
     /// Keeps, in memory and in the pinned map, what the interface was.
-    pub(super) fn write_original(&mut self, original: Original) -> Result<(), ShapingError> {
+    pub(super) fn write_original(&self, original: Original) -> Result<(), ShapingError> {
         let write = || -> Result<(), MapError> {
             let mut map: Array<_, Original> =
                 Array::try_from(Map::Array(MapData::from_pin(self.pins.join(ORIGINAL_MAP))?))?;
             map.set(0, original, 0)
         };
         write().map_err(|error| ShapingError::Failed(format!("note what {self} was: {error}")))?;
-        self.original = original;
+        *lock(&self.original) = original;
         Ok(())
     }
 
@@ -196,8 +196,9 @@ impl Instance {
         self.program_id
     }
 
-    pub(super) const fn original(&self) -> Original {
-        self.original
+    /// The record of what its device was.
+    pub(super) fn original(&self) -> Original {
+        *lock(&self.original)
     }
 
     /// Where the container's namespace was last seen.
@@ -264,13 +265,9 @@ impl Instance {
         }
     }
 
-    /// The reason for which it is removed; none where it was cleared, as somebody asked for that.
-    pub(super) fn end(&self) -> Option<&'static str> {
-        match self.policy() {
-            Ok(policy) if policy.is_in_force(monotonic_ns()) => Some("its network namespace has gone"),
-            Ok(policy) if policy.expires_at_ns.is_some() => Some("its time is over"),
-            _ => None,
-        }
+    /// Whether it had a deadline, and was not cleared before.
+    pub(super) fn has_deadline(&self) -> bool {
+        self.policy().is_ok_and(|policy| policy.expires_at_ns.is_some())
     }
 
     pub(super) fn is_in_force(&self) -> bool {

@@ -17,6 +17,7 @@ mod retarget;
 mod segments;
 mod selection;
 mod state;
+mod strays;
 mod survey;
 
 use std::{
@@ -37,6 +38,7 @@ use self::{
     program::{Loaded, Loader},
     selection::Selection,
     state::Seen,
+    strays::Stray,
     survey::{Inside, Target},
 };
 use crate::{
@@ -72,6 +74,8 @@ pub(crate) struct Datapath {
     changing: Locks,
     /// What has happened without a request, not yet told.
     events: Mutex<Vec<Event>>,
+    /// Devices that left while something of theirs was changed.
+    strays: Mutex<Vec<Stray>>,
 }
 
 impl Datapath {
@@ -89,6 +93,7 @@ impl Datapath {
             instances: RwLock::default(),
             changing: Locks::default(),
             events: Mutex::default(),
+            strays: Mutex::default(),
         })
     }
 
@@ -120,7 +125,10 @@ impl Datapath {
         let adopted = adoption::adopt(&self.pin_dir, &self.host).map_err(|error| {
             ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
         })?;
-        self.instances_mut().extend(adopted.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
+        self.instances_mut()
+            .extend(adopted.instances.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
+        lock(&self.strays).extend(adopted.strays);
+        self.seek_strays();
         Ok(self.loader.get_or_init(|| new))
     }
 
@@ -254,9 +262,9 @@ impl Datapath {
         now_ns: u64,
         peers: &Peers,
     ) -> Result<Instance, ShapingError> {
-        let (mut loaded, mut instance) = self.stage(target, policy, None, now_ns, peers)?;
+        let (mut loaded, instance) = self.stage(target, policy, None, now_ns, peers)?;
         let attached = pins::publish(&self.pin_dir, target.key.pin_name())
-            .and_then(|()| attachment::attach(&mut loaded, &mut instance, policy));
+            .and_then(|()| attachment::attach(&mut loaded, &instance, policy));
         if attached.is_err() {
             instance.unpin();
         }
@@ -376,7 +384,9 @@ impl Datapath {
             };
             self.of(*netns).iter().filter(|instance| !settled(instance)).count() > 0
         };
-        among.iter().copied().filter(is_unsettled).collect()
+        let unsettled = among.iter().copied().filter(is_unsettled).collect();
+        self.seek_strays();
+        unsettled
     }
 
     /// Takes an instance away, if it is over and nothing waits; says whether nothing is left to be done.
@@ -386,11 +396,18 @@ impl Datapath {
             Ok(attachment::Settled::Kept) => true,
             Ok(attachment::Settled::Draining) => false,
             Ok(attachment::Settled::Removed) => {
-                if let Some(reason) = instance.end() {
-                    self.tell(&instance, EventKind::Ended(reason));
+                if instance.has_deadline() {
+                    self.tell(&instance, EventKind::Ended("its time is over"));
                 }
                 instance.unpin();
                 self.instances_mut().remove(key);
+                true
+            }
+            Ok(attachment::Settled::Gone(reason)) => {
+                if instance.is_in_force() {
+                    self.tell(&instance, EventKind::Ended(reason));
+                }
+                self.forget(&instance);
                 true
             }
             Err(error) => {
@@ -442,8 +459,10 @@ impl Datapath {
     }
 
     fn forget(&self, instance: &Arc<Instance>) {
-        if let Err(error) = attachment::detach(instance) {
-            tracing::warn!(interface = %instance, %error, "cannot undo an attachment");
+        match attachment::detach(instance) {
+            Ok(true) => {}
+            Ok(false) => return self.lose(instance),
+            Err(error) => tracing::warn!(interface = %instance, %error, "cannot undo an attachment"),
         }
         instance.unpin();
         self.instances_mut().remove(&instance.key());

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::SchedClassifier;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use shaper_common::{
@@ -158,6 +159,12 @@ pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
     }
     pinned.sort_by_key(|pinned| pinned.is_complete);
     Ok(pinned)
+}
+
+/// The id of the program that is pinned in an instance's directory.
+pub(super) fn program_id(directory: &Path) -> Option<u32> {
+    let program = SchedClassifier::from_pin(directory.join(PROGRAM)).and_then(|program| program.info());
+    program.ok().map(|info| info.id())
 }
 
 /// Removes an instance's directory and the pins in it.

@@ -1,20 +1,60 @@
-//! Makes devices what they were.
+//! Records what devices are before they are touched, and makes them that again.
 
 use shaper_common::Original;
 
 use super::{
     attachment::{Present, our_queue},
     segments,
-    survey::Device,
+    survey::{Device, End},
 };
 use crate::network::{
-    NetlinkError, Socket, delete_clsact, delete_filter, delete_root, has_filters, link_at, set_tx_queue_len,
+    Link, NetlinkError, Socket, delete_clsact, delete_filter, delete_root, has_filters, link_at,
+    set_tx_queue_len,
 };
 
 /// The length that a device gets with its first qdisc (`include/net/pkt_sched.h`, `net/sched/sch_api.c`).
 const DEFAULT_TX_QUEUE_LEN: u32 = 1_000;
 
-/// Makes a device in the calling thread's namespace what it was.
+/// The record of a device that nothing of ours is on.
+pub(super) fn record(link: &Link, has_clsact: bool) -> Original {
+    Original {
+        tx_queue_len: link.tx_queue_len,
+        clsact: has_clsact.into(),
+        gso_max_segs: link.gso_max_segs,
+        valid: 1,
+        peer_ifindex: peer_ifindex(link),
+        address: padded(&link.address),
+    }
+}
+
+/// Whether a link in any namespace is the device that was recorded.
+pub(super) fn is_of(original: &Original, link: &Link) -> bool {
+    original.address == padded(&link.address) && original.peer_ifindex == peer_ifindex(link)
+}
+
+/// Whether the device that was recorded still is where it was. Its address may have been changed; but another veth that
+/// has its index has another peer.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub(super) fn is_there(socket: &Socket, device: &Device, original: &Original) -> Result<bool, NetlinkError> {
+    let Some(link) = link_at(socket, device.ifindex)? else { return Ok(false) };
+    let has_its_peer = original.peer_ifindex != 0 && original.peer_ifindex == peer_ifindex(&link);
+    Ok(has_its_peer || original.address == padded(&link.address))
+}
+
+fn peer_ifindex(link: &Link) -> u32 {
+    link.peer.map_or(0, |peer| peer.ifindex)
+}
+
+fn padded(address: &[u8]) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(address).for_each(|(byte, of_address)| *byte = *of_address);
+    bytes
+}
+
+/// Makes a device in the calling thread's namespace what it was; says whether it is there at all.
 ///
 /// # Errors
 ///
@@ -24,18 +64,60 @@ pub(super) fn take_off(
     device: &Device,
     program_id: Option<u32>,
     original: Original,
-) -> Result<(), NetlinkError> {
-    take_queue(socket, device, original)?;
+) -> Result<bool, NetlinkError> {
     let present = Present::read(socket, device)?;
-    if let Some(filter) = program_id.and_then(|id| present.runs(id)) {
+    let ours = program_id.and_then(|id| present.runs(id));
+    if ours.is_none() && !is_there(socket, device, &original)? {
+        return Ok(false);
+    }
+    take_queue(socket, device, original)?;
+    if let Some(filter) = ours {
         delete_filter(socket, device.ifindex, filter)?;
     }
     let was_there = original.clsact != 0;
     if present.hook.is_some() && !was_there && !has_filters(socket, device.ifindex)? {
         delete_clsact(socket, device.ifindex)?;
     }
+    give_back(socket, device, original)?;
+    Ok(true)
+}
+
+/// Gives a device back what it keeps even where it is moved to another namespace, which takes its qdiscs off it
+/// (`dev_shutdown`): its queue length and its number of segments.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(super) fn give_back(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
     restore_length(socket, device, original)?;
     segments::release(socket, device, original.gso_max_segs)
+}
+
+/// Whether a device may keep something of its shaping where it is found. The host's end of a veth may even keep the
+/// classifier, where it stayed and the container's end left.
+pub(super) const fn is_kept(original: &Original, end: End) -> bool {
+    let keeps = match end {
+        End::Host => true,
+        End::Container => original.tx_queue_len == 0 || segments::may_be_held(original.gso_max_segs, end),
+    };
+    keeps && original.valid != 0
+}
+
+/// Corrects the record of a device that carried another shaping before.
+pub(super) const fn corrected(later: Original, first: &Original) -> Original {
+    Original {
+        tx_queue_len: if later.tx_queue_len == DEFAULT_TX_QUEUE_LEN {
+            first.tx_queue_len
+        } else {
+            later.tx_queue_len
+        },
+        gso_max_segs: if segments::may_be_held(later.gso_max_segs, End::Container) {
+            later.gso_max_segs
+        } else {
+            first.gso_max_segs
+        },
+        ..later
+    }
 }
 
 /// Takes our queue off a device, and what waits in it.

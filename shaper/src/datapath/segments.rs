@@ -21,6 +21,11 @@ pub(super) const fn are_held(device: &Device, original: u32) -> bool {
     matches!(device.end, End::Container) && device.gso_max_segs == SINGLE && original != SINGLE
 }
 
+/// Whether a device that took `original` segments at once may have been made to take single ones.
+pub(super) const fn may_be_held(original: u32, end: End) -> bool {
+    matches!(end, End::Container) && original != SINGLE
+}
+
 /// Whether a loss on a device needs it to take single segments, and it does not yet.
 pub(super) const fn are_to_be_held(device: &Device) -> bool {
     matches!(device.end, End::Container) && device.gso_max_segs != SINGLE

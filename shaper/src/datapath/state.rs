@@ -8,8 +8,8 @@ use super::{
     Datapath,
     attachment::{self, on_device},
     instance::Instance,
-    lock, monotonic_ns,
-    survey::{self, End, Inside, cannot_enter},
+    lock, monotonic_ns, restore,
+    survey::{self, Device, End, Inside, cannot_enter},
 };
 use crate::{
     network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
@@ -56,6 +56,7 @@ impl Datapath {
                 Err(error) => tracing::debug!(interface = %instance, %error, "cannot look at its device"),
             });
         }
+        self.seek_strays();
     }
 
     /// Takes in what was seen of an instance's device.
@@ -103,10 +104,12 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
     let policy = instance.policy().unwrap_or_default();
     let in_force = policy.is_in_force(monotonic_ns());
     let mut faults = Vec::new();
+    if device.end == End::Host && !has_its_interface(socket, device)? {
+        return Ok(Seen::Gone);
+    }
     let filters = egress_filters(socket, device.ifindex)?;
     if !filters.iter().any(|filter| filter.program_id == Some(instance.program_id())) {
-        let link = link_at(socket, device.ifindex)?;
-        if link.is_none_or(|link| link.address != device.address) {
+        if !restore::is_there(socket, device, &instance.original())? {
             return Ok(Seen::Gone);
         }
         faults.push("classifier removed".to_owned());
@@ -127,6 +130,11 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
         _ if !in_force => ShapingState::Intact,
         faults => ShapingState::Broken(faults.join(", ")),
     }))
+}
+
+/// Whether the other end of a host's veth is the container's interface, where it was.
+fn has_its_interface(socket: &Socket, device: &Device) -> Result<bool, NetlinkError> {
+    Ok(link_at(socket, device.ifindex)?.is_some_and(|link| link.peer == device.peer))
 }
 
 /// The same, wherever the device's namespace can be found by now.

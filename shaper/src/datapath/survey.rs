@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 
 use super::instance::Key;
 use crate::{
-    network::{Link, NetlinkError, Netns, Socket, default_route_devices, link_at, links, netns_id_of},
+    network::{Link, NetlinkError, Netns, Peer, Socket, default_route_devices, link_at, links, netns_id_of},
     shaping::{Direction, Interfaces, NetnsRef, ShapingError},
 };
 
@@ -28,9 +28,9 @@ pub(super) struct Device {
     pub(super) end: End,
     pub(super) ifindex: u32,
     pub(super) name: String,
-    /// Its link-layer address, which tells it from another one that has its index.
-    pub(super) address: Vec<u8>,
     pub(super) gso_max_segs: u32,
+    /// The other end of a veth.
+    pub(super) peer: Option<Peer>,
 }
 
 /// An interface of a container, one direction, and the device that can shape it.
@@ -211,8 +211,8 @@ fn target(
             end: End::Container,
             ifindex: link.ifindex,
             name: link.name.clone(),
-            address: link.address.clone(),
             gso_max_segs: link.gso_max_segs,
+            peer: link.peer,
         },
         Direction::Ingress => host_end(inside, link)?,
     };
@@ -244,8 +244,8 @@ fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
             end: End::Host,
             ifindex: end.ifindex,
             name: end.name,
-            address: end.address,
             gso_max_segs: end.gso_max_segs,
+            peer: end.peer,
         })
         .ok_or_else(elsewhere)
 }

@@ -1,6 +1,7 @@
 //! Enters network namespaces, and comes back, and finds them.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -85,6 +86,19 @@ impl Netns {
     /// Whether `netns` still is where its path says; cheap, as nothing is opened.
     pub(crate) fn is_at(netns: &NetnsRef) -> bool {
         fs::metadata(&netns.path).is_ok_and(|metadata| id_of(&metadata) == netns.id)
+    }
+
+    /// The namespaces that are mounted, and those of all processes, this one's first.
+    pub(crate) fn all() -> Vec<NetnsRef> {
+        let mut seen = BTreeSet::new();
+        let own = PathBuf::from("/proc/self/ns/net");
+        std::iter::once(own)
+            .chain(candidates())
+            .filter_map(|path| {
+                fs::metadata(&path).ok().map(|metadata| NetnsRef { id: id_of(&metadata), path })
+            })
+            .filter(|netns| seen.insert(netns.id))
+            .collect()
     }
 
     /// Looks for the namespaces with these inode numbers among those that are mounted and those of all processes.

@@ -23,7 +23,7 @@ use crate::workspace::Workspace;
 ///
 /// Sets up what is missing first. The variable SHAPER_REQUIRE (such as root,docker,fq,netem) lists what tests must not
 /// be skipped for; on this machine root, docker and podman are in it when it is run as root, and fq and netem only where
-/// the kernel has them. In the virtual machine root, docker, fq and netem are.
+/// the kernel has them. In the virtual machine root, docker, fq, netem and nic are.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Run only what runs on this machine

@@ -95,6 +95,8 @@ impl Machine {
         // A port that is no terminal: no kernel messages in it, and newlines stay as they are.
         command.args(["-chardev", "stdio,id=output,signal=off", "-device", "virtio-serial-pci"]);
         command.args(["-device", "virtserialport,chardev=output,name=output"]);
+        // A network card for tests to move about. Nothing is at its other end.
+        command.args(["-netdev", "hubport,id=spare,hubid=0", "-device", "virtio-net-pci,netdev=spare"]);
         Ok(command)
     }
 }

@@ -1,0 +1,187 @@
+//! Gives devices back what they were that left their namespace while they were shaped.
+//!
+//! A device that is moved, or that its namespace leaves behind when it ends, as it does hardware, loses its qdiscs and
+//! classifiers, but keeps its queue length and the single segments that it took for a loss.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use shaper_common::Original;
+
+use super::{
+    Datapath,
+    instance::{Instance, Key, read_original},
+    lock,
+    pins::{self, PinName},
+    restore,
+    survey::{Device, End},
+};
+use crate::{
+    network::{Filter, Link, NetlinkError, Netns, Socket, egress_filters, link_at, links},
+    shaping::{Direction, NetnsRef},
+};
+
+/// How long hardware is looked for: the kernel ends namespaces in its own time (`cleanup_net`), and only then it is
+/// elsewhere.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A device that is not where it was.
+pub(super) struct Stray {
+    /// What it was, for the log.
+    interface: String,
+    end: End,
+    ifindex: u32,
+    program_id: Option<u32>,
+    original: Original,
+    /// What is known of it, for the next daemon, until it has been found.
+    pins: PathBuf,
+    since: Instant,
+}
+
+impl Stray {
+    /// The device of an instance; none if it keeps nothing.
+    fn of(instance: &Instance) -> Option<Self> {
+        let device = instance.device();
+        let this = Self {
+            interface: instance.to_string(),
+            end: device.end,
+            ifindex: device.ifindex,
+            program_id: Some(instance.program_id()),
+            original: instance.original(),
+            pins: instance.pins().to_owned(),
+            since: Instant::now(),
+        };
+        restore::is_kept(&this.original, this.end).then_some(this)
+    }
+
+    /// The same for what is pinned in `directory`.
+    pub(super) fn pinned(name: PinName, directory: &Path) -> Option<Self> {
+        let end = match name.direction {
+            Direction::Egress => End::Container,
+            Direction::Ingress => End::Host,
+        };
+        let original = read_original(directory).ok()?;
+        let this = Self {
+            interface: name.to_string(),
+            end,
+            ifindex: name.ifindex,
+            program_id: pins::program_id(directory),
+            original,
+            pins: directory.to_owned(),
+            since: Instant::now(),
+        };
+        restore::is_kept(&original, end).then_some(this)
+    }
+
+    /// Whether it may still turn up: what is not hardware ends with its namespace.
+    fn may_turn_up(&self) -> bool {
+        self.original.peer_ifindex == 0 && self.since.elapsed() < PATIENCE
+    }
+
+    /// Whether it is known to be somewhere: hardware is, and a veth whose other end is here.
+    fn exists(&self) -> bool {
+        let other_end = self.original.peer_ifindex;
+        let link = || Socket::open().and_then(|socket| link_at(&socket, other_end)).ok().flatten();
+        let leads_back = |link: Link| link.peer.is_some_and(|peer| peer.ifindex == self.ifindex);
+        other_end == 0 || (self.end == End::Container && link().is_some_and(leads_back))
+    }
+
+    fn give_back(&self, netns: &NetnsRef, link: &Link) -> Result<(), String> {
+        let device = Device {
+            end: self.end,
+            ifindex: link.ifindex,
+            name: link.name.clone(),
+            gso_max_segs: link.gso_max_segs,
+            peer: link.peer,
+        };
+        let give_back = || {
+            let socket = Socket::open()?;
+            let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == self.program_id;
+            if egress_filters(&socket, device.ifindex)?.iter().any(runs) {
+                return restore::take_off(&socket, &device, self.program_id, self.original).map(drop);
+            }
+            restore::give_back(&socket, &device, self.original)
+        };
+        let given = Netns::open(netns).and_then(|netns| netns.enter(give_back));
+        given.map_err(|error| error.to_string())?.map_err(|error: NetlinkError| error.to_string())
+    }
+}
+
+impl Datapath {
+    /// Forgets an instance whose device is not where it was, but not what that device was.
+    pub(super) fn lose(&self, instance: &Arc<Instance>) {
+        self.instances_mut().remove(&instance.key());
+        match Stray::of(instance) {
+            Some(stray) => lock(&self.strays).push(stray),
+            None => instance.unpin(),
+        }
+    }
+
+    /// Looks for devices that left, in all namespaces, and gives them back what they were.
+    pub(super) fn seek_strays(&self) {
+        let mut strays = std::mem::take(&mut *lock(&self.strays));
+        if strays.is_empty() {
+            return;
+        }
+        for netns in Netns::all() {
+            let read = || links(&Socket::open()?);
+            // One that ends meanwhile has nothing.
+            let Ok(Ok(links)) = Netns::open(&netns).and_then(|netns| netns.enter(read)) else { continue };
+            for link in links {
+                strays.retain(|stray| {
+                    let found = restore::is_of(&stray.original, &link);
+                    if found {
+                        self.changing.with(netns.id, || self.found(stray, &netns, &link));
+                    }
+                    !found
+                });
+            }
+            if strays.is_empty() {
+                break;
+            }
+        }
+        let (may_turn_up, lost): (Vec<_>, Vec<_>) = strays.into_iter().partition(Stray::may_turn_up);
+        lock(&self.strays).extend(may_turn_up);
+        lost.iter().for_each(|stray| self.give_up(stray));
+    }
+
+    /// Gives a device back what it was, or, where it is shaped again, has that end with it.
+    fn found(&self, stray: &Stray, netns: &NetnsRef, link: &Link) {
+        let key = Key { netns: netns.id, ifindex: link.ifindex, direction: Direction::Egress };
+        let given = match self.instance(&key) {
+            Some(instance) => instance
+                .write_original(restore::corrected(instance.original(), &stray.original))
+                .map_err(|error| error.to_string()),
+            None => stray.give_back(netns, link),
+        };
+        match given {
+            Ok(()) => self.unpin(stray),
+            Err(error) => tracing::warn!(
+                interface = stray.interface, device = link.name, netns = %netns.path.display(), %error,
+                "cannot give a device that left back what it was"
+            ),
+        }
+    }
+
+    fn give_up(&self, stray: &Stray) {
+        if stray.exists() {
+            tracing::warn!(
+                interface = stray.interface,
+                gso_max_segs = stray.original.gso_max_segs,
+                txqueuelen = stray.original.tx_queue_len,
+                "its device left and cannot be found: set these again with `ip link set`"
+            );
+        }
+        self.unpin(stray);
+    }
+
+    /// Removes the pins, unless another device has its index by now, and they are that one's.
+    fn unpin(&self, stray: &Stray) {
+        if !self.all().iter().any(|instance| instance.pins() == stray.pins) {
+            pins::remove(&stray.pins);
+        }
+    }
+}
