@@ -34,8 +34,8 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, Effects, Event, History, Inspection, Named, NetnsId,
-        NetnsRef, Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        Container, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
+        NetnsId, NetnsRef, Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -329,10 +329,29 @@ impl Daemon {
     fn tell_events(&self, shaped: &BTreeMap<NetnsId, Totals>) {
         let mut owners = lock(&self.owners);
         for Event { netns, interface, direction, effects, kind } in self.datapath.take_events() {
-            let container = owners.get(&netns).cloned().unwrap_or_else(|| format!("netns {}", netns.inode));
+            let owner = owners.get(&netns).cloned();
+            let kind = match kind {
+                EventKind::Ended(reason) => {
+                    let fate = owner.as_ref().and_then(|owner| self.fate(owner, netns));
+                    EventKind::Ended(fate.unwrap_or(reason))
+                }
+                kind => kind,
+            };
+            let container = owner.unwrap_or_else(|| format!("netns {}", netns.inode));
             tracing::info!(container, interface, %direction, effects, "shaping {kind}");
         }
         owners.retain(|netns, _| shaped.contains_key(netns));
+    }
+
+    /// The reason why a container is no longer in `netns`; none if it still is.
+    fn fate(&self, name: &str, netns: NetnsId) -> Option<&'static str> {
+        let Ok(container) = self.resolve(name) else { return Some("its container was removed") };
+        let is_there = container.netns.is_some_and(|own| own.id == netns);
+        match container.state {
+            _ if is_there => None,
+            ContainerState::Running => Some("its container was restarted"),
+            _ => Some("its container has stopped"),
+        }
     }
 
     fn resolve(&self, name: &str) -> Result<Container, ShapingError> {

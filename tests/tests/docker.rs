@@ -194,6 +194,8 @@ fn a_restart_ends_shaping_even_if_the_namespace_has_the_same_number() {
         reused += u32::from(inode(&web) == old);
         let (_, bridge) = world.addresses("web", "bridge").expect("addresses");
         assert_eq!(lost(&web, bridge, 20), 0, "round {round}");
+        let ends = || world.daemon.log().matches("shaping ended: its ").count();
+        eventually("its end is said once", || (ends() == round + 1).then_some(()));
     }
     println!("the number was used again in {reused} of 10 restarts");
 }
