@@ -21,7 +21,7 @@ use nix::{
 
 use super::stage::Stage;
 use crate::{
-    daemon::{Daemon, program},
+    daemon::{Daemon, eventually, program},
     netns::Netns,
 };
 
@@ -125,7 +125,7 @@ impl Hardship {
     }
 
     /// Has the daemon do something to others that takes what it lacks.
-    pub(super) fn strain(&self, daemon: &Daemon) -> Result<()> {
+    pub(super) fn strain(&self, daemon: &mut Daemon) -> Result<()> {
         let shape = |target: &str| {
             let mut command = daemon.command(&["set", "db", "--netem", "loss 1%", "--to", target]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -142,6 +142,13 @@ impl Hardship {
                 // The kernel may refuse memory, or kill the daemon.
                 let _ = shape(&(0..6000).map(prefix).collect::<Vec<_>>().join(" ")).status();
                 group.loosen()?;
+                // One that was killed takes its time to end.
+                let answers = |daemon: &Daemon| {
+                    daemon.shaper("list").output().is_ok_and(|output| output.status.success())
+                };
+                eventually("the daemon answers or has ended", || {
+                    (daemon.has_ended() || answers(daemon)).then_some(())
+                });
             }
             _ => {}
         }

@@ -96,7 +96,7 @@ impl Round {
                     faults.push(format!("{}: {shown:?} is shown, not one of {:?}", done.name, done.allowed))
                 }
             }
-            self.hardship.strain(&daemon)?;
+            self.hardship.strain(&mut daemon)?;
             self.daemon = (!daemon.has_ended()).then_some(daemon);
         }
         faults.extend(self.losses()?);

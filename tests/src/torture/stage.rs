@@ -109,11 +109,11 @@ impl Stage {
     /// Clears `web` and describes what is left of its shaping; nothing if nothing is.
     #[must_use]
     pub fn clear(&self, daemon: &Daemon) -> Option<String> {
-        let output = daemon.shaper("clear web").output();
-        if let Err(error) = output {
-            return Some(format!("cannot run clear: {error}"));
-        }
-        self.leftovers()
+        let complaint = match daemon.shaper("clear web").output() {
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.leftovers().map(|left| format!("{left}; clear said {complaint:?}"))
     }
 
     /// Pings that `web` and the host lose of ten each.
