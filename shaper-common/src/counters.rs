@@ -57,13 +57,15 @@ pub struct Counters {
     pub corrupted: Tally,
     /// Not delayed while others were, to overtake them; part of `passed`.
     pub reordered: Tally,
+    /// Due to be corrupted or duplicated, but sent as they were because the kernel could not bear it; part of the others.
+    pub skipped: Tally,
     /// Passed unshaped, and part of `passed`, because the policy in the map is not one that can be carried out.
     pub invalid_policy: u64,
     /// Delayed without leaving their socket first, and part of `delayed`, because the kernel had no memory for it.
     pub orphan_failed: u64,
 }
 
-plain!(Counters, [Tally; 9], u64, u64);
+plain!(Counters, [Tally; 10], u64, u64);
 
 impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
@@ -76,6 +78,7 @@ impl AddAssign for Counters {
         self.duplicated += other.duplicated;
         self.corrupted += other.corrupted;
         self.reordered += other.reordered;
+        self.skipped += other.skipped;
         self.invalid_policy = self.invalid_policy.wrapping_add(other.invalid_policy);
         self.orphan_failed = self.orphan_failed.wrapping_add(other.orphan_failed);
     }

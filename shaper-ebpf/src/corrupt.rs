@@ -14,7 +14,7 @@ use aya_ebpf::{
 
 use crate::{
     headers::Transport,
-    packet::{ETHERNET_HEADER, gso_segments, skb},
+    packet::{ETHERNET_HEADER, is_single, skb},
 };
 
 /// `BPF_F_MARK_MANGLED_0`: a checksum of 0 stands for none, and stays.
@@ -23,26 +23,54 @@ const MARK_MANGLED_0: u64 = 1 << 5;
 /// first byte, IPv6's, one more.
 const TAKEN_OUT: u32 = 64;
 
+/// The outcome of turning a bit.
+pub(crate) enum Corruption {
+    /// A bit was turned.
+    Done,
+    /// There was no bit to turn.
+    Nothing,
+    /// The packet is not of a kind that may be written into.
+    Skipped,
+}
+
 /// Turns a bit, that `random` chooses, of what the packet carries; of the header above IP where it carries nothing.
 ///
-/// The checksum is made right where `fixes`; else it is wrong. Returns whether a bit was turned: none is where nothing
-/// could be.
+/// The checksum is made right where `fixes`; else it is wrong.
+///
+/// Only single packets of TCP, UDP and ICMP that are no fragments of IP are written into. Writing pulls what lies
+/// before it into the head (`skb_ensure_writable`, Linux 6.1), and what is parted later by how it lies in memory must
+/// stay as it lies: `skb_segment` ends the kernel with a BUG where a list of packets (SCTP) no longer has its shape.
 #[inline(always)]
-pub(crate) fn corrupt(ctx: &TcContext, random: u32, fixes: bool) -> bool {
-    turn_bit(skb(ctx), random, fixes.into()) != 0
+pub(crate) fn corrupt(ctx: &TcContext, random: u32, fixes: bool) -> Corruption {
+    match turn_bit(skb(ctx), random, fixes.into()) {
+        DONE => Corruption::Done,
+        NOTHING => Corruption::Nothing,
+        _ => Corruption::Skipped,
+    }
 }
+
+const NOTHING: u32 = 0;
+const DONE: u32 = 1;
+const SKIPPED: u32 = 2;
 
 /// A function that the kernel verifies by itself.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn turn_bit(skb: *mut __sk_buff, random: u32, fixes: u32) -> u32 {
-    turn(&TcContext::new(skb), random, fixes != 0).into()
+    let ctx = TcContext::new(skb);
+    let transport = Transport::read(&ctx);
+    if !is_single(&ctx) || !transport.is_whole_and_known() {
+        SKIPPED
+    } else if turn(&ctx, &transport, random, fixes != 0) {
+        DONE
+    } else {
+        NOTHING
+    }
 }
 
 #[inline(always)]
-fn turn(ctx: &TcContext, random: u32, fixes: bool) -> bool {
+fn turn(ctx: &TcContext, transport: &Transport, random: u32, fixes: bool) -> bool {
     let length = ctx.len();
-    let transport = Transport::read(ctx);
     let payload = transport.payload(ctx);
     let first = if payload < length || fixes { payload } else { transport.begin() };
     if first >= length {
@@ -54,7 +82,7 @@ fn turn(ctx: &TcContext, random: u32, fixes: bool) -> bool {
     let new = old ^ (1 << (bit % 8));
     let checksum = transport.checksum();
     // What a local sender has not summed up yet is trusted by the receiver, unless it is seen to be no sum.
-    if !fixes && checksum != 0 && gso_segments(ctx) <= 1 {
+    if !fixes && checksum != 0 {
         settle_checksum(ctx, length);
     }
     if ctx.store(at as usize, &new, 0).is_err() {

@@ -72,6 +72,12 @@ pub(crate) fn reordered(ctx: &TcContext) {
     count(|counters| counters.reordered += packet::tally(ctx));
 }
 
+/// The packet was due to be corrupted or duplicated, but is sent as it was.
+#[inline(always)]
+pub(crate) fn skipped(ctx: &TcContext) {
+    count(|counters| counters.skipped += packet::tally(ctx));
+}
+
 /// Something behind us refused the packet.
 #[inline(always)]
 pub(crate) fn refused(ctx: &TcContext) {

@@ -5,6 +5,7 @@ use shaper_common::plan::{Address, Ports};
 
 use crate::packet::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, protocol};
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DCCP: u8 = 33;
@@ -13,7 +14,11 @@ const UDP_LITE: u8 = 136;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
+/// The bits of IPv4's field that say of which fragment a packet is (RFC 791).
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const IPV6_HEADER: u32 = 40;
 /// As many extension headers are passed as RFC 8200 has here, each once.
 const EXTENSION_HEADERS: u32 = 4;
@@ -26,13 +31,15 @@ pub(crate) struct Transport {
     at: u32,
     /// Whether it has one: not in a fragment that is not the first one, nor where there is no IP.
     has_header: bool,
+    /// Whether it is a fragment of IP, the first one included.
+    is_fragment: bool,
 }
 
 impl Transport {
     /// Reads what a packet has. Headers that are cut short count as what the packet carries.
     #[inline(always)]
     pub(crate) fn read(ctx: &TcContext) -> Self {
-        let none = Self { protocol: 0, at: ETHERNET_HEADER, has_header: false };
+        let none = Self { protocol: 0, at: ETHERNET_HEADER, has_header: false, is_fragment: false };
         match protocol(ctx) {
             ETH_P_IP => Self::read_ipv4(ctx, none),
             ETH_P_IPV6 => Self::read_ipv6(ctx, none),
@@ -43,18 +50,20 @@ impl Transport {
     #[inline(always)]
     fn read_ipv4(ctx: &TcContext, none: Self) -> Self {
         let Ok(header) = ctx.load::<[u8; 10]>(ETHERNET_HEADER as usize) else { return none };
-        let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+        let fragment = u16::from_be_bytes([header[6], header[7]]);
         Self {
             protocol: header[9],
             at: ETHERNET_HEADER + u32::from(header[0] & 0x0f) * 4,
-            has_header: fragment_offset == 0,
+            has_header: fragment & FRAGMENT_OFFSET == 0,
+            is_fragment: fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0,
         }
     }
 
     #[inline(always)]
     fn read_ipv6(ctx: &TcContext, none: Self) -> Self {
         let Ok(protocol) = ctx.load::<u8>(ETHERNET_HEADER as usize + 6) else { return none };
-        let mut this = Self { protocol, at: ETHERNET_HEADER + IPV6_HEADER, has_header: true };
+        let mut this =
+            Self { protocol, at: ETHERNET_HEADER + IPV6_HEADER, has_header: true, is_fragment: false };
         for _ in 0..EXTENSION_HEADERS {
             if !matches!(this.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
                 break;
@@ -63,6 +72,7 @@ impl Transport {
                 return Self { has_header: false, ..this };
             };
             if this.protocol == FRAGMENT {
+                this.is_fragment = true;
                 this.has_header &= u16::from_be_bytes([high, low]) & 0xfff8 == 0;
                 this.at += 8;
             } else {
@@ -87,6 +97,12 @@ impl Transport {
         } else {
             Ports { known: true, peer: destination, local: source }
         }
+    }
+
+    /// Returns true for TCP, UDP and ICMP that are not in fragments.
+    #[inline(always)]
+    pub(crate) const fn is_whole_and_known(&self) -> bool {
+        !self.is_fragment && matches!(self.protocol, ICMP | ICMPV6 | TCP | UDP)
     }
 
     /// Where its header begins.

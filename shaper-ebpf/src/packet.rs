@@ -25,6 +25,9 @@ const TC_PRIO_MAX: u32 = 15;
 const TC_PRIO_INTERACTIVE: u32 = 6;
 const TC_PRIO_CONTROL: u32 = 7;
 
+/// The size of segments that says that each is a packet of a list instead (`include/linux/skbuff.h`).
+const GSO_BY_FRAGS: u32 = 0xffff;
+
 /// What became of a packet's copy without a socket.
 pub(crate) enum Orphaned {
     /// It went through the hook and into the queue.
@@ -78,6 +81,23 @@ pub(crate) fn gso_segments(ctx: &TcContext) -> u32 {
     unsafe { (*skb(ctx)).gso_segs }
 }
 
+/// Returns true for one packet, and false for several in one (GSO), whose parting depends on how they lie in memory.
+#[inline(always)]
+pub(crate) fn is_single(ctx: &TcContext) -> bool {
+    // SAFETY: the context is valid while the program runs.
+    unsafe { (*skb(ctx)).gso_size == 0 }
+}
+
+/// Returns true for a list of packets in one (SCTP).
+///
+/// No copy may be made of it: the copy would share the list, from which a receiver on this machine takes headers off
+/// (`sctp_inq_pop`, Linux 6.1), so that the second of both would be read from the wrong place.
+#[inline(always)]
+pub(crate) fn is_list(ctx: &TcContext) -> bool {
+    // SAFETY: the context is valid while the program runs.
+    unsafe { (*skb(ctx)).gso_size == GSO_BY_FRAGS }
+}
+
 /// The departure time the packet came with, in nanoseconds; 0 if none.
 #[inline(always)]
 pub(crate) fn stamp_ns(ctx: &TcContext) -> u64 {
@@ -100,14 +120,15 @@ pub(crate) fn depart_at(ctx: &TcContext, departure_ns: u64) {
     }
 }
 
-/// Whether the packet has to leave its socket before it waits for `delay_ns`, as it would hold its sender back.
+/// Whether the packet has to leave its socket before it waits for `delay_ns`, as it would hold its sender back. A list
+/// of packets stays, as leaving takes a copy.
 #[inline(always)]
 pub(crate) fn must_leave_its_socket(ctx: &TcContext, delay_ns: u64, now_ns: u64) -> bool {
     // SAFETY: the context is valid while the program runs.
     let socket = unsafe { (*skb(ctx)).__bindgen_anon_2 };
     // SAFETY: the union's one member; the kernel gives null where there is no socket.
     let sk = unsafe { socket.sk };
-    if sk.is_null() {
+    if sk.is_null() || is_list(ctx) {
         return false;
     }
     // SAFETY: the verifier has seen that it is not null; what is no TCP connection gives null.

@@ -12,7 +12,9 @@ use shaper_common::{
 };
 
 use crate::{
-    Outcome, corrupt, counters, course, link,
+    Outcome, corrupt,
+    corrupt::Corruption,
+    counters, course, link,
     link::Carried,
     packet,
     packet::{Note, Orphaned},
@@ -60,8 +62,8 @@ impl<'a> Packet<'a> {
     fn outcome(mut self, is_duplicate: bool) -> Outcome {
         if !is_duplicate && self.effects.duplicate != 0 {
             let draws = Draws::new(self.course.seed, self.state.arrivals().add(1));
-            if self.effects.duplicates(self.state.chain(), draws) && packet::duplicate(self.ctx) {
-                counters::duplicated(self.ctx);
+            if self.effects.duplicates(self.state.chain(), draws) {
+                self.duplicate();
             }
         }
         let number = self.state.packets().add(1);
@@ -91,10 +93,21 @@ impl<'a> Packet<'a> {
     }
 
     #[inline(always)]
+    fn duplicate(&self) {
+        if packet::is_list(self.ctx) {
+            counters::skipped(self.ctx);
+        } else if packet::duplicate(self.ctx) {
+            counters::duplicated(self.ctx);
+        }
+    }
+
+    #[inline(always)]
     fn corrupt(&self) {
         let bit = self.draws.number(Purpose::CorruptBit);
-        if corrupt::corrupt(self.ctx, bit, self.effects.corrupt_fixes_checksums != 0) {
-            counters::corrupted(self.ctx);
+        match corrupt::corrupt(self.ctx, bit, self.effects.corrupt_fixes_checksums != 0) {
+            Corruption::Done => counters::corrupted(self.ctx),
+            Corruption::Skipped => counters::skipped(self.ctx),
+            Corruption::Nothing => {}
         }
     }
 

@@ -9,6 +9,8 @@ pub mod documents;
 pub mod frame;
 pub mod http;
 pub mod netns;
+pub mod odd_frames;
+pub mod odd_traffic;
 pub mod probe;
 pub mod require;
 pub mod scene;

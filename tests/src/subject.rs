@@ -117,6 +117,7 @@ pub const fn difference(after: Counters, before: Counters) -> Counters {
         duplicated: tally(after.duplicated, before.duplicated),
         corrupted: tally(after.corrupted, before.corrupted),
         reordered: tally(after.reordered, before.reordered),
+        skipped: tally(after.skipped, before.skipped),
         invalid_policy: after.invalid_policy - before.invalid_policy,
         orphan_failed: after.orphan_failed - before.orphan_failed,
     }

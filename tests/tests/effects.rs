@@ -189,11 +189,6 @@ fn kinds() -> Vec<Spec> {
     v4.into_iter().chain(v6).collect()
 }
 
-fn gso() -> Context {
-    let context = Context::new().with(Context::GSO_SEGS, 3_u32.to_ne_bytes());
-    context.with(Context::GSO_SIZE, 22_u32.to_ne_bytes()).with(Context::WIRE_LEN, 300_u32.to_ne_bytes())
-}
-
 /// Which bits `count` corrupt packets have turned, from the beginning of what they carry; asserts all else of them.
 fn turned(subject: &Subject<'_>, frame: &Frame, context: &Context, count: usize, fixed: bool) -> Vec<usize> {
     subject.each(&frame.bytes, context, count, |ran| {
@@ -213,14 +208,12 @@ fn corrupt_packets_have_one_bit_of_what_they_carry_turned() {
     needs!(Root);
     let rig = Rig::new();
     for fixed in ["", "fixed"] {
-        for context in [Context::new(), gso()] {
-            let subject = rig.subject(&format!("corrupt 100% {fixed} seed 9"));
-            for spec in kinds() {
-                let _ = turned(&subject, &spec.build(), &context, 200, fixed == "fixed");
-            }
-            assert_eq!(subject.count().corrupted.packets % 200, 0);
-            assert!(subject.count().corrupted.packets > 0);
+        let subject = rig.subject(&format!("corrupt 100% {fixed} seed 9"));
+        for spec in kinds() {
+            let _ = turned(&subject, &spec.build(), &Context::new(), 200, fixed == "fixed");
         }
+        let counted = subject.count();
+        assert_eq!((counted.corrupted.packets, counted.skipped.packets), (200 * kinds().len() as u64, 0));
     }
     // Those that carry nothing have a bit of their header turned, unless nobody is to see it.
     let empty = Spec { protocol: TCP, ..Spec::udp(0) }.build();

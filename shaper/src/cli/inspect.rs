@@ -67,6 +67,7 @@ fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
         ("doubled", view.duplicated),
         ("corrupt", view.corrupted),
         ("ahead", view.reordered),
+        ("skipped", view.skipped),
         ("marked", view.marked),
         ("overflow", view.overflowed),
     ];

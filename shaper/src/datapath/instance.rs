@@ -348,6 +348,7 @@ impl Instance {
             duplicated: counts(counters.duplicated),
             corrupted: counts(counters.corrupted),
             reordered: counts(counters.reordered),
+            skipped: counts(counters.skipped),
             queue: self.queue().unwrap_or_default(),
             invalid_policy: counters.invalid_policy,
             orphan_failed: counters.orphan_failed,

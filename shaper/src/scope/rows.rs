@@ -71,10 +71,11 @@ fn counts(view: &ContainerView) -> impl Iterator<Item = (&'static str, u64)> {
         (count!("delayed"), totals.delayed),
         (count!("dropped"), totals.dropped),
     ];
-    let rare: [(&str, u64); 5] = [
+    let rare: [(&str, u64); 6] = [
         (count!("duplicated"), sum(|view| view.duplicated)),
         (count!("corrupted"), sum(|view| view.corrupted)),
         (count!("reordered"), sum(|view| view.reordered)),
+        (count!("skipped"), sum(|view| view.skipped)),
         (count!("marked"), sum(|view| view.marked)),
         (count!("overflowed"), sum(|view| view.overflowed)),
     ];

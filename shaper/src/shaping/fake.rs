@@ -216,6 +216,7 @@ pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
         duplicated: Counts::default(),
         corrupted: Counts::default(),
         reordered: Counts::default(),
+        skipped: Counts::default(),
         queue: QueueCounts::default(),
         invalid_policy: 0,
         orphan_failed: 0,

@@ -74,6 +74,9 @@ pub(crate) struct InterfaceView {
     pub(crate) corrupted: Counts,
     /// Sent ahead of others.
     pub(crate) reordered: Counts,
+    /// Due to be corrupted or duplicated, but sent as they were: not single packets of TCP, UDP or ICMP.
+    #[serde(default)]
+    pub(crate) skipped: Counts,
     /// Dropped for another reason: by the queue.
     pub(crate) queue: QueueCounts,
     /// Passed unshaped, as the map asks for what cannot be.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::process::{find_program, output};
-use crate::vm::kernel::Kernel;
+use crate::vm::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
 const FILE: &str = "BENCHMARKS.md";
@@ -20,7 +20,8 @@ pub(super) fn machine(workspace: &Workspace) -> Result<String> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read what kernel this is")?;
     let series: Vec<_> = release.trim().splitn(3, ['.', '-']).take(2).collect();
-    let guest = Kernel::find(&workspace.vm_dir()).map_or("none".to_owned(), |kernel| kernel.release);
+    let guest = Kernel::find(&workspace.vm_dir(), Series::default())
+        .map_or("none".to_owned(), |kernel| kernel.release);
     let qemu = find_program("qemu-system-x86_64").map(|qemu| output(Command::new(qemu).arg("--version")));
     let qemu = qemu.transpose()?.unwrap_or_default();
     let qemu = qemu.lines().next().unwrap_or("no QEMU").replace("QEMU emulator version ", "QEMU ");

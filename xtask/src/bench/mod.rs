@@ -16,6 +16,7 @@ use crate::artifacts;
 use crate::process::shell_line;
 use crate::progress::say;
 use crate::setup::{self, Component};
+use crate::vm::kernel::Series;
 use crate::vm::{Event, GuestCommand, Machine, show};
 use crate::workspace::Workspace;
 
@@ -121,7 +122,8 @@ fn measure_in_vm(
     let read_ahead = ["sh", "-c", "exec cat -- \"$@\" > /dev/null", "sh", &programs.shaper, &programs.bench];
     let mut commands = vec![GuestCommand::new(read_ahead.map(str::to_owned).to_vec(), &workspace.root)];
     commands.extend(benches.iter().map(|bench| guest_command(*bench, programs, &workspace.root)));
-    let machine = Machine { memory: 4096, icount: true, timeout: Duration::from_secs(7200) };
+    let machine =
+        Machine { kernel: Series::default(), memory: 4096, icount: true, timeout: Duration::from_secs(7200) };
     let (mut found, mut ended, mut lines) = (Vec::new(), 0, Lines::default());
     machine.run(workspace, &commands, |event| {
         match event {

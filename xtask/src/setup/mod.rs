@@ -14,7 +14,7 @@ use clap::ValueEnum;
 pub(crate) use self::apt::Apt;
 use crate::process::{run_logged, shell_line};
 use crate::progress::{say, step};
-use crate::vm::kernel::Kernel;
+use crate::vm::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
 /// Installs what building, testing and virtual machines need
@@ -38,7 +38,7 @@ pub(crate) enum Component {
     Bpf,
     /// The programs that the tests and the demo run, and the BPF file system
     Test,
-    /// QEMU and a Debian kernel with the fq and netem queueing disciplines
+    /// QEMU and Debian's kernels 6.1 and 6.12, with the fq and netem queueing disciplines
     Vm,
 }
 
@@ -48,8 +48,8 @@ pub(crate) enum Action {
     Packages(Vec<String>),
     /// Run a command.
     Run { what: String, command: Box<Command>, needs_root: bool },
-    /// Download and unpack Debian's newest kernel. Needs no root, but apt-get.
-    UnpackKernel,
+    /// Download and unpack Debian's newest kernel of a series. Needs no root, but apt-get.
+    UnpackKernel(Series),
 }
 
 /// `cargo xtask setup`.
@@ -137,7 +137,7 @@ impl Action {
         match self {
             Action::Packages(_) => is_root() && apt::exists(),
             Action::Run { needs_root, .. } => !needs_root || is_root(),
-            Action::UnpackKernel => apt::exists(),
+            Action::UnpackKernel(_) => apt::exists(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Action {
             Action::Run { what, mut command, .. } => {
                 step(&what, || run_logged(&mut command, &workspace.target.join("setup/commands.log")))
             }
-            Action::UnpackKernel => Kernel::unpack(&workspace.vm_dir(), apt).map(drop),
+            Action::UnpackKernel(series) => Kernel::unpack(&workspace.vm_dir(), series, apt).map(drop),
         }
     }
 
@@ -165,11 +165,9 @@ impl Action {
             Action::Run { command, needs_root, .. } => {
                 vec![format!("{}{}", sudo(*needs_root), shell_line(command))]
             }
-            Action::UnpackKernel => {
-                vec![
-                    "cargo xtask setup vm   # on Debian or Ubuntu: fetches Debian's kernel, needs no root"
-                        .to_owned(),
-                ]
+            Action::UnpackKernel(series) => {
+                let what = format!("fetches Debian's kernel {}*, needs no root", series.prefix());
+                vec![format!("cargo xtask setup vm   # on Debian or Ubuntu: {what}")]
             }
         }
     }
@@ -223,8 +221,10 @@ fn missing_for_vm(workspace: &Workspace) -> Vec<Action> {
         ("setpriv", "util-linux"),
     ];
     let mut actions = apt::missing(&needs);
-    if Kernel::find(&workspace.vm_dir()).is_none() {
-        actions.push(Action::UnpackKernel);
+    for series in Series::value_variants() {
+        if Kernel::find(&workspace.vm_dir(), *series).is_none() {
+            actions.push(Action::UnpackKernel(*series));
+        }
     }
     actions
 }

@@ -1,5 +1,6 @@
 //! Builds the tests once and runs them: on this machine all but those named `vm_*`; these, and some of the others
-//! again, in the virtual machine, which counts instructions for a clock: no load of the machine can disturb them.
+//! again, in the virtual machine, which counts instructions for a clock: no load of the machine can disturb them. A suite
+//! there fails if the kernel complains in its log meanwhile.
 
 mod report;
 
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum as _;
 
 use self::report::{Report, Row, Tally};
 use crate::artifacts::{self, Artifact};
@@ -16,6 +18,7 @@ use crate::capabilities::{REQUIRE, required_in_vm, required_on_host};
 use crate::process::{cargo, output, shell_line};
 use crate::progress::say;
 use crate::setup::{self, Component, is_root};
+use crate::vm::kernel::Series;
 use crate::vm::{Event, GuestCommand, Machine, show};
 use crate::workspace::Workspace;
 
@@ -32,13 +35,16 @@ pub(crate) struct Arguments {
     /// Run only what runs in the virtual machine: tests/tests/vm_*.rs, and those that both kernels have to pass
     #[arg(long)]
     vm: bool,
+    /// Boot only this series of kernels (default: 6.1, and 6.12 for the suites that need both)
+    #[arg(long, value_enum, conflicts_with = "host")]
+    kernel: Option<Series>,
     /// Run only tests whose names contain this
     filter: Option<String>,
 }
 
 /// `cargo xtask test`.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let Arguments { host, vm, filter } = arguments;
+    let Arguments { host, vm, kernel, filter } = arguments;
     let components = [Component::Bpf, Component::Test, Component::Vm];
     setup::ensure(workspace, if *host { &components[..2] } else { &components })?;
     let filter = filter.as_deref();
@@ -56,8 +62,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if *host && !in_vm.is_empty() {
         let names: Vec<_> = in_vm.iter().map(|test| test.title()).collect();
         say(&format!("left out, since they run in the virtual machine: {}", names.join(", ")));
-    } else if !host && !in_vm.is_empty() {
-        run_in_vm(workspace, &in_vm, &daemon, filter, &mut report)?;
+    } else if !host {
+        for (series, tests) in boots(&in_vm, *kernel) {
+            run_in_vm(workspace, series, &tests, &daemon, filter, &mut report)?;
+        }
     }
     if report.0.is_empty() {
         bail!("no test fits: see `cargo xtask test --help`, or run without a filter");
@@ -84,6 +92,22 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
 
 /// Tests that run on this machine's kernel and on Debian's, some of them only where there is fq.
 const ON_BOTH: [&str; 4] = ["scope", "segments", "shaping", "verdicts"];
+
+/// Suites in the virtual machine that every series of kernels has to pass: what they try has crashed kernels.
+const ON_EVERY_KERNEL: [&str; 1] = ["vm_packets"];
+
+/// The machines to boot, each with the tests that run in it.
+fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>) -> Vec<(Series, Vec<&'a Artifact>)> {
+    let runs_on = |series, test: &Artifact| match asked {
+        Some(asked) => asked == series,
+        None => series == Series::default() || ON_EVERY_KERNEL.contains(&test.target.as_str()),
+    };
+    let boots = Series::value_variants().iter().map(|series| {
+        let tests = tests.iter().copied().filter(|test| runs_on(*series, test));
+        (*series, tests.collect::<Vec<_>>())
+    });
+    boots.filter(|(_, tests)| !tests.is_empty()).collect()
+}
 
 fn runs_in_vm(test: &Artifact) -> bool {
     let integration = test.package == "shaper-tests" && test.is_integration_test;
@@ -151,22 +175,26 @@ fn run_one(mut command: Command, title: String) -> Result<Row> {
     Ok(tally.finish(title, status.success(), start.elapsed()))
 }
 
-/// Boots once and runs the executables one after the other. Their tests run one at a time: they measure times.
+/// Boots a kernel once and runs the executables one after the other. Their tests run one at a time: they measure times.
 fn run_in_vm(
     workspace: &Workspace,
+    kernel: Series,
     tests: &[&Artifact],
     daemon: &str,
     filter: Option<&str>,
     report: &mut Report,
 ) -> Result<()> {
     let required = required_in_vm();
-    say(&format!("booting a virtual machine to run tests in it, {REQUIRE}={required}"));
+    say(&format!(
+        "booting Linux {}* in a virtual machine to run tests in it, {REQUIRE}={required}",
+        kernel.prefix()
+    ));
     // When the first command ends, the machine is up. It reads what will run: the guest's clock runs ahead while the
     // guest waits for files of the host.
     let mut commands = vec![GuestCommand::new(read_ahead(tests, daemon), &workspace.root)];
     commands.extend(tests.iter().map(|test| guest_command(test, daemon, filter, &required)));
-    let machine = Machine { memory: 4096, icount: true, timeout: Duration::from_secs(4000) };
-    let mut titles = tests.iter().map(|test| format!("vm {}", test.title()));
+    let machine = Machine { kernel, memory: 4096, icount: true, timeout: Duration::from_secs(4000) };
+    let mut titles = tests.iter().map(|test| format!("vm {}* {}", kernel.prefix(), test.title()));
     let mut current: Option<(String, Tally, Instant)> = None;
     let ran = machine.run(workspace, &commands, |event| {
         match (event, &mut current) {
@@ -205,12 +233,52 @@ fn read_ahead(tests: &[&Artifact], daemon: &str) -> Vec<String> {
     script.into_iter().chain(executables).collect()
 }
 
+/// Runs a command, and fails if the kernel complained in its log meanwhile.
+const UNDER_WATCH: &str = include_str!("under_watch.sh");
+
 fn guest_command(test: &Artifact, daemon: &str, filter: Option<&str>, required: &str) -> GuestCommand {
-    let mut words = vec![test.executable.to_string_lossy().into_owned(), "--test-threads=1".to_owned()];
+    let mut words = ["sh", "-c", UNDER_WATCH, "sh"].map(str::to_owned).to_vec();
+    words.extend([test.executable.to_string_lossy().into_owned(), "--test-threads=1".to_owned()]);
     words.extend(filter.map(str::to_owned));
     let mut command = GuestCommand::new(words, Path::new(&test.directory));
     for (name, value) in test.environment() {
         command = command.env(name, &value);
     }
     command.env("SHAPER_BIN", daemon).env(REQUIRE, required)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::{env, fs};
+
+    use super::*;
+
+    /// The exit code of a suite that ended with `code` while a kernel wrote `line`.
+    fn watched(code: &str, line: &str) -> Option<i32> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dmesg = directory.path().join("dmesg");
+        fs::write(&dmesg, format!("#!/bin/sh\n[ \"$1\" = --clear ] || echo '{line}'\n"))
+            .expect("it is empty");
+        fs::set_permissions(&dmesg, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let path = format!("{}:{}", directory.path().display(), env::var("PATH").expect("there is one"));
+        let mut command = Command::new("sh");
+        command.args(["-c", UNDER_WATCH, "sh", "sh", "-c", code]).env("PATH", path).stdout(Stdio::null());
+        command.status().expect("sh runs everywhere").code()
+    }
+
+    #[test]
+    fn a_suite_during_which_the_kernel_complains_fails() {
+        let harmless = "[    1.0] veth0: entered promiscuous mode";
+        assert_eq!(watched("exit 0", harmless), Some(0));
+        assert_eq!(watched("exit 3", harmless), Some(3));
+        for line in [
+            "[    1.0] WARNING: CPU: 0 PID: 1 at net/core/dev.c:3000 skb_warn_bad_offload+0xbc",
+            "[    1.0] kernel BUG at net/core/skbuff.c:4270!",
+            "[    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+            "[    1.0] Oops: 0002 [#1] PREEMPT SMP NOPTI",
+        ] {
+            assert_eq!(watched("exit 0", line), Some(97), "{line}");
+        }
+    }
 }

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::guest::{GuestCommand, write_initramfs};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Series};
 use super::stream::{Event, Stream};
 use crate::process::{find_program, last_lines};
 use crate::workspace::Workspace;
 
 /// What kind of machine to run.
 pub(crate) struct Machine {
+    /// The kernel to boot.
+    pub(crate) kernel: Series,
     /// In MiB.
     pub(crate) memory: u32,
     /// One processor whose instructions take one nanosecond of guest time each, whatever else the host does.
@@ -35,7 +37,8 @@ impl Machine {
         commands: &[GuestCommand],
         mut sink: impl FnMut(Event) -> Result<()>,
     ) -> Result<()> {
-        let kernel = Kernel::find(&workspace.vm_dir()).context("no kernel: type `cargo xtask setup vm`")?;
+        let kernel = Kernel::find(&workspace.vm_dir(), self.kernel)
+            .context("no kernel: type `cargo xtask setup vm`")?;
         let files = RunDirectory::create(&workspace.vm_dir())?;
         let initramfs = files.0.join("initramfs.cpio");
         write_initramfs(&kernel, commands, &files.0.join("tree"), &initramfs)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::guest::GuestCommand;
+use self::kernel::Series;
 pub(crate) use self::machine::Machine;
 pub(crate) use self::stream::Event;
 use crate::setup::{self, Component};
@@ -26,6 +27,9 @@ use crate::workspace::Workspace;
 /// prints (both streams) appears here, and its exit code is this command's.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Series of the kernel to boot
+    #[arg(long, value_enum, default_value_t)]
+    kernel: Series,
     /// Memory of the machine, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     memory: u32,
@@ -43,8 +47,8 @@ pub(crate) struct Arguments {
 /// `cargo xtask vm`.
 pub(crate) fn run(workspace: &Workspace, arguments: Arguments) -> Result<ExitCode> {
     setup::ensure(workspace, &[Component::Vm])?;
-    let Arguments { memory, icount, timeout, command } = arguments;
-    let machine = Machine { memory, icount, timeout: Duration::from_secs(timeout) };
+    let Arguments { kernel, memory, icount, timeout, command } = arguments;
+    let machine = Machine { kernel, memory, icount, timeout: Duration::from_secs(timeout) };
     let directory = env::current_dir().context("find the current directory")?;
     run_one(workspace, &machine, GuestCommand::new(command, &directory))
 }
