@@ -275,6 +275,23 @@ impl Daemon {
         }
     }
 
+    /// Tries again what could not be done at the start: to make the datapath ready, and to take over what is pinned.
+    async fn prepare(&self) {
+        if !self.datapath.is_unprepared() {
+            return self.blocking(Datapath::retry_kept).await;
+        }
+        if let Err(error) = self.blocking(Datapath::prepare).await {
+            return tracing::debug!(%error, "nothing can be shaped yet");
+        }
+        tracing::info!("ready");
+        let known: BTreeSet<_> =
+            lock(&self.registry).iter().filter_map(|c| Some(c.netns.as_ref()?.id)).collect();
+        for netns in known {
+            self.refresh(netns).await;
+        }
+        self.touch();
+    }
+
     /// Takes away what is over, for ever.
     async fn settle(self: Arc<Self>) {
         let mut logs = JoinSet::new();
@@ -282,6 +299,7 @@ impl Daemon {
             if let Some(ring) = self.datapath.take_log_ring() {
                 logs.spawn(forward_log(ring));
             }
+            self.prepare().await;
             let mut draining = self.blocking(|datapath| datapath.settle(&datapath.shaped())).await;
             let end = Instant::now() + TICK;
             // Until the next look at all, only at what is draining.

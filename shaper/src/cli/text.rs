@@ -11,6 +11,9 @@ pub(super) fn title(view: &ContainerView) -> String {
 
 /// `latency 120ms, loss 10%, ends in 9m 58s; broken: queue removed`.
 pub(super) fn state(view: &InterfaceView) -> String {
+    if let ShapingState::Unknown(_) = &view.state {
+        return view.state.to_string();
+    }
     let mut parts = effects(&view.policy);
     if parts.is_empty() {
         return format!("nothing any more; {}", waiting(view.queue.waiting));

@@ -78,8 +78,8 @@ impl Daemon {
         self: Arc<Self>,
         container: Container,
     ) -> Result<ContainerView, ShapingError> {
-        if let Some(netns) = container.netns.as_ref().map(|netns| netns.id) {
-            let cleared = self.blocking(move |datapath| datapath.clear(netns)).await;
+        if let Some(netns) = container.netns.clone() {
+            let cleared = self.blocking(move |datapath| datapath.clear(&netns)).await;
             let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
             self.touch();
             self.look_after(draining);

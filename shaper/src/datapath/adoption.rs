@@ -1,143 +1,199 @@
 //! Takes over the shaping that an earlier daemon left, after checking that it is what its pins say.
+//!
+//! Only what has ended is removed. What cannot be looked at, or not be opened for want of descriptors, memory or
+//! permission, keeps its pins, is shown as unknown, and is tried again.
 
-use std::{io, path::Path};
-
-use shaper_common::Original;
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::{
-    attachment,
+    Datapath, attachment,
     instance::{self, Instance, Key},
+    lock,
     pins::{self, PinName, Pinned},
-    restore, segments,
+    restore,
     strays::Stray,
-    survey::{self, End, Target},
+    survey::{self, Target},
 };
 use crate::{
-    network::{Filter, NetlinkError, Netns, Socket, egress_filters},
-    shaping::{NetnsRef, ShapingError},
+    network::Netns,
+    shaping::{Counts, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, ShapingError, ShapingState},
 };
 
-/// What an earlier daemon left.
-#[derive(Default)]
-pub(super) struct Adopted {
-    /// What goes on.
-    pub(super) instances: Vec<Instance>,
-    /// What has left its namespace, perhaps.
-    pub(super) strays: Vec<Stray>,
-}
+impl Datapath {
+    /// Takes over what is pinned; what has ended is removed, with what it put on its device.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    pub(super) fn adopt(&self) -> io::Result<()> {
+        self.adopt_all(pins::walk(&self.pin_dir)?);
+        Ok(())
+    }
 
-/// Takes over what is pinned in `pin_dir`; what cannot be taken over is removed, with what it put on its device.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
-pub(super) fn adopt(pin_dir: &Path, host: &Netns) -> io::Result<Adopted> {
-    let pinned = pins::walk(pin_dir)?;
-    let inodes: Vec<_> = pinned.iter().map(|pinned| pinned.name.inode).collect();
-    let found = Netns::find(&inodes);
-    let mut adopted = Adopted::default();
-    for Pinned { name, directory, is_complete } in pinned {
-        let netns = found.iter().find(|netns| netns.id.inode == name.inode);
-        if !is_complete {
-            // A daemon may have ended when its program was in its place, but its pins were not.
-            if netns.is_some_and(|netns| runs(netns, host, name, &directory, pin_dir)) {
-                publish(pin_dir, name);
-            } else {
-                pins::remove(&directory);
+    /// Tries again to take over what could not be.
+    pub(crate) fn retry_kept(&self) {
+        if self.loader.get().is_none() || lock(&self.kept).is_empty() {
+            return;
+        }
+        match pins::walk(&self.pin_dir) {
+            Ok(mut pinned) => {
+                let mut kept = lock(&self.kept);
+                pinned.retain(|pinned| kept.contains_key(&pinned.name));
+                kept.retain(|name, _| pinned.iter().any(|pinned| pinned.name == *name));
+                drop(kept);
+                self.adopt_all(pinned);
+            }
+            Err(error) => {
+                tracing::warn!(pins = %self.pin_dir.display(), %error, "cannot read what is pinned")
             }
         }
     }
-    for Pinned { name, directory, .. } in pins::walk(pin_dir)? {
-        let netns = found.iter().find(|netns| netns.id.inode == name.inode);
-        match netns.map(|netns| adopt_one(netns, host, name, &directory, pin_dir)) {
-            Some(Ok(Some(instance))) => {
-                tracing::info!(interface = %instance, "adopted");
-                adopted.instances.push(instance);
-                continue;
-            }
-            Some(Err(error)) => {
-                tracing::warn!(pins = %directory.display(), %error, "cannot adopt: removing it")
-            }
-            Some(Ok(None)) => tracing::info!(pins = %directory.display(), "its interface has gone"),
-            None => tracing::info!(pins = %directory.display(), "its network namespace has gone"),
-        }
-        match Stray::pinned(name, &directory) {
-            Some(stray) => adopted.strays.push(stray),
-            None => pins::remove(&directory),
+
+    /// Leaves all that is pinned as it is, and shows it so, as nothing can be taken over yet.
+    pub(super) fn keep_all(&self, reason: &str) {
+        for pinned in pins::walk(&self.pin_dir).unwrap_or_default() {
+            lock(&self.kept).insert(pinned.name, reason.to_owned());
         }
     }
-    Ok(adopted)
-}
 
-/// Whether a device runs the program that is pinned in `directory`.
-fn runs(netns: &NetnsRef, host: &Netns, name: PinName, directory: &Path, pin_dir: &Path) -> bool {
-    let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
-    let Ok(Some(target)) = survey::target_at(netns, host, key) else { return false };
-    Instance::open(&target, directory, pin_dir)
-        .and_then(|instance| attachment::resume(&instance))
-        .unwrap_or(false)
-}
-
-fn publish(pin_dir: &Path, name: PinName) {
-    if let Err(error) = pins::publish(pin_dir, name) {
-        tracing::warn!(%error, "cannot adopt");
+    fn adopt_all(&self, pinned: Vec<Pinned>) {
+        let inodes: Vec<_> = pinned.iter().map(|pinned| pinned.name.inode).collect();
+        let found = Netns::find(&inodes);
+        let mut by_name = BTreeMap::<_, Vec<_>>::new();
+        for pinned in pinned {
+            by_name.entry(pinned.name).or_default().push(pinned);
+        }
+        for (name, pinned) in by_name {
+            match found.iter().find(|netns| netns.id.inode == name.inode) {
+                Some(netns) => self.changing.with(netns.id, || self.adopt_named(netns, name, &pinned)),
+                None => {
+                    tracing::info!(interface = %name, "its network namespace has gone");
+                    self.remove_pins(name, &pinned);
+                }
+            }
+        }
     }
-}
 
-/// Takes over one instance; none when its interface has gone, or does not run its program.
-fn adopt_one(
-    netns: &NetnsRef,
-    host: &Netns,
-    name: PinName,
-    directory: &Path,
-    pin_dir: &Path,
-) -> Result<Option<Instance>, ShapingError> {
-    let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
-    let Some(target) = survey::target_at(netns, host, key)? else { return Ok(None) };
-    let adopted = Instance::open(&target, directory, pin_dir).and_then(|instance| {
-        let holds = attachment::resume(&instance)?;
-        Ok((instance, holds))
-    });
-    match adopted {
-        Ok((instance, true)) => Ok(Some(instance)),
-        Ok((instance, false)) => {
-            // Without a record nothing has been done to the device yet.
-            if instance.original().valid != 0 {
+    fn adopt_named(&self, netns: &NetnsRef, name: PinName, pinned: &[Pinned]) {
+        let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
+        if self.instance(&key).is_none() {
+            match self.adopt_one(netns, key, pinned) {
+                Ok(Some(instance)) => {
+                    tracing::info!(interface = %instance, "adopted");
+                    self.instances_mut().insert(key, instance.into());
+                }
+                Ok(None) => self.remove_pins(name, pinned),
+                Err(error) => return self.keep(name, error.to_string()),
+            }
+        }
+        lock(&self.kept).remove(&name);
+    }
+
+    /// Takes over one instance; none when its interface has gone, or does not run its program. One that is not complete
+    /// comes first: a daemon may have ended when its program was in its place, but its pins were not.
+    fn adopt_one(
+        &self,
+        netns: &NetnsRef,
+        key: Key,
+        pinned: &[Pinned],
+    ) -> Result<Option<Instance>, ShapingError> {
+        let Some(target) = survey::target_at(netns, &self.host, key)? else {
+            tracing::info!(interface = %key.pin_name(), "its interface has gone");
+            return Ok(None);
+        };
+        for Pinned { directory, is_complete, .. } in pinned {
+            let instance = match Instance::open(&target, directory, &self.pin_dir) {
+                Ok(instance) => instance,
+                Err(error) if error.is_unusable => {
+                    tracing::warn!(pins = %directory.display(), error = error.text, "cannot adopt: removing it");
+                    if *is_complete {
+                        self.clear_off(&target, directory)?;
+                    } else {
+                        pins::remove(directory);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if attachment::resume(&instance)? {
+                if !is_complete {
+                    pins::publish(&self.pin_dir, key.pin_name())?;
+                }
+                return Ok(Some(instance));
+            }
+            if !is_complete {
+                pins::remove(directory);
+            } else if instance.original().valid != 0 {
+                // Without a record nothing has been done to the device yet.
                 attachment::detach(&instance)?;
             }
-            Ok(None)
         }
-        Err(error) => {
-            clean_up(&target, netns, host, directory)?;
-            Err(error)
+        Ok(None)
+    }
+
+    /// Takes off what an instance that cannot be read, one of another version, has on its device.
+    fn clear_off(&self, target: &Target, directory: &Path) -> Result<(), ShapingError> {
+        let program_id = pins::program_id(directory);
+        let recorded = instance::read_original(directory).ok().filter(|original| original.valid != 0);
+        restore::clear_off(target, &self.host, program_id, recorded)
+    }
+
+    fn remove_pins(&self, name: PinName, pinned: &[Pinned]) {
+        for Pinned { directory, is_complete, .. } in pinned {
+            match Stray::pinned(name, directory).filter(|_| *is_complete) {
+                Some(stray) => lock(&self.strays).push(stray),
+                None => pins::remove(directory),
+            }
         }
+        lock(&self.kept).remove(&name);
+    }
+
+    /// Leaves what is pinned, and its device, as they are.
+    fn keep(&self, name: PinName, reason: String) {
+        let mut kept = lock(&self.kept);
+        if kept.get(&name) != Some(&reason) {
+            tracing::warn!(interface = %name, error = reason, "cannot adopt yet: it stays as it is");
+            kept.insert(name, reason);
+        }
+    }
+
+    pub(super) fn is_kept(&self, name: PinName) -> bool {
+        lock(&self.kept).contains_key(&name)
+    }
+
+    /// Refuses a change of a namespace in which something could not be taken over.
+    pub(super) fn refuse_kept(&self, netns: NetnsId) -> Result<(), ShapingError> {
+        self.view_kept(netns).first().map_or(Ok(()), |view| {
+            Err(ShapingError::Failed(format!("{} ({}) is {}", view.interface, view.direction, view.state)))
+        })
+    }
+
+    /// Shows the interfaces of a namespace that are pinned but could not be taken over.
+    pub(super) fn view_kept(&self, netns: NetnsId) -> Vec<InterfaceView> {
+        let kept = lock(&self.kept);
+        let of_netns = kept.iter().filter(|(name, _)| name.inode == netns.inode);
+        of_netns.map(|(name, reason)| unknown(*name, reason)).collect()
     }
 }
 
-/// Takes off what an instance that cannot be read, one of another version, has on its device. Where nothing says what the
-/// device was, and it does not run the program, nothing of ours is on it.
-fn clean_up(target: &Target, netns: &NetnsRef, host: &Netns, directory: &Path) -> Result<(), ShapingError> {
-    let program_id = pins::program_id(directory);
-    let recorded = instance::read_original(directory).ok().filter(|original| original.valid != 0);
-    let device = &target.device;
-    let take_off = || -> Result<(), NetlinkError> {
-        let socket = Socket::open()?;
-        let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == program_id;
-        if recorded.is_none() && !egress_filters(&socket, device.ifindex)?.iter().any(runs) {
-            return Ok(());
-        }
-        // Any other length than none; and a clsact that holds nothing does nothing.
-        let guess = Original {
-            tx_queue_len: 1,
-            gso_max_segs: segments::guess(device),
-            valid: 1,
-            ..Original::default()
-        };
-        restore::take_off(&socket, device, program_id, recorded.unwrap_or(guess)).map(drop)
-    };
-    let taken = match device.end {
-        End::Host => host.enter(take_off),
-        End::Container => survey::open(netns, host)?.enter(take_off),
-    };
-    taken.map_err(survey::cannot_enter)?.map_err(|error| ShapingError::Failed(error.to_string()))
+fn unknown(name: PinName, reason: &str) -> InterfaceView {
+    InterfaceView {
+        interface: format!("ifindex {}", name.ifindex),
+        direction: name.direction,
+        policy: Policy::default(),
+        state: ShapingState::Unknown(reason.to_owned()),
+        remaining_ms: None,
+        passed: Counts::default(),
+        delayed: Counts::default(),
+        lost: Counts::default(),
+        overflowed: Counts::default(),
+        marked: Counts::default(),
+        duplicated: Counts::default(),
+        corrupted: Counts::default(),
+        reordered: Counts::default(),
+        skipped: Counts::default(),
+        queue: QueueCounts::default(),
+        invalid_policy: 0,
+        orphan_failed: 0,
+    }
 }

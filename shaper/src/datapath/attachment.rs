@@ -453,7 +453,8 @@ pub(super) fn explain(error: &NetlinkError) -> ShapingError {
     })
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.dedup();

@@ -1,7 +1,9 @@
 //! One program with its maps: one interface in one direction.
 
 use std::{
-    fmt,
+    error::Error,
+    fmt, io, iter,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -13,10 +15,14 @@ use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray},
     programs::SchedClassifier,
 };
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit},
+};
 use shaper_common::{ASKED_ENTRY, ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
 
 use super::{
-    Queue, lock, monotonic_ns,
+    Queue, attachment, lock, monotonic_ns,
     pins::{self, PinName},
     prepared::{self, Prepared},
     program::{Loaded, Loader},
@@ -119,7 +125,7 @@ impl Instance {
     /// # Errors
     ///
     /// When a pin is missing or of another layout.
-    pub(super) fn open(target: &Target, directory: &Path, pin_dir: &Path) -> Result<Self, ShapingError> {
+    pub(super) fn open(target: &Target, directory: &Path, pin_dir: &Path) -> Result<Self, OpenError> {
         let asked = directory.join(ASKED_MAP);
         let plan = if asked.exists() {
             let map = MapData::from_pin(asked).and_then(|map| Array::try_from(Map::Array(map)));
@@ -137,11 +143,13 @@ impl Instance {
         directory: &Path,
         pin_dir: &Path,
         plan: Option<Arc<Plan>>,
-    ) -> Result<Self, ShapingError> {
-        let failed = |what: &str, error: &dyn fmt::Display| cannot_open(what, directory, error);
+    ) -> Result<Self, OpenError> {
+        let failed = |what: &str, error: &(dyn Error + 'static)| cannot_open(what, directory, error);
         let program =
             SchedClassifier::from_pin(directory.join(pins::PROGRAM)).map_err(|e| failed("program", &e))?;
         let program_id = program.info().map_err(|e| failed("program", &e))?.id();
+        let fd = program.fd().map_err(|e| failed("program", &e))?.as_fd();
+        leave_spare(fd).map_err(|e| failed("program", &e))?;
         let map = |name: &str| MapData::from_pin(directory.join(name)).map_err(|e| failed(name, &e));
         let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
@@ -362,7 +370,7 @@ impl Instance {
     /// When it is not pinned any more.
     pub(super) fn classifier(&self) -> Result<SchedClassifier, ShapingError> {
         SchedClassifier::from_pin(self.pins.join(pins::PROGRAM))
-            .map_err(|error| cannot_open("program", &self.pins, &error))
+            .map_err(|error| cannot_open("program", &self.pins, &error).into())
     }
 
     /// Takes over what the one whose place it takes knows of the device.
@@ -389,10 +397,52 @@ pub(super) fn read_original(directory: &Path) -> Result<Original, MapError> {
     map.get(&0, 0)
 }
 
+/// Descriptors that are to stay free: without any, no request would be answered.
+const SPARE_DESCRIPTORS: u64 = 16;
+
+/// Looks whether there are descriptors to spare: the kernel gives the lowest number that is free.
+fn leave_spare(any: BorrowedFd<'_>) -> io::Result<()> {
+    let lowest = u64::try_from(any.try_clone_to_owned()?.as_raw_fd()).unwrap_or_default();
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if lowest.saturating_add(SPARE_DESCRIPTORS) > limit { Err(Errno::EMFILE.into()) } else { Ok(()) }
+}
+
 fn cannot_pin(error: &dyn fmt::Display) -> ShapingError {
     ShapingError::Failed(format!("pin the program: {error}"))
 }
 
-fn cannot_open(what: &str, directory: &Path, error: &dyn fmt::Display) -> ShapingError {
-    ShapingError::Failed(format!("open the pinned {what} in {}: {error}", directory.display()))
+fn cannot_open(what: &str, directory: &Path, error: &(dyn Error + 'static)) -> OpenError {
+    OpenError::new(&format!("open the pinned {what} in {}", directory.display()), error)
+}
+
+/// Why an instance cannot be opened.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) text: String,
+    /// Whether it never can be: a pin is missing, or another version made it. A lack of descriptors, memory or
+    /// permission may end.
+    pub(super) is_unusable: bool,
+}
+
+impl OpenError {
+    pub(super) fn new(attempt: &str, error: &(dyn Error + 'static)) -> Self {
+        let mut causes = iter::successors(Some(error), |cause| (*cause).source());
+        let refused = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+        Self {
+            text: format!("{attempt}: {}", attachment::chain(error)),
+            is_unusable: refused.is_none_or(|error| error.kind() == io::ErrorKind::NotFound),
+        }
+    }
+}
+
+impl From<ShapingError> for OpenError {
+    fn from(error: ShapingError) -> Self {
+        Self { text: error.to_string(), is_unusable: false }
+    }
+}
+
+impl From<OpenError> for ShapingError {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(error.text)
+    }
 }

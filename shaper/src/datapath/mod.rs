@@ -6,8 +6,10 @@
 mod adoption;
 mod attachment;
 mod change;
+mod clearing;
 mod inspection;
 mod instance;
+mod leftovers;
 mod locks;
 mod pins;
 mod prepared;
@@ -34,6 +36,7 @@ use self::{
     change::Change,
     instance::{Instance, Key},
     locks::Locks,
+    pins::PinName,
     prepared::Prepared,
     program::{Loaded, Loader},
     selection::Selection,
@@ -74,6 +77,8 @@ pub(crate) struct Datapath {
     changing: Locks,
     /// What has happened without a request, not yet told.
     events: Mutex<Vec<Event>>,
+    /// What is pinned but could not be taken over yet, and the reason.
+    kept: Mutex<BTreeMap<PinName, String>>,
     /// Devices that left while something of theirs was changed.
     strays: Mutex<Vec<Stray>>,
 }
@@ -93,6 +98,7 @@ impl Datapath {
             instances: RwLock::default(),
             changing: Locks::default(),
             events: Mutex::default(),
+            kept: Mutex::default(),
             strays: Mutex::default(),
         })
     }
@@ -104,7 +110,12 @@ impl Datapath {
     ///
     /// No bpffs, no permission, another daemon that pins in the same place, or a kernel that refuses the program.
     pub(crate) fn prepare(&self) -> Result<(), ShapingError> {
-        self.loader().map(drop)
+        self.loader().map(drop).inspect_err(|error| self.keep_all(&error.to_string()))
+    }
+
+    /// Whether [`Self::prepare`] has still to be tried again.
+    pub(crate) fn is_unprepared(&self) -> bool {
+        self.loader.get().is_none()
     }
 
     /// The ring with what the program logs, once, after the program has been made ready.
@@ -122,12 +133,9 @@ impl Datapath {
             return Ok(loader);
         }
         let new = Loader::new(&self.pin_dir)?;
-        let adopted = adoption::adopt(&self.pin_dir, &self.host).map_err(|error| {
+        self.adopt().map_err(|error| {
             ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
         })?;
-        self.instances_mut()
-            .extend(adopted.instances.into_iter().map(|instance| (instance.key(), Arc::new(instance))));
-        lock(&self.strays).extend(adopted.strays);
         self.seek_strays();
         Ok(self.loader.get_or_init(|| new))
     }
@@ -148,12 +156,15 @@ impl Datapath {
         peers: &Peers,
     ) -> Result<bool, ShapingError> {
         self.loader()?;
+        self.retry_kept();
         self.changing.with(netns.id, || self.change(netns, request, peers))?;
         Ok(!self.settle(&[netns.id]).is_empty())
     }
 
     fn change(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<(), ShapingError> {
         let inside = self.look_into(netns)?;
+        self.refuse_kept(netns.id)?;
+        self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
         let now_ns = monotonic_ns();
         let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
         let mut changes = Vec::new();
@@ -173,6 +184,11 @@ impl Datapath {
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
     /// something still waits to be taken away.
     pub(crate) fn refresh(&self, netns: &NetnsRef, peers: &Peers) -> bool {
+        if self.loader.get().is_some()
+            && let Err(error) = self.adopt_leftovers(netns)
+        {
+            tracing::warn!(netns = %netns.path.display(), %error, "cannot look for what an earlier daemon left");
+        }
         let mut draining = false;
         for directions in [Directions::Egress, Directions::Ingress] {
             let shaped = self
@@ -349,29 +365,6 @@ impl Datapath {
         self.make(vec![change])
     }
 
-    /// Ends all shaping of a network namespace. Says whether something still waits to be taken away.
-    ///
-    /// # Errors
-    ///
-    /// When a policy cannot be written.
-    pub(crate) fn clear(&self, netns: NetnsId) -> Result<bool, ShapingError> {
-        self.loader()?;
-        self.changing.with(netns, || self.make(self.of(netns).into_iter().map(Change::end).collect()))?;
-        Ok(!self.settle(&[netns]).is_empty())
-    }
-
-    /// Ends all shaping of a network namespace that no container has any more, as [`Self::clear`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::clear`].
-    pub(crate) fn clear_orphaned(&self, netns: NetnsId) -> Result<bool, ShapingError> {
-        for instance in self.of(netns).iter().filter(|instance| instance.is_in_force()) {
-            self.tell(instance, EventKind::Ended("its container has gone"));
-        }
-        self.clear(netns)
-    }
-
     /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
     /// shaping of a namespace that went. One that is being changed is left for the next time.
     ///
@@ -435,7 +428,9 @@ impl Datapath {
     /// What is done to a network namespace's interfaces.
     pub(crate) fn view(&self, netns: NetnsId) -> Vec<InterfaceView> {
         let now_ns = monotonic_ns();
-        self.of(netns).iter().filter_map(|instance| instance.view(now_ns)).collect()
+        let mut views: Vec<_> = self.of(netns).iter().filter_map(|instance| instance.view(now_ns)).collect();
+        views.extend(self.view_kept(netns));
+        views
     }
 
     /// Where the shaping of a network namespace can be seen.
@@ -453,7 +448,7 @@ impl Datapath {
     /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end. A directory
     /// that was never this daemon's is left alone: it may be another's.
     pub(crate) fn close(&self) {
-        if self.loader.get().is_some() && self.all().is_empty() {
+        if self.loader.get().is_some() && self.all().is_empty() && lock(&self.kept).is_empty() {
             pins::remove_empty(&self.pin_dir);
         }
     }

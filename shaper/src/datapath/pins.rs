@@ -31,7 +31,7 @@ pub(super) const PLAN_MAPS: [&str; 6] =
 const INCOMPLETE: &str = "new-";
 
 /// What an instance's directory is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PinName {
     /// The container's network namespace.
     pub(super) inode: u64,
@@ -159,6 +159,14 @@ pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
     }
     pinned.sort_by_key(|pinned| pinned.is_complete);
     Ok(pinned)
+}
+
+/// Whether a program is pinned under the same name in a directory beside `pin_dir`, as another daemon's are.
+pub(super) fn is_pinned_beside(pin_dir: &Path, name: PinName, program_id: u32) -> bool {
+    let beside =
+        pin_dir.parent().and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    let others = beside.map(|entry| entry.path()).filter(|path| path != pin_dir);
+    others.filter_map(|other| self::program_id(&other.join(name.to_string()))).any(|id| id == program_id)
 }
 
 /// The id of the program that is pinned in an instance's directory.

@@ -1,6 +1,6 @@
 //! A plan made ready for the kernel: the maps of its program, and what they are filled with.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use aya::{
     Pod,
@@ -12,7 +12,7 @@ use shaper_common::{
     plan::{Address, RuleList},
 };
 
-use super::{program::Loaded, retarget};
+use super::{instance::OpenError, program::Loaded, retarget};
 use crate::shaping::{Direction, Maps, Peers, Plan, ShapingError};
 
 static NO: u32 = 0;
@@ -109,12 +109,14 @@ impl Prepared {
 /// When it is of another version.
 pub(super) fn asked(
     entries: impl Iterator<Item = Result<[u8; ASKED_ENTRY], MapError>>,
-) -> Result<Plan, ShapingError> {
+) -> Result<Plan, OpenError> {
+    let failed =
+        |error: &(dyn Error + 'static)| OpenError::new(&format!("the map {ASKED_MAP} of a plan"), error);
     let entries: Result<Vec<_>, _> = entries.collect();
-    let bytes = entries.map_err(|error| failed(ASKED_MAP, &error))?.concat();
+    let bytes = entries.map_err(|error| failed(&error))?.concat();
     let (length, json) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let json = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| json.get(..length));
-    serde_json::from_slice(json.unwrap_or_default()).map_err(|error| failed(ASKED_MAP, &error))
+    serde_json::from_slice(json.unwrap_or_default()).map_err(|error| failed(&error))
 }
 
 fn padded(bytes: &[u8]) -> [u8; ASKED_ENTRY] {

@@ -5,11 +5,14 @@ use shaper_common::Original;
 use super::{
     attachment::{Present, our_queue},
     segments,
-    survey::{Device, End},
+    survey::{self, Device, End, Target},
 };
-use crate::network::{
-    Link, NetlinkError, Socket, delete_clsact, delete_filter, delete_root, has_filters, link_at,
-    set_tx_queue_len,
+use crate::{
+    network::{
+        Filter, Link, NetlinkError, Netns, Socket, delete_clsact, delete_filter, delete_root, egress_filters,
+        has_filters, link_at, set_tx_queue_len,
+    },
+    shaping::ShapingError,
 };
 
 /// The length that a device gets with its first qdisc (`include/net/pkt_sched.h`, `net/sched/sch_api.c`).
@@ -118,6 +121,36 @@ pub(super) const fn corrected(later: Original, first: &Original) -> Original {
         },
         ..later
     }
+}
+
+/// Takes off what a program that cannot be taken over has on its device. Where nothing says what the device was, and it
+/// does not run the program, nothing of ours is on it.
+///
+/// # Errors
+///
+/// When the device cannot be looked at, or the kernel refuses.
+pub(super) fn clear_off(
+    target: &Target,
+    host: &Netns,
+    program_id: Option<u32>,
+    recorded: Option<Original>,
+) -> Result<(), ShapingError> {
+    let device = &target.device;
+    survey::on_device(target, host, || {
+        let socket = Socket::open()?;
+        let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == program_id;
+        if recorded.is_none() && !egress_filters(&socket, device.ifindex)?.iter().any(runs) {
+            return Ok(());
+        }
+        let Some(link) = link_at(&socket, device.ifindex)? else { return Ok(()) };
+        take_off(&socket, device, program_id, recorded.unwrap_or_else(|| guess(device, &link))).map(drop)
+    })
+}
+
+/// What a device was of which there is no record: it had any other length than none, and a clsact that holds nothing
+/// does nothing.
+pub(super) fn guess(device: &Device, link: &Link) -> Original {
+    Original { tx_queue_len: 1, gso_max_segs: segments::guess(device), ..record(link, false) }
 }
 
 /// Takes our queue off a device, and what waits in it.

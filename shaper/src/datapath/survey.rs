@@ -7,7 +7,7 @@ use netlink_packet_route::link::InfoKind;
 use super::instance::Key;
 use crate::{
     network::{Link, NetlinkError, Netns, Peer, Socket, default_route_devices, link_at, links, netns_id_of},
-    shaping::{Direction, Interfaces, NetnsRef, ShapingError},
+    shaping::{Direction, Directions, Interfaces, NetnsRef, ShapingError},
 };
 
 /// How many links an error names.
@@ -158,14 +158,49 @@ pub(super) fn targets(
     inside.interfaces(chosen)?.into_iter().map(|link| target(netns, inside, link, direction)).collect()
 }
 
+/// Looks into a namespace.
+///
+/// # Errors
+///
+/// When it cannot be looked into.
+pub(super) fn look(netns: &NetnsRef, host: &Netns) -> Result<Inside, ShapingError> {
+    let read = || Inside::read(&Socket::open()?, host);
+    open(netns, host)?.enter(read).map_err(cannot_enter)?.map_err(failed)
+}
+
+/// All interfaces of a namespace that can be shaped, in those of the directions in which they can.
+pub(super) fn shapeable(netns: &NetnsRef, inside: &Inside, directions: Directions) -> Vec<Target> {
+    let links = inside.links.iter().filter(|link| link.is_ethernet);
+    links
+        .flat_map(|link| directions.each().iter().map(move |way| target(netns, inside, link, *way)))
+        .filter_map(Result::ok)
+        .collect()
+}
+
+/// Does `work` in the namespace that a target's device is in.
+///
+/// # Errors
+///
+/// When it cannot be entered, and those of `work`.
+pub(super) fn on_device<T>(
+    target: &Target,
+    host: &Netns,
+    work: impl FnOnce() -> Result<T, NetlinkError>,
+) -> Result<T, ShapingError> {
+    let done = match target.device.end {
+        End::Host => host.enter(work),
+        End::Container => open(&target.netns, host)?.enter(work),
+    };
+    done.map_err(cannot_enter)?.map_err(failed)
+}
+
 /// The one interface with `ifindex`; none when it has gone or changed its nature.
 ///
 /// # Errors
 ///
 /// When the namespace cannot be looked into.
 pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Option<Target>, ShapingError> {
-    let read = || Inside::read(&Socket::open()?, host);
-    let inside = open(netns, host)?.enter(read).map_err(cannot_enter)?.map_err(failed)?;
+    let inside = look(netns, host)?;
     let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else { return Ok(None) };
     Ok(target(netns, &inside, link, key.direction).ok())
 }

@@ -22,6 +22,8 @@ pub(crate) struct Filter {
     pub(crate) protocol: u16,
     /// Which of those that share a priority.
     pub(crate) handle: TcHandle,
+    /// The name that its BPF program was given; empty if it has none.
+    pub(crate) name: String,
     /// The BPF program it runs, if it is one.
     pub(crate) program_id: Option<u32>,
 }
@@ -74,16 +76,20 @@ fn filter(message: &TcMessage) -> Filter {
         priority: (info >> 16) as u16,
         protocol: u16::from_be((info & 0xffff) as u16),
         handle: message.header.handle,
+        name: String::new(),
         program_id: None,
     };
     for attribute in &message.attributes {
         match attribute {
             TcAttribute::Kind(kind) => filter.kind.clone_from(kind),
             TcAttribute::Options(options) => {
-                filter.program_id = options.iter().find_map(|option| match option {
-                    TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-                    _ => None,
-                });
+                for option in options {
+                    match option {
+                        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => filter.program_id = Some(*id),
+                        TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => filter.name.clone_from(name),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

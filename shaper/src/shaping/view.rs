@@ -33,6 +33,8 @@ pub(crate) enum ShapingState {
     Intact,
     /// Somebody else took a part of it off the device: the reason, for example `queue replaced by pfifo`.
     Broken(String),
+    /// It cannot be looked at, or not yet: the reason.
+    Unknown(String),
 }
 
 impl fmt::Display for ShapingState {
@@ -40,6 +42,7 @@ impl fmt::Display for ShapingState {
         match self {
             Self::Intact => f.write_str("intact"),
             Self::Broken(reason) => write!(f, "broken: {reason}"),
+            Self::Unknown(reason) => write!(f, "unknown: {reason}"),
         }
     }
 }

@@ -1,0 +1,191 @@
+//! Finds classifiers of ours that no instance has: their pins were removed, bpffs was mounted anew, or another daemon
+//! pinned them elsewhere.
+//!
+//! Whoever calls this has the container's lock, so nothing of ours changes in between.
+
+use std::{collections::BTreeMap, error::Error, path::Path};
+
+use aya::{
+    maps::{Array, Map, MapData, MapInfo, PerCpuArray},
+    programs::{ProgramInfo, SchedClassifier, loaded_programs},
+};
+use shaper_common::{COUNTERS_MAP, Counters, PLAN_PROGRAM, POLICY_MAP, PROGRAM, Policy};
+
+use super::{
+    Datapath, attachment,
+    instance::{Instance, OpenError},
+    pins,
+    program::Loader,
+    restore,
+    survey::{self, End, Target},
+};
+use crate::{
+    network::{Filter, NetlinkError, Socket, delete_filter, egress_filters, link_at},
+    shaping::{Directions, NetnsRef, ShapingError},
+};
+
+/// A classifier of ours on a device.
+struct Leftover {
+    filter: Filter,
+    program_id: u32,
+    /// The maps of its program.
+    policy: u32,
+    counters: u32,
+}
+
+impl Leftover {
+    /// The classifier, with its program, if it is ours: other programs may have its name, but not its maps as well.
+    fn of(filter: Filter) -> Result<Option<(Self, ProgramInfo)>, ShapingError> {
+        let failed = |error: &dyn std::error::Error| {
+            ShapingError::Failed(format!("look at a classifier named {}: {error}", filter.name))
+        };
+        let mut programs = loaded_programs().filter_map(Result::ok);
+        let Some(program) = programs.find(|program| Some(program.id()) == filter.program_id) else {
+            return Ok(None);
+        };
+        let mut maps = BTreeMap::new();
+        for id in program.map_ids().map_err(|error| failed(&error))?.unwrap_or_default() {
+            let map = MapInfo::from_id(id).map_err(|error| failed(&error))?;
+            maps.extend(map.name_as_str().map(|name| (name.to_owned(), id)));
+        }
+        let (Some(&policy), Some(&counters)) = (maps.get(POLICY_MAP), maps.get(COUNTERS_MAP)) else {
+            return Ok(None);
+        };
+        Ok(Some((Self { filter, program_id: program.id(), policy, counters }, program)))
+    }
+
+    /// Pins it, as it was before. The record of what its device was had no other reference than its pin, nor had the plan.
+    fn pin(
+        &self,
+        program: ProgramInfo,
+        target: &Target,
+        loader: &Loader,
+        pin_dir: &Path,
+    ) -> Result<Instance, OpenError> {
+        if self.filter.name == PLAN_PROGRAM {
+            return Err(OpenError { text: "its plan is not known any more".to_owned(), is_unusable: true });
+        }
+        let staged = pins::stage(pin_dir, target.key.pin_name())?;
+        let pin = || -> Result<(), Box<dyn Error>> {
+            let _: Array<_, Policy> = Array::try_from(Map::Array(MapData::from_id(self.policy)?))?;
+            let _: PerCpuArray<_, Counters> =
+                PerCpuArray::try_from(Map::PerCpuArray(MapData::from_id(self.counters)?))?;
+            SchedClassifier::from_program_info(program, PROGRAM.into())?.pin(staged.join(pins::PROGRAM))?;
+            MapData::from_id(self.policy)?.pin(staged.join(POLICY_MAP))?;
+            MapData::from_id(self.counters)?.pin(staged.join(COUNTERS_MAP))?;
+            Ok(())
+        };
+        pin()
+            .map_err(|error| OpenError::new("pin the program", &*error))
+            // It makes and pins the map that is missing.
+            .and_then(|()| Ok(loader.load(&staged, None).map(drop)?))
+            .and_then(|()| Instance::open(target, &staged, pin_dir))
+            .inspect_err(|_| pins::remove(&staged))
+    }
+}
+
+impl Datapath {
+    /// Takes over what an earlier daemon left on a container that is seen, or seen again; what another daemon has
+    /// pinned beside this one's is left alone.
+    ///
+    /// # Errors
+    ///
+    /// When its devices cannot be looked at.
+    pub(super) fn adopt_leftovers(&self, netns: &NetnsRef) -> Result<(), ShapingError> {
+        let is_anothers = |target: &Target, program_id| {
+            let name = target.key.pin_name();
+            self.is_kept(name) || pins::is_pinned_beside(&self.pin_dir, name, program_id)
+        };
+        self.changing.with(netns.id, || {
+            let inside = survey::look(netns, &self.host)?;
+            self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), is_anothers)
+        })
+    }
+
+    /// Takes over the classifiers of ours on `targets` that are no instance's, whoever pinned them; where there is an
+    /// instance already, or they cannot be read, takes them off. Leaves those alone that `spare` says.
+    ///
+    /// # Errors
+    ///
+    /// When the devices cannot be looked at, or something is lacking; what was not looked at is as it was.
+    pub(super) fn reclaim(
+        &self,
+        targets: &[Target],
+        spare: impl Fn(&Target, u32) -> bool,
+    ) -> Result<(), ShapingError> {
+        for (target, filter) in self.suspects(targets)? {
+            let Some((leftover, program)) = Leftover::of(filter)? else { continue };
+            if spare(target, leftover.program_id) {
+                continue;
+            }
+            if self.instance(&target.key).is_some() {
+                self.remove_beside(target, &leftover)?;
+                continue;
+            }
+            match self.take_over(target, &leftover, program) {
+                Ok(()) => {}
+                Err(error) if error.is_unusable => {
+                    tracing::warn!(interface = %target, error = error.text, "cannot adopt: removing it");
+                    restore::clear_off(target, &self.host, Some(leftover.program_id), None)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The classifiers on the devices of `targets` that have our programs' names, but for those of instances.
+    fn suspects<'a>(&self, targets: &'a [Target]) -> Result<Vec<(&'a Target, Filter)>, ShapingError> {
+        let (inner, outer): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|target| target.device.end == End::Container);
+        let mut found = Vec::new();
+        if let Some(first) = inner.first() {
+            let netns = survey::open(&first.netns, &self.host)?;
+            let listed = netns.enter(|| self.list_suspects(inner)).map_err(survey::cannot_enter)?;
+            found.extend(listed.map_err(|error| attachment::explain(&error))?);
+        }
+        if !outer.is_empty() {
+            found.extend(self.list_suspects(outer).map_err(|error| attachment::explain(&error))?);
+        }
+        Ok(found)
+    }
+
+    /// The same, on devices in the calling thread's namespace.
+    fn list_suspects<'a>(&self, targets: Vec<&'a Target>) -> Result<Vec<(&'a Target, Filter)>, NetlinkError> {
+        let socket = Socket::open()?;
+        let mut found = Vec::new();
+        for target in targets {
+            let own = self.instance(&target.key).map(|instance| instance.program_id());
+            let filters = egress_filters(&socket, target.device.ifindex)?;
+            let is_suspect = |filter: &Filter| {
+                is_named_as_ours(&filter.name) && (own.is_none() || filter.program_id != own)
+            };
+            found.extend(filters.into_iter().filter(is_suspect).map(|filter| (target, filter)));
+        }
+        Ok(found)
+    }
+
+    fn take_over(&self, target: &Target, leftover: &Leftover, program: ProgramInfo) -> Result<(), OpenError> {
+        let instance = leftover.pin(program, target, self.loader()?, &self.pin_dir)?;
+        pins::publish(&self.pin_dir, target.key.pin_name())?;
+        let device = &target.device;
+        let look = || link_at(&Socket::open()?, device.ifindex);
+        let link = survey::on_device(target, &self.host, look)?.ok_or_else(attachment::gone)?;
+        instance.write_original(restore::guess(device, &link))?;
+        attachment::resume(&instance)?;
+        tracing::info!(interface = %instance, "adopted without its pins");
+        self.instances_mut().insert(target.key, instance.into());
+        Ok(())
+    }
+
+    /// Takes a classifier off a device that an instance is on as well.
+    fn remove_beside(&self, target: &Target, leftover: &Leftover) -> Result<(), ShapingError> {
+        tracing::warn!(interface = %target, program = leftover.program_id, "removing a second classifier");
+        let delete = || delete_filter(&Socket::open()?, target.device.ifindex, &leftover.filter);
+        survey::on_device(target, &self.host, delete)
+    }
+}
+
+fn is_named_as_ours(name: &str) -> bool {
+    [PROGRAM, PLAN_PROGRAM].contains(&name)
+}
