@@ -243,6 +243,9 @@ fn check(
     if let Change::Retarget = scenario.change {
         found.extend(targets(stage, daemon)?);
     }
+    if shaped.is_empty() {
+        stage.settle();
+    }
     // Losses are rare or periodic from the 50th packet on: all of ten packets are lost by a fault only.
     let lost = stage.lost()?;
     if lost > 5 || (shaped.is_empty() && lost > 0) {

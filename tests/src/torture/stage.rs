@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -106,6 +108,15 @@ impl Stage {
         (!found.is_empty()).then(|| found.join("; "))
     }
 
+    /// Gives a daemon that starts a moment to take away what an interrupted change left: the kernel drops packets while a
+    /// clsact goes. What it leaves is found later.
+    pub(super) fn settle(&self) {
+        let begin = Instant::now();
+        while self.leftovers().is_some() && begin.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Clears `web` and describes what is left of its shaping; nothing if nothing is.
     #[must_use]
     pub fn clear(&self, daemon: &Daemon) -> Option<String> {
@@ -122,7 +133,7 @@ impl Stage {
     ///
     /// When `ping` cannot be run.
     pub fn lost(&self) -> Result<u32> {
-        let interval = std::time::Duration::from_millis(1);
+        let interval = Duration::from_millis(1);
         let pings = ping(&self.web.netns, self.web.host_address, 10, interval, &["-W", "0.5"])?;
         Ok(pings.sent - pings.received)
     }
