@@ -181,6 +181,21 @@ impl World {
         Ok(crowd)
     }
 
+    /// Adds many veths between the host and a container, quickly: `more0` and so on, which are down.
+    ///
+    /// # Errors
+    ///
+    /// When a command fails.
+    pub fn add_links(&self, container: &Container, count: usize) -> Result<()> {
+        let path = container.netns.path().display();
+        let end = &container.host_end;
+        let add = |number| format!("link add {end}.{number} type veth peer name more{number} netns {path}\n");
+        let batch = self.directory.0.join("links");
+        fs::write(&batch, (0..count).map(add).collect::<String>())
+            .with_context(|| format!("write {}", batch.display()))?;
+        self.host.run(&format!("ip -batch {}", batch.display())).map(drop)
+    }
+
     /// Adds a veth between the host and a container.
     ///
     /// # Errors

@@ -54,6 +54,8 @@ pub(crate) enum Bench {
     Program,
     /// Time of controls and reports, with up to 1,000 containers, on this machine
     Control,
+    /// Time of a container's controls while another one is changed, on this machine
+    Busy,
 }
 
 impl Bench {
@@ -62,7 +64,7 @@ impl Bench {
     }
 
     const fn runs_in_vm(self) -> bool {
-        !matches!(self, Self::Program | Self::Control)
+        !matches!(self, Self::Program | Self::Control | Self::Busy)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Progress goes to standard error, each table as one line of JSON to standard output: `cargo xtask bench` reads them.
 
+mod busy;
 mod clock;
 mod containers;
 mod control;
@@ -24,6 +25,7 @@ use crate::table::Table;
 fn main() -> ExitCode {
     let measured = match std::env::args().nth(1).as_deref() {
         Some("control") => control::run(),
+        Some("busy") => busy::run().map(|table| vec![table]),
         Some("cost") => cost::run(),
         Some("plans") => cost::plans(),
         Some("program") => program::run(),
