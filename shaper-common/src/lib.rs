@@ -50,7 +50,9 @@ pub const STATES_MAP: &str = "STATES";
 pub const RINGS_MAP: &str = "RINGS";
 /// Name of the array with the plan as it was asked for, in JSON: its length in the first eight bytes, little-endian.
 pub const ASKED_MAP: &str = "ASKED";
-/// How many bytes an entry of it has.
+/// Name of the array with the addresses that names in the plan stand for, in JSON; written as [`ASKED_MAP`] is.
+pub const PEERS_MAP: &str = "PEERS";
+/// How many bytes an entry of either has.
 pub const ASKED_ENTRY: usize = 256;
 /// Name of the constant that says whether a packet's peer is its source, as in what a container receives: 0 or 1.
 pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";

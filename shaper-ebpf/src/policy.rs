@@ -14,6 +14,10 @@ static ORIGINAL: Array<Original, 1> = Array::new();
 #[btf_map]
 static ASKED: Array<[u8; ASKED_ENTRY], 1> = Array::new();
 
+/// Never read here: the addresses that names in the plan stand for.
+#[btf_map]
+static PEERS: Array<[u8; ASKED_ENTRY], 1> = Array::new();
+
 /// The policy in force, expired or not.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static Policy> {

@@ -1,6 +1,7 @@
 //! Wires containers, datapath and adapters together.
 
 mod changes;
+mod hosts;
 mod names;
 mod tasks;
 mod turns;
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -25,7 +26,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{tasks::Tasks, turns::Turns};
+use self::{hosts::Hosts, tasks::Tasks, turns::Turns};
 use crate::{
     api,
     containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
@@ -35,7 +36,7 @@ use crate::{
     server::{self, PluginSocket},
     shaping::{
         Container, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
-        NetnsId, NetnsRef, Peers, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        NetnsId, NetnsRef, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -91,6 +92,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn("takes away what is over", Arc::clone(&daemon).settle());
     tasks.spawn("reads counters", Arc::clone(&daemon).sample());
     tasks.spawn("follows names in targets", Arc::clone(&daemon).follow_names());
+    tasks.spawn("looks up hosts in targets", Arc::clone(&daemon).follow_hosts());
     let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     let mut ended = None;
@@ -177,8 +179,9 @@ struct Daemon {
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last known names of the containers that are shaped.
     owners: Mutex<BTreeMap<NetnsId, String>>,
-    /// The last addresses of what targets name.
-    peers: Mutex<Peers>,
+    /// Whether all runtimes have told of their containers.
+    listed: AtomicBool,
+    hosts: Hosts,
     turns: Turns,
     /// Rung when containers have changed, and so perhaps their addresses.
     renamed: Notify,
@@ -202,7 +205,8 @@ impl Daemon {
             registry: Mutex::default(),
             histories: Mutex::default(),
             owners: Mutex::default(),
-            peers: Mutex::default(),
+            listed: AtomicBool::new(false),
+            hosts: Hosts::new(),
             turns: Turns::default(),
             renamed: Notify::new(),
             changed: Notify::new(),
@@ -237,6 +241,7 @@ impl Daemon {
             }
             self.renamed.notify_one();
             if listed {
+                self.listed.store(true, Ordering::Relaxed);
                 for netns in self.datapath.shaped() {
                     self.refresh(netns).await;
                 }
@@ -249,10 +254,7 @@ impl Daemon {
     async fn refresh(&self, netns: NetnsId) {
         let owner = lock(&self.registry).sharing(netns).next().cloned();
         let cleared = match owner.and_then(|container| container.netns) {
-            Some(netns) => {
-                let peers = lock(&self.peers).clone();
-                self.blocking(move |datapath| Ok(datapath.refresh(&netns, &peers))).await
-            }
+            Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
             None => self.blocking(move |datapath| datapath.clear_orphaned(netns)).await,
         };
         match cleared {

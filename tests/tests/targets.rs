@@ -1,15 +1,14 @@
 //! Which packets a target has: packets run through the program that the daemon pinned, and real ones. The effects are
 //! losses, so that no queue is needed.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::net::IpAddr;
 
 use shaper_tests::{
-    daemon::{Daemon, eventually, program},
+    daemon::eventually,
     frame::{Frame, Spec, TCP, UDP},
     needs,
     subject::{Context, Rig, Subject, TC_ACT_STOLEN},
     traffic::{Datagrams, datagrams, tcp_bytes},
-    world::World,
 };
 
 fn address(text: &str) -> IpAddr {
@@ -279,38 +278,6 @@ fn a_target_is_not_where_a_container_holds_others() {
         assert!(is_lost(&subject, to(own)), "{own} is its own");
     }
     assert!(!is_lost(&subject, to("10.98.0.1")), "another host's bridge may have it, too");
-}
-
-/// A daemon that finds names of hosts in the file `hosts`.
-fn daemon_with_hosts(world: &World, hosts: &Path) -> Daemon {
-    let mut command = world.host().command("unshare");
-    command.args(["--mount", "--propagation", "slave", "sh", "-c"]);
-    command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"").arg(hosts).arg(program());
-    Daemon::spawn(command, world, world.pin_dir(), &["--runtime", "netns"]).expect("it starts")
-}
-
-#[test]
-fn a_target_follows_a_host_name_to_its_addresses() {
-    needs!(Root);
-    let world = World::new().expect("a world");
-    let web = world.container("web").expect("a container");
-    let hosts = world.directory().join("hosts");
-    fs::write(&hosts, "10.88.0.1 peer.example\n").expect("it can be written");
-    let daemon = daemon_with_hosts(&world, &hosts);
-    daemon.view("web");
-    daemon.words(&["set", "web", "--netem", "partition", "--to", "host:peer.example"]);
-    let subject = || Subject::shaped(&world, &web, "egress");
-    assert!(is_lost(&subject(), to("10.88.0.1")));
-    assert!(!is_lost(&subject(), to("10.88.0.2")));
-    fs::write(&hosts, "10.88.0.2 peer.example\nfd88::2 peer.example\n").expect("it can be written");
-    eventually("it is looked up again", || {
-        let subject = subject();
-        (is_lost(&subject, to("10.88.0.2")) && is_lost(&subject, to("fd88::2"))).then_some(())
-    });
-    eventually("the old address is no target", || (!is_lost(&subject(), to("10.88.0.1"))).then_some(()));
-    let complaint =
-        daemon.complaint_about(&["set", "web", "--netem", "partition", "--to", "host:nobody.example"]);
-    assert!(complaint.contains("nobody.example"), "{complaint}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `shaper inspect`: where a container's shaping is, and how to see it there.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
@@ -49,6 +49,7 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
         if let Some(chosen) = &view.policy.plan.interfaces {
             writeln!(out, "  chosen   {chosen}")?;
         }
+        show_names(&mut out, view)?;
         show_counts(&mut out, view)?;
         let found = inspection
             .details
@@ -59,6 +60,26 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
         }
     }
     Ok(out)
+}
+
+fn show_names(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
+    for named in &view.names {
+        write!(out, "  target   {}", named.name)?;
+        match named.addresses.len() {
+            0 => write!(out, ", without addresses: it matches no packet")?,
+            1 => write!(out, ", {}", named.addresses[0])?,
+            many => write!(out, ", {} and {} more", named.addresses[0], many - 1)?,
+        }
+        if let Some(problem) = &named.problem {
+            write!(out, " ({problem}")?;
+            if let Some(age_ms) = named.age_ms.filter(|_| !named.addresses.is_empty()) {
+                write!(out, "; found {} ago", text::duration(Duration::from_secs(age_ms / 1000)))?;
+            }
+            write!(out, ")")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
@@ -101,4 +122,33 @@ fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Resu
         writeln!(out, "  {:<8} {command}", if index == 0 { "see" } else { "" })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shaping::{Direction, NamedPeer, Policy, fake};
+
+    #[test]
+    fn names_are_shown_with_their_addresses_and_with_what_is_wrong_with_them() {
+        let named = |name: &str, addresses: &[&str], problem: Option<&str>| NamedPeer {
+            name: name.to_owned(),
+            addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+            age_ms: Some(61_200),
+            problem: problem.map(str::to_owned),
+        };
+        let mut view = fake::interface(Direction::Egress, Policy::default());
+        view.names = vec![
+            named("container:db", &["10.0.0.1"], None),
+            named("container:gone", &[], Some("there is no such container")),
+            named("host:old.test", &["10.0.0.1", "10.0.0.2"], Some("no name server answered")),
+        ];
+        let mut shown = String::new();
+        show_names(&mut shown, &view).expect("strings take all");
+        insta::assert_snapshot!(shown, @r"
+          target   container:db, 10.0.0.1
+          target   container:gone, without addresses: it matches no packet (there is no such container)
+          target   host:old.test, 10.0.0.1 and 1 more (no name server answered; found 1m 1s ago)
+        ");
+    }
 }

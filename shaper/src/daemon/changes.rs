@@ -64,11 +64,17 @@ impl Daemon {
     ) -> Result<ContainerView, ShapingError> {
         let netns = netns_of(&container)?;
         let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
-        let peers = self.peers(request.names()).await?;
-        let set = self.blocking(move |datapath| datapath.set(&netns, &request, &peers)).await;
+        let names = request.names();
+        let has_names = !names.is_empty();
+        self.find(names).await?;
+        let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
         let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
         self.touch();
         self.look_after(draining);
+        if has_names {
+            // They may have got other addresses while this was done.
+            self.renamed.notify_one();
+        }
         let view = self.view(container);
         log_set(&view);
         Ok(view)

@@ -1,101 +1,117 @@
 //! Keeps the addresses of what targets name: containers and hosts.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::{net::lookup_host, task::JoinSet, time::timeout};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Daemon, lock};
-use crate::shaping::{ContainerState, Name, Peers, ShapingError};
+use super::{Daemon, hosts::AT_ONCE};
+use crate::{
+    datapath::Datapath,
+    shaping::{ContainerState, Name, ShapingError},
+};
 
 /// How often names are looked up again, unless something happens to a container before.
 const EVERY: Duration = Duration::from_secs(5);
-/// How long a name server may take.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Daemon {
-    /// The addresses of `names`, and of all others that are known.
+    /// Finds the addresses of names that somebody asks for. A host that was known before keeps its addresses while no name
+    /// server answers.
     ///
     /// # Errors
     ///
     /// When there is no such container, or a host has no address.
-    pub(super) async fn peers(&self, names: BTreeSet<Name>) -> Result<Peers, ShapingError> {
-        let mut peers = lock(&self.peers).clone();
-        for name in names {
-            let addresses = self.addresses(&name).await?;
-            peers.insert(name, addresses);
+    pub(super) async fn find(&self, names: BTreeSet<Name>) -> Result<(), ShapingError> {
+        let (containers, hosts): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| matches!(name, Name::Container(_)));
+        for name in &containers {
+            self.find_container(name).await?;
         }
-        lock(&self.peers).clone_from(&peers);
-        Ok(peers)
+        let find = |name: Name| async move { self.find_host(&name).await };
+        let mut found = stream::iter(hosts).map(find).buffer_unordered(AT_ONCE);
+        while let Some(found) = found.next().await {
+            found?;
+        }
+        Ok(())
     }
 
-    /// Has targets follow what they name, for ever.
+    /// Has targets follow the containers that they name, and hosts once they have been looked up; for ever.
     pub(super) async fn follow_names(self: Arc<Self>) {
         loop {
             let _ = timeout(EVERY, self.renamed.notified()).await;
-            let names = self.datapath.names();
-            if names.is_empty() {
-                continue;
+            for name in self.datapath.names() {
+                if matches!(name, Name::Container(_))
+                    && let Err(error) = self.find_container(&name).await
+                {
+                    self.miss_container(&name, &error);
+                }
             }
-            let peers = Arc::clone(&self).look_up(names).await;
-            let has_changed = {
-                let mut known = lock(&self.peers);
-                let has_changed = *known != peers;
-                known.clone_from(&peers);
-                has_changed
+            self.blocking(Datapath::retarget).await;
+        }
+    }
+
+    /// Looks up the hosts that targets name; for ever. Apart from containers, which do not wait for name servers.
+    pub(super) async fn follow_hosts(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let this = &self;
+            let find = |name: Name| async move {
+                // What is wrong is noted, and shown beside the name.
+                if this.find_host(&name).await.unwrap_or(false) {
+                    this.renamed.notify_one();
+                }
             };
-            if has_changed {
-                self.blocking(move |datapath| datapath.retarget(&peers)).await;
-            }
+            let hosts = self.datapath.names().into_iter().filter(|name| matches!(name, Name::Host(_)));
+            stream::iter(hosts).for_each_concurrent(AT_ONCE, find).await;
         }
     }
 
-    /// The addresses of `names` by now. Of what cannot be looked up the last ones stay: that a name server does not
-    /// answer may be our own doing.
-    async fn look_up(self: Arc<Self>, names: BTreeSet<Name>) -> Peers {
-        let mut lookups = JoinSet::new();
-        for name in names {
-            let this = Arc::clone(&self);
-            lookups.spawn(async move {
-                let addresses = this.addresses(&name).await.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the last addresses stay");
-                    lock(&this.peers).get(&name).cloned().unwrap_or_default()
-                });
-                (name, addresses)
-            });
-        }
-        lookups.join_all().await.into_iter().collect()
-    }
-
-    /// In order, so that they can be compared.
-    async fn addresses(&self, name: &Name) -> Result<Vec<IpAddr>, ShapingError> {
-        let mut addresses = match name {
-            Name::Container(name) => self.addresses_of_container(name).await?,
-            Name::Host(host) => addresses_of_host(host).await?,
-        };
-        addresses.sort_unstable();
-        addresses.dedup();
-        Ok(addresses)
-    }
-
-    /// None while it does not run.
-    async fn addresses_of_container(&self, name: &str) -> Result<Vec<IpAddr>, ShapingError> {
-        let container = self.resolve(name)?;
-        match container.netns {
+    async fn find_container(&self, name: &Name) -> Result<(), ShapingError> {
+        let Name::Container(id) = name else { return Ok(()) };
+        let container = self.resolve(id)?;
+        let (addresses, problem) = match container.netns {
             Some(netns) if container.state != ContainerState::Stopped => {
-                self.blocking(move |datapath| datapath.addresses(&netns)).await
+                (self.blocking(move |datapath| datapath.addresses(&netns)).await?, "it has no address")
             }
-            _ => Ok(Vec::new()),
+            _ => (Vec::new(), "it does not run"),
+        };
+        let problem = addresses.is_empty().then_some(problem);
+        self.datapath.name_found(name, addresses, problem);
+        Ok(())
+    }
+
+    /// A container that has gone has no addresses any more: they may be another one's by now. While runtimes have not told
+    /// of all their containers yet, or when one cannot be looked at, the last addresses stay.
+    fn miss_container(&self, name: &Name, error: &ShapingError) {
+        match error {
+            ShapingError::NotFound(_) if self.listed.load(Ordering::Relaxed) => {
+                self.datapath.name_found(name, Vec::new(), Some("there is no such container"));
+            }
+            ShapingError::NotFound(_) => {
+                self.datapath.name_not_found(name, "no runtime has told of it yet");
+            }
+            error => {
+                self.datapath.name_not_found(name, &error.to_string());
+            }
         }
     }
-}
 
-async fn addresses_of_host(host: &str) -> Result<Vec<IpAddr>, ShapingError> {
-    let refused = |why: &str| {
-        ShapingError::Refused(format!("the host {host} has no address by which packets could be told: {why}"))
-    };
-    let found =
-        timeout(PATIENCE, lookup_host((host, 0))).await.map_err(|_| refused("no name server answered"))?;
-    let addresses: Vec<_> =
-        found.map_err(|error| refused(&error.to_string()))?.map(|address| address.ip()).collect();
-    if addresses.is_empty() { Err(refused("there is none")) } else { Ok(addresses) }
+    /// Says whether its addresses are others than before.
+    async fn find_host(&self, name: &Name) -> Result<bool, ShapingError> {
+        let Name::Host(host) = name else { return Ok(false) };
+        match self.hosts.addresses(host).await {
+            Ok(addresses) => Ok(self.datapath.name_found(name, addresses, None)),
+            Err(why) if self.datapath.name_not_found(name, &why) => Ok(false),
+            Err(why) => Err(ShapingError::Refused(format!(
+                "host:{host} has no address by which packets could be told: {why}. Names are looked up in /etc/hosts and \
+                 from the name servers of /etc/resolv.conf, where the daemon runs"
+            ))),
+        }
+    }
 }

@@ -80,6 +80,7 @@ impl Datapath {
             match self.adopt_one(netns, key, pinned) {
                 Ok(Some(instance)) => {
                     tracing::info!(interface = %instance, "adopted");
+                    self.names.inherit(&instance.peers());
                     self.instances_mut().insert(key, instance.into());
                 }
                 Ok(None) => self.remove_pins(name, pinned),
@@ -195,5 +196,6 @@ fn unknown(name: PinName, reason: &str) -> InterfaceView {
         queue: QueueCounts::default(),
         invalid_policy: 0,
         orphan_failed: 0,
+        names: Vec::new(),
     }
 }

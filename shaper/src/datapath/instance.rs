@@ -1,6 +1,7 @@
 //! One program with its maps: one interface in one direction.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fmt, io, iter,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
@@ -19,7 +20,7 @@ use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit},
 };
-use shaper_common::{ASKED_ENTRY, ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, POLICY_MAP};
+use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, PEERS_MAP, POLICY_MAP};
 
 use super::{
     Queue, attachment, lock, monotonic_ns,
@@ -65,6 +66,8 @@ pub(super) struct Instance {
     policy: Mutex<Array<MapData, shaper_common::Policy>>,
     /// The plan that its program was loaded for, in force or not.
     plan: Option<Arc<Plan>>,
+    /// The addresses that the plan's names stand for, as far as they are known.
+    peers: Mutex<Peers>,
     counters: PerCpuArray<MapData, Counters>,
     original: Mutex<Original>,
     queue: Mutex<Queue>,
@@ -88,7 +91,7 @@ impl Instance {
     pub(super) fn stage(
         loader: &Loader,
         target: &Target,
-        plan: Option<(&Arc<Plan>, &Prepared)>,
+        plan: Option<(&Arc<Plan>, Prepared)>,
         old: Option<&Self>,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
@@ -97,15 +100,16 @@ impl Instance {
             if let Some(old) = old {
                 old.share_with(&staged)?;
             }
-            let mut loaded = loader.load(&staged, plan.map(|(_, prepared)| prepared))?;
-            if let Some((_, prepared)) = plan {
+            let mut loaded = loader.load(&staged, plan.as_ref().map(|(_, prepared)| prepared))?;
+            if let Some((_, prepared)) = &plan {
                 prepared.fill(&mut loaded)?;
                 for name in pins::PLAN_MAPS {
                     loaded.map(name)?.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
                 }
             }
             loaded.classifier()?.pin(staged.join(pins::PROGRAM)).map_err(|error| cannot_pin(&error))?;
-            let instance = Self::open_in(target, &staged, pin_dir, plan.map(|(plan, _)| Arc::clone(plan)))?;
+            let plan = plan.as_ref().map(|(plan, prepared)| (Arc::clone(plan), prepared.peers()));
+            let instance = Self::open_in(target, &staged, pin_dir, plan)?;
             Ok((loaded, instance))
         };
         stage().inspect_err(|_| pins::remove(&staged))
@@ -126,12 +130,17 @@ impl Instance {
     ///
     /// When a pin is missing or of another layout.
     pub(super) fn open(target: &Target, directory: &Path, pin_dir: &Path) -> Result<Self, OpenError> {
-        let asked = directory.join(ASKED_MAP);
-        let plan = if asked.exists() {
-            let map = MapData::from_pin(asked).and_then(|map| Array::try_from(Map::Array(map)));
-            let map: Array<_, [u8; ASKED_ENTRY]> =
-                map.map_err(|error| cannot_open(ASKED_MAP, directory, &error))?;
-            Some(Arc::new(prepared::asked(map.iter())?))
+        let map = |name| {
+            MapData::from_pin(directory.join(name)).map_err(|error| cannot_open(name, directory, &error))
+        };
+        let plan = if directory.join(ASKED_MAP).exists() {
+            let plan = Arc::new(prepared::asked(map(ASKED_MAP)?)?);
+            let peers = match map(PEERS_MAP).and_then(prepared::peers) {
+                // An earlier daemon may have ended while it wrote them.
+                Err(error) if error.is_unusable => Peers::default(),
+                peers => peers?,
+            };
+            Some((plan, peers))
         } else {
             None
         };
@@ -142,7 +151,7 @@ impl Instance {
         target: &Target,
         directory: &Path,
         pin_dir: &Path,
-        plan: Option<Arc<Plan>>,
+        plan: Option<(Arc<Plan>, Peers)>,
     ) -> Result<Self, OpenError> {
         let failed = |what: &str, error: &(dyn Error + 'static)| cannot_open(what, directory, error);
         let program =
@@ -155,6 +164,7 @@ impl Instance {
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
             .map_err(|e| failed(COUNTERS_MAP, &e))?;
         let original = read_original(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
+        let (plan, peers) = plan.unzip();
         Ok(Self {
             key: target.key,
             interface: target.interface.clone(),
@@ -164,6 +174,7 @@ impl Instance {
             program_id,
             policy: Mutex::new(policy),
             plan,
+            peers: Mutex::new(peers.unwrap_or_default()),
             counters,
             original: Mutex::new(original),
             queue: Mutex::default(),
@@ -296,11 +307,16 @@ impl Instance {
     }
 
     /// The names in the plan in force.
-    pub(super) fn names(&self) -> Vec<Name> {
+    pub(super) fn names(&self) -> BTreeSet<Name> {
         match (self.policy(), &self.plan) {
             (Ok(policy), Some(plan)) if policy.needs_plan() => plan.names().into_iter().cloned().collect(),
-            _ => Vec::new(),
+            _ => BTreeSet::new(),
         }
+    }
+
+    /// The addresses that the names in its plan stand for, as far as they are known.
+    pub(super) fn peers(&self) -> Peers {
+        lock(&self.peers).clone()
     }
 
     /// Has the names in its plan stand for `peers`; says whether there is room for them.
@@ -310,9 +326,16 @@ impl Instance {
     /// When the maps cannot be changed.
     pub(super) fn retarget(&self, peers: &Peers) -> Result<bool, ShapingError> {
         let Some(plan) = &self.plan else { return Ok(true) };
+        let failed =
+            |error: &dyn fmt::Display| ShapingError::Failed(format!("change the targets of {self}: {error}"));
         let maps = plan.compile(0, 0, peers).map_err(ShapingError::Refused)?;
-        let retarget = || Targets::open(&self.pins)?.become_those_of(&maps);
-        retarget().map_err(|error| ShapingError::Failed(format!("change the targets of {self}: {error}")))
+        let entries = prepared::json_of_peers(peers).map_err(|error| failed(&error))?;
+        let retarget = || Targets::open(&self.pins)?.become_those_of(&maps, &entries);
+        let has_room = retarget().map_err(|error| failed(&error))?;
+        if has_room {
+            lock(&self.peers).clone_from(peers);
+        }
+        Ok(has_room)
     }
 
     pub(super) fn write_policy(&self, policy: &Policy) -> Result<(), ShapingError> {
@@ -360,6 +383,7 @@ impl Instance {
             queue: self.queue().unwrap_or_default(),
             invalid_policy: counters.invalid_policy,
             orphan_failed: counters.orphan_failed,
+            names: Vec::new(),
         })
     }
 

@@ -5,12 +5,15 @@
 
 mod adoption;
 mod attachment;
+mod batch;
 mod change;
 mod clearing;
+mod following;
 mod inspection;
 mod instance;
 mod leftovers;
 mod locks;
+mod names;
 mod pins;
 mod prepared;
 mod program;
@@ -23,7 +26,7 @@ mod strays;
 mod survey;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::IpAddr,
     path::PathBuf,
@@ -36,6 +39,7 @@ use self::{
     change::Change,
     instance::{Instance, Key},
     locks::Locks,
+    names::Names,
     pins::PinName,
     prepared::Prepared,
     program::{Loaded, Loader},
@@ -47,7 +51,7 @@ use self::{
 use crate::{
     network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
-        Directions, Event, EventKind, InterfaceInspection, InterfaceView, Name, NetnsId, NetnsRef, Peers,
+        Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers, Plan,
         Policy, QueueCounts, Request, ShapingError, ShapingState,
     },
 };
@@ -73,6 +77,9 @@ pub(crate) struct Datapath {
     /// Held while the loader is made and what is pinned is taken over.
     preparing: Mutex<()>,
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
+    /// What names in targets stand for. Looked up while a container's lock is held, so that a plan never keeps what was so
+    /// when it was asked for.
+    names: Names,
     /// Held, by container, while anything of it is attached, changed or taken away.
     changing: Locks,
     /// What has happened without a request, not yet told.
@@ -96,6 +103,7 @@ impl Datapath {
             loader: OnceLock::new(),
             preparing: Mutex::default(),
             instances: RwLock::default(),
+            names: Names::default(),
             changing: Locks::default(),
             events: Mutex::default(),
             kept: Mutex::default(),
@@ -141,27 +149,21 @@ impl Datapath {
     }
 
     /// Changes the shaping of the interfaces of a network namespace that connect it to the outside, or that were chosen: of
-    /// all of them, or of none. Names in it stand for
-    /// `peers`.
+    /// all of them, or of none. Names in it stand for what was [`Self::name_found`] of them.
     ///
     /// Says whether something still waits to be taken away.
     ///
     /// # Errors
     ///
     /// When one of them cannot be shaped so; nothing has changed then.
-    pub(crate) fn set(
-        &self,
-        netns: &NetnsRef,
-        request: &Request,
-        peers: &Peers,
-    ) -> Result<bool, ShapingError> {
+    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<bool, ShapingError> {
         self.loader()?;
         self.retry_kept();
-        self.changing.with(netns.id, || self.change(netns, request, peers))?;
+        self.changing.with(netns.id, || self.change(netns, request))?;
         Ok(!self.settle(&[netns.id]).is_empty())
     }
 
-    fn change(&self, netns: &NetnsRef, request: &Request, peers: &Peers) -> Result<(), ShapingError> {
+    fn change(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
         let inside = self.look_into(netns)?;
         self.refuse_kept(netns.id)?;
         self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
@@ -169,7 +171,7 @@ impl Datapath {
         let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
         let mut changes = Vec::new();
         for (target, old) in &targets {
-            match self.prepare_change(target, old, request, now_ns, peers) {
+            match self.prepare_change(target, old, request, now_ns) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
                     self.abandon(changes);
@@ -183,7 +185,7 @@ impl Datapath {
 
     /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
     /// something still waits to be taken away.
-    pub(crate) fn refresh(&self, netns: &NetnsRef, peers: &Peers) -> bool {
+    pub(crate) fn refresh(&self, netns: &NetnsRef) -> bool {
         if self.loader.get().is_some()
             && let Err(error) = self.adopt_leftovers(netns)
         {
@@ -196,7 +198,7 @@ impl Datapath {
                 .iter()
                 .any(|instance| directions.each().contains(&instance.key().direction));
             let request = Request { directions, ..Request::default() };
-            match shaped.then(|| self.set(netns, &request, peers)) {
+            match shaped.then(|| self.set(netns, &request)) {
                 Some(Ok(waits)) => draining |= waits,
                 Some(Err(error)) => {
                     tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
@@ -214,14 +216,13 @@ impl Datapath {
         old: &Policy,
         request: &Request,
         now_ns: u64,
-        peers: &Peers,
     ) -> Result<Option<Change>, ShapingError> {
         let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
         let Some(instance) = self.instance(&target.key) else {
             if !new.is_in_force(now_ns) {
                 return Ok(None);
             }
-            let instance = Arc::new(self.attach(target, &new, now_ns, peers)?);
+            let instance = Arc::new(self.attach(target, &new, now_ns)?);
             return Ok(Some(Change::Begin { instance, policy: new }));
         };
         attachment::ready_classifier(&instance)?;
@@ -235,7 +236,7 @@ impl Datapath {
         if instance.can(&new) {
             return Ok(Some(Change::Write { instance, policy: new }));
         }
-        self.stage_next(target, instance, &new, now_ns, peers).map(Some)
+        self.stage_next(target, instance, &new, now_ns).map(Some)
     }
 
     /// Loads the program that is to take the place of `old`.
@@ -245,9 +246,8 @@ impl Datapath {
         old: Arc<Instance>,
         policy: &Policy,
         now_ns: u64,
-        peers: &Peers,
     ) -> Result<Change, ShapingError> {
-        let (loaded, next) = self.stage(target, policy, Some(&old), now_ns, peers)?;
+        let (loaded, next) = self.stage(target, policy, Some(&old), now_ns)?;
         next.succeed(&old);
         if let Err(error) = next.write_policy(policy) {
             pins::discard(&self.pin_dir, target.key.pin_name());
@@ -262,23 +262,22 @@ impl Datapath {
         policy: &Policy,
         old: Option<&Instance>,
         now_ns: u64,
-        peers: &Peers,
     ) -> Result<(Loaded, Instance), ShapingError> {
         let plan = policy.needs_plan().then_some(&policy.plan);
-        let prepared =
-            plan.map(|plan| Prepared::new(plan, target.key.direction, now_ns, peers)).transpose()?;
-        Instance::stage(self.loader()?, target, plan.zip(prepared.as_ref()), old, &self.pin_dir)
+        let prepared = plan
+            .map(|plan| Prepared::new(plan, target.key.direction, now_ns, &self.peers(plan, old)))
+            .transpose()?;
+        Instance::stage(self.loader()?, target, plan.zip(prepared), old, &self.pin_dir)
+    }
+
+    /// What the names in a plan stand for by now; those that are not known, what they stand for in `old`, if anything.
+    fn peers(&self, plan: &Plan, old: Option<&Instance>) -> Peers {
+        self.names.peers(plan.names(), &old.map(Instance::peers).unwrap_or_default())
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
-    fn attach(
-        &self,
-        target: &Target,
-        policy: &Policy,
-        now_ns: u64,
-        peers: &Peers,
-    ) -> Result<Instance, ShapingError> {
-        let (mut loaded, instance) = self.stage(target, policy, None, now_ns, peers)?;
+    fn attach(&self, target: &Target, policy: &Policy, now_ns: u64) -> Result<Instance, ShapingError> {
+        let (mut loaded, instance) = self.stage(target, policy, None, now_ns)?;
         let attached = pins::publish(&self.pin_dir, target.key.pin_name())
             .and_then(|()| attachment::attach(&mut loaded, &instance, policy));
         if attached.is_err() {
@@ -326,43 +325,6 @@ impl Datapath {
             }
         }
         Ok(())
-    }
-
-    /// The names in all plans in force.
-    pub(crate) fn names(&self) -> BTreeSet<Name> {
-        self.all().iter().flat_map(|instance| instance.names()).collect()
-    }
-
-    /// Has names in all plans in force stand for `peers` from now on.
-    pub(crate) fn retarget(&self, peers: &Peers) {
-        for key in self.all().iter().map(|instance| instance.key()) {
-            self.changing.with(key.netns, || self.retarget_one(&key, peers));
-        }
-    }
-
-    /// Has names in a plan stand for `peers`. The caller holds the container's lock: only so the plan stays in force
-    /// whose targets are changed.
-    fn retarget_one(&self, key: &Key, peers: &Peers) {
-        let Some(instance) = self.instance(key).filter(|instance| !instance.names().is_empty()) else {
-            return;
-        };
-        let retargeted = instance.retarget(peers).and_then(|has_room| match has_room {
-            true => Ok(()),
-            false => self.reload(&instance, peers),
-        });
-        match retargeted {
-            Ok(()) => tracing::info!(interface = %instance, "its targets have other addresses"),
-            Err(error) => tracing::error!(interface = %instance, %error, "cannot change its targets"),
-        }
-    }
-
-    /// Puts a program with larger maps in the place of an instance's; its courses begin anew.
-    fn reload(&self, instance: &Arc<Instance>, peers: &Peers) -> Result<(), ShapingError> {
-        let target = survey::target_at(&instance.netns(), &self.host, instance.key())?;
-        let target = target.ok_or_else(|| ShapingError::Failed("the interface has gone".to_owned()))?;
-        let policy = instance.policy()?;
-        let change = self.stage_next(&target, Arc::clone(instance), &policy, monotonic_ns(), peers)?;
-        self.make(vec![change])
     }
 
     /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
@@ -428,7 +390,11 @@ impl Datapath {
     /// What is done to a network namespace's interfaces.
     pub(crate) fn view(&self, netns: NetnsId) -> Vec<InterfaceView> {
         let now_ns = monotonic_ns();
-        let mut views: Vec<_> = self.of(netns).iter().filter_map(|instance| instance.view(now_ns)).collect();
+        let view = |instance: &Arc<Instance>| {
+            let names = self.names.shown(&instance.names(), &instance.peers());
+            instance.view(now_ns).map(|view| InterfaceView { names, ..view })
+        };
+        let mut views: Vec<_> = self.of(netns).iter().filter_map(view).collect();
         views.extend(self.view_kept(netns));
         views
     }

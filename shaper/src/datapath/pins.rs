@@ -9,8 +9,8 @@ use aya::programs::SchedClassifier;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use shaper_common::{
-    ASKED_MAP, COUNTERS_MAP, COURSES_MAP, ORIGINAL_MAP, POLICY_MAP, RULES_MAP, STATES_MAP, STEPS_MAP,
-    TARGETS_MAP,
+    ASKED_MAP, COUNTERS_MAP, COURSES_MAP, ORIGINAL_MAP, PEERS_MAP, POLICY_MAP, RULES_MAP, STATES_MAP,
+    STEPS_MAP, TARGETS_MAP,
 };
 
 use crate::{
@@ -25,8 +25,8 @@ pub(super) const LOG_RING: &str = "AYA_LOGS";
 /// The maps that an instance has whatever program it runs; the next one takes them over, but for the policy.
 pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP];
 /// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
-pub(super) const PLAN_MAPS: [&str; 6] =
-    [ASKED_MAP, COURSES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
+pub(super) const PLAN_MAPS: [&str; 7] =
+    [ASKED_MAP, PEERS_MAP, COURSES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
 /// How the directory of an instance that is not complete begins; bpffs allows no dots.
 const INCOMPLETE: &str = "new-";
 

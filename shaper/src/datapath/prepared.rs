@@ -4,15 +4,16 @@ use std::{error::Error, sync::Arc};
 
 use aya::{
     Pod,
-    maps::{Array, LpmTrie, MapError, lpm_trie::Key},
+    maps::{Array, Map, MapData, MapError, lpm_trie::Key},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
-    ASKED_ENTRY, ASKED_MAP, COURSES_MAP, DELIVERIES_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, RINGS_MAP,
-    RULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP,
+    ASKED_ENTRY, ASKED_MAP, COURSES_MAP, DELIVERIES_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP,
+    RINGS_MAP, RULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP,
     plan::{Address, RuleList},
 };
 
-use super::{instance::OpenError, program::Loaded, retarget};
+use super::{batch, instance::OpenError, program::Loaded, retarget};
 use crate::shaping::{Direction, Maps, Peers, Plan, ShapingError};
 
 static NO: u32 = 0;
@@ -21,11 +22,11 @@ static YES: u32 = 1;
 /// A plan and its maps.
 pub(super) struct Prepared {
     maps: Maps,
-    /// The plan as it was asked for, in JSON, with its length before it.
-    asked: Vec<u8>,
+    /// The plan as it was asked for.
+    asked: Vec<Entry>,
     peer_sends: bool,
-    /// Whether its targets may have other addresses later.
-    has_names: bool,
+    /// The addresses that its names stand for, which may be others later; none without names.
+    peers: Option<Peers>,
 }
 
 impl Prepared {
@@ -42,24 +43,23 @@ impl Prepared {
     ) -> Result<Self, ShapingError> {
         let seed = plan.seed.map_or_else(random_seed, Ok)?;
         let maps = plan.compile(now_ns, seed, peers).map_err(ShapingError::Refused)?;
-        let json = serde_json::to_vec(&**plan)
-            .map_err(|error| ShapingError::Failed(format!("write the plan as JSON: {error}")))?;
-        let mut asked = (json.len() as u64).to_le_bytes().to_vec();
-        asked.extend(json);
-        let has_names = !plan.names().is_empty();
-        Ok(Self { maps, asked, peer_sends: direction == Direction::Ingress, has_names })
+        let asked = json(&**plan).map_err(|error| failed(ASKED_MAP, &error))?;
+        let peers = (!plan.names().is_empty()).then(|| peers.clone());
+        Ok(Self { maps, asked, peer_sends: direction == Direction::Ingress, peers })
     }
 
     /// How many entries each map of a plan has; where there is none, one each, which nobody reads.
-    pub(super) fn sizes(plan: Option<&Self>) -> [(&'static str, u32); 9] {
+    pub(super) fn sizes(plan: Option<&Self>) -> [(&'static str, u32); 10] {
         let size = |of: &dyn Fn(&Self) -> usize| {
             // Each of them was checked against a limit far below.
             plan.map_or(1, |plan| u32::try_from(of(plan)).unwrap_or(u32::MAX).max(1))
         };
-        let targets = |plan: &Self| retarget::room(plan.maps.targets.len(), plan.has_names);
-        let rules = |plan: &Self| retarget::room(plan.maps.rules.len(), plan.has_names);
+        let targets = |plan: &Self| retarget::room(plan.maps.targets.len(), plan.peers.is_some());
+        let rules = |plan: &Self| retarget::room(plan.maps.rules.len(), plan.peers.is_some());
+        let peers = |plan: &Self| plan.peers.as_ref().map_or(0, retarget::room_for_peers);
         [
-            (ASKED_MAP, size(&|plan| plan.asked.len().div_ceil(ASKED_ENTRY))),
+            (ASKED_MAP, size(&|plan| plan.asked.len())),
+            (PEERS_MAP, size(&peers)),
             (COURSES_MAP, size(&|plan| plan.maps.courses.len())),
             (STATES_MAP, size(&|plan| plan.maps.courses.len())),
             (STEPS_MAP, size(&|plan| plan.maps.steps.len())),
@@ -76,8 +76,13 @@ impl Prepared {
         let flag = |of: fn(&Self) -> bool| if plan.is_some_and(of) { &YES } else { &NO };
         [
             (PEER_SENDS_CONSTANT, flag(|plan| plan.peer_sends)),
-            (TARGETED_CONSTANT, flag(|plan| plan.has_names || !plan.maps.targets.is_empty())),
+            (TARGETED_CONSTANT, flag(|plan| plan.peers.is_some() || !plan.maps.targets.is_empty())),
         ]
+    }
+
+    /// The addresses that its names stand for.
+    pub(super) fn peers(&self) -> Peers {
+        self.peers.clone().unwrap_or_default()
     }
 
     /// Fills the maps of a program that was loaded for it, which nobody runs yet.
@@ -86,51 +91,86 @@ impl Prepared {
     ///
     /// When the kernel has no memory for it.
     pub(super) fn fill(&self, loaded: &mut Loaded) -> Result<(), ShapingError> {
-        let entries: Vec<_> = self.asked.chunks(ASKED_ENTRY).map(padded).collect();
-        fill(loaded, ASKED_MAP, &entries)?;
+        fill(loaded, ASKED_MAP, &self.asked)?;
+        if let Some(peers) = &self.peers {
+            let entries = json_of_peers(peers).map_err(|error| failed(PEERS_MAP, &error))?;
+            fill(loaded, PEERS_MAP, &entries)?;
+        }
         fill(loaded, COURSES_MAP, &self.maps.courses)?;
         fill(loaded, STEPS_MAP, &self.maps.steps)?;
         fill(loaded, RULES_MAP, &self.maps.rules)?;
         fill(loaded, DISTRIBUTIONS_MAP, &self.maps.distributions)?;
         fill(loaded, DELIVERIES_MAP, &self.maps.deliveries)?;
-        let mut trie: LpmTrie<_, Address, RuleList> =
-            loaded.map(TARGETS_MAP)?.try_into().map_err(|error| failed(TARGETS_MAP, &error))?;
-        for (address, bits, list) in &self.maps.targets {
-            trie.insert(&Key::new(*bits, *address), list, 0).map_err(|error| failed(TARGETS_MAP, &error))?;
-        }
-        Ok(())
+        let key = |(address, bits, _): &(Address, u32, RuleList)| Key::new(*bits, *address);
+        let keys: Vec<_> = self.maps.targets.iter().map(key).collect();
+        let lists: Vec<_> = self.maps.targets.iter().map(|(.., list)| *list).collect();
+        batch::update(loaded.map(TARGETS_MAP)?, &keys, &lists).map_err(|error| failed(TARGETS_MAP, &error))
     }
 }
 
-/// The plan that is in the entries of [`ASKED_MAP`].
+/// What is written as JSON is in entries of this size: its length in the first eight bytes, little-endian, then itself.
+pub(super) type Entry = [u8; ASKED_ENTRY];
+
+/// The entries of a map with `value`.
+///
+/// # Errors
+///
+/// Never with types of this crate.
+fn json(value: &impl Serialize) -> serde_json::Result<Vec<Entry>> {
+    let text = serde_json::to_vec(value)?;
+    let bytes = [&(text.len() as u64).to_le_bytes()[..], &text].concat();
+    let padded = |bytes: &[u8]| {
+        let mut entry = [0; ASKED_ENTRY];
+        entry[..bytes.len()].copy_from_slice(bytes);
+        entry
+    };
+    Ok(bytes.chunks(ASKED_ENTRY).map(padded).collect())
+}
+
+/// The value in the entries of the map `name`.
 ///
 /// # Errors
 ///
 /// When it is of another version.
-pub(super) fn asked(
-    entries: impl Iterator<Item = Result<[u8; ASKED_ENTRY], MapError>>,
-) -> Result<Plan, OpenError> {
-    let failed =
-        |error: &(dyn Error + 'static)| OpenError::new(&format!("the map {ASKED_MAP} of a plan"), error);
-    let entries: Result<Vec<_>, _> = entries.collect();
+fn of_json<T: DeserializeOwned>(name: &str, map: MapData) -> Result<T, OpenError> {
+    let failed = |error: &(dyn Error + 'static)| OpenError::new(&format!("the map {name} of a plan"), error);
+    let map: Array<_, Entry> = Array::try_from(Map::Array(map)).map_err(|error| failed(&error))?;
+    let entries: Result<Vec<_>, MapError> = map.iter().collect();
     let bytes = entries.map_err(|error| failed(&error))?.concat();
     let (length, json) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let json = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| json.get(..length));
     serde_json::from_slice(json.unwrap_or_default()).map_err(|error| failed(&error))
 }
 
-fn padded(bytes: &[u8]) -> [u8; ASKED_ENTRY] {
-    let mut entry = [0; ASKED_ENTRY];
-    entry[..bytes.len()].copy_from_slice(bytes);
-    entry
+/// The plan in the map [`ASKED_MAP`].
+///
+/// # Errors
+///
+/// When it is of another version.
+pub(super) fn asked(map: MapData) -> Result<Plan, OpenError> {
+    of_json(ASKED_MAP, map)
+}
+
+/// The entries of the map [`PEERS_MAP`].
+///
+/// # Errors
+///
+/// Never.
+pub(super) fn json_of_peers(peers: &Peers) -> serde_json::Result<Vec<Entry>> {
+    json(&peers.iter().collect::<Vec<_>>())
+}
+
+/// The addresses in the map [`PEERS_MAP`].
+///
+/// # Errors
+///
+/// When they are of another version, or were not written to their end.
+pub(super) fn peers(map: MapData) -> Result<Peers, OpenError> {
+    Ok(of_json::<Vec<_>>(PEERS_MAP, map)?.into_iter().collect())
 }
 
 fn fill<V: Pod>(loaded: &mut Loaded, name: &str, values: &[V]) -> Result<(), ShapingError> {
-    let mut array: Array<_, V> = loaded.map(name)?.try_into().map_err(|error| failed(name, &error))?;
-    for (index, value) in (0..).zip(values) {
-        array.set(index, value, 0).map_err(|error| failed(name, &error))?;
-    }
-    Ok(())
+    batch::update_array(loaded.map(name)?, 0, values).map_err(|error| failed(name, &error))
 }
 
 fn failed(name: &str, error: &dyn std::fmt::Display) -> ShapingError {

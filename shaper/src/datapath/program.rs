@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::Map,
+    maps::{Map, MapData},
     programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
@@ -130,14 +130,16 @@ impl Loaded {
         program.try_into().map_err(|error: ProgramError| refused(&error))
     }
 
-    /// One of its maps.
+    /// One of its arrays and tries.
     ///
     /// # Errors
     ///
     /// As [`Self::classifier`].
-    pub(super) fn map(&mut self, name: &str) -> Result<&mut Map, ShapingError> {
-        let missing = || ShapingError::Failed(format!("the BPF object has no map {name}"));
-        self.ebpf.map_mut(name).ok_or_else(missing)
+    pub(super) fn map(&mut self, name: &str) -> Result<&mut MapData, ShapingError> {
+        match self.ebpf.map_mut(name) {
+            Some(Map::Array(map) | Map::LpmTrie(map)) => Ok(map),
+            _ => Err(ShapingError::Failed(format!("the BPF object has no map {name}"))),
+        }
     }
 }
 

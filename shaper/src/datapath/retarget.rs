@@ -8,13 +8,17 @@ use std::{
     path::Path,
 };
 
-use aya::maps::{Array, LpmTrie, Map, MapData, MapError, MapInfo, lpm_trie::Key};
+use aya::maps::{IterableMap as _, LpmTrie, Map, MapData, MapError, MapInfo, lpm_trie::Key};
 use shaper_common::{
-    RULES_MAP, TARGETS_MAP,
-    plan::{Address, Rule, RuleList},
+    ASKED_ENTRY, PEERS_MAP, RULES_MAP, TARGETS_MAP,
+    plan::{Address, RuleList},
 };
 
-use crate::shaping::Maps;
+use super::{
+    batch,
+    prepared::{self, Entry},
+};
+use crate::shaping::{Maps, Peers};
 
 /// Entries beyond those that are needed now, where names may get more addresses.
 const SPARE: usize = 1_024;
@@ -25,12 +29,25 @@ pub(super) const fn room(needed: usize, changes: bool) -> usize {
     if changes { 2 * (needed + SPARE) } else { needed }
 }
 
+/// How many entries the map of `peers` has: twice as many and some, as those of other maps.
+pub(super) fn room_for_peers(peers: &Peers) -> usize {
+    /// An address in JSON, at most.
+    const ADDRESS: usize = 48;
+    let needed = prepared::json_of_peers(peers).map_or(0, |entries| entries.len());
+    2 * (needed + SPARE * ADDRESS / ASKED_ENTRY)
+}
+
 /// The maps of a plan's targets.
 pub(super) struct Targets {
     trie: LpmTrie<MapData, Address, RuleList>,
-    rules: Array<MapData, Rule>,
+    rules: MapData,
+    /// How many rules there may be, old and new ones.
+    most_rules: u32,
     /// How many addresses there may be.
     most: usize,
+    peers: MapData,
+    /// How many entries of them there may be.
+    most_peers: u32,
 }
 
 impl Targets {
@@ -40,42 +57,45 @@ impl Targets {
     ///
     /// When a pin is missing or of another layout.
     pub(super) fn open(pins: &Path) -> Result<Self, MapError> {
-        let (trie, rules) = (pins.join(TARGETS_MAP), pins.join(RULES_MAP));
+        let [trie, rules, peers] = [TARGETS_MAP, RULES_MAP, PEERS_MAP].map(|name| pins.join(name));
         Ok(Self {
             most: MapInfo::from_pin(&trie)?.max_entries() as usize,
             trie: LpmTrie::try_from(Map::LpmTrie(MapData::from_pin(trie)?))?,
-            rules: Array::try_from(Map::Array(MapData::from_pin(rules)?))?,
+            most_rules: MapInfo::from_pin(&rules)?.max_entries(),
+            rules: MapData::from_pin(rules)?,
+            most_peers: MapInfo::from_pin(&peers)?.max_entries(),
+            peers: MapData::from_pin(peers)?,
         })
     }
 
-    /// Makes them those of `maps`; says whether there is room for it. Where there is none, nothing has changed.
+    /// Makes them those of `maps`, where names stand for what is in `peers`; says whether there is room for it. Where there
+    /// is none, nothing has changed.
     ///
     /// # Errors
     ///
     /// When the kernel has no memory; a part of them is there then.
-    pub(super) fn become_those_of(&mut self, maps: &Maps) -> Result<bool, MapError> {
+    pub(super) fn become_those_of(&mut self, maps: &Maps, peers: &[Entry]) -> Result<bool, MapError> {
         let present = self.present()?;
-        let half = self.rules.len() / 2;
+        let half = self.most_rules / 2;
         // The half of the rules that no list is in.
         let first = if present.values().any(|list| list.first < half) { half } else { 0 };
-        if maps.rules.len() > half as usize || maps.targets.len() + present.len() > self.most {
+        let fits = maps.rules.len() <= half as usize
+            && maps.targets.len() + present.len() <= self.most
+            && peers.len() <= self.most_peers as usize;
+        if !fits {
             return Ok(false);
         }
-        for (index, rule) in (first..).zip(&maps.rules) {
-            self.rules.set(index, rule, 0)?;
-        }
-        let mut kept = BTreeSet::new();
-        for (address, bits, list) in &maps.targets {
-            kept.insert((*address, *bits));
-            self.trie.insert(
-                &Key::new(*bits, *address),
-                RuleList { first: first + list.first, ..*list },
-                0,
-            )?;
-        }
+        batch::update_array(&self.rules, first, &maps.rules)?;
+        let key = |(address, bits, _): &(Address, u32, RuleList)| Key::new(*bits, *address);
+        let moved = |(.., list): &(Address, u32, RuleList)| RuleList { first: first + list.first, ..*list };
+        let keys: Vec<_> = maps.targets.iter().map(key).collect();
+        let lists: Vec<_> = maps.targets.iter().map(moved).collect();
+        batch::update(self.trie.map(), &keys, &lists)?;
+        let kept: BTreeSet<_> = maps.targets.iter().map(|(address, bits, _)| (*address, *bits)).collect();
         for (address, bits) in present.into_keys().filter(|key| !kept.contains(key)) {
             self.trie.remove(&Key::new(bits, address))?;
         }
+        batch::update_array(&self.peers, 0, peers)?;
         Ok(true)
     }
 

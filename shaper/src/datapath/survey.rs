@@ -12,6 +12,8 @@ use crate::{
 
 /// How many links an error names.
 const SHOWN_LINKS: usize = 10;
+/// How many interfaces of a container can be shaped; each has programs, maps and pins of its own.
+const MOST_INTERFACES: usize = 128;
 
 /// Which end of an interface a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,14 +150,23 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
 ///
 /// # Errors
 ///
-/// When there are none, or one of them cannot be shaped in that direction.
+/// When there are none or too many, or one of them cannot be shaped in that direction.
 pub(super) fn targets(
     netns: &NetnsRef,
     inside: &Inside,
     chosen: Option<&Interfaces>,
     direction: Direction,
 ) -> Result<Vec<Target>, ShapingError> {
-    inside.interfaces(chosen)?.into_iter().map(|link| target(netns, inside, link, direction)).collect()
+    let links = inside.interfaces(chosen)?;
+    if links.len() > MOST_INTERFACES {
+        return Err(ShapingError::Refused(format!(
+            "{} of its interfaces were to be shaped, and at most {MOST_INTERFACES} can be: choose some with --interface \
+             NAME, for example --interface {}",
+            links.len(),
+            links[0].name
+        )));
+    }
+    links.into_iter().map(|link| target(netns, inside, link, direction)).collect()
 }
 
 /// Looks into a namespace.

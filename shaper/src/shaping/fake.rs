@@ -220,6 +220,7 @@ pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
         queue: QueueCounts::default(),
         invalid_policy: 0,
         orphan_failed: 0,
+        names: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// Which packets, seen from the container; all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,7 +37,7 @@ pub(crate) enum PeerOf {
 }
 
 /// What has to be resolved to addresses before packets can be told by it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Name {
     /// A container, by its name or id.
     Container(String),

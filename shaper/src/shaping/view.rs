@@ -1,6 +1,6 @@
 //! What is shown of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,19 @@ pub(crate) struct QueueCounts {
     pub(crate) waiting: u64,
     /// Packets that it dropped for want of room or beyond its horizon.
     pub(crate) dropped: u64,
+}
+
+/// A name in a target, and the addresses that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedPeer {
+    /// As in the target: `container:db`.
+    pub(crate) name: String,
+    /// In order; the target matches no packet by a name without any.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Their age in milliseconds: the time since they were last looked up; none if an earlier daemon found them.
+    pub(crate) age_ms: Option<u64>,
+    /// The reason for which there are none, or for which they could not be looked up since.
+    pub(crate) problem: Option<String>,
 }
 
 /// The state of a shaping: what its device carries of it, not what was asked for.
@@ -86,6 +99,9 @@ pub(crate) struct InterfaceView {
     pub(crate) invalid_policy: u64,
     /// Delayed without leaving their socket first, which slows TCP down.
     pub(crate) orphan_failed: u64,
+    /// The names in its targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<NamedPeer>,
 }
 
 /// Sums over a container's shaped interfaces since its shaping began.
