@@ -17,6 +17,8 @@ use crate::{
 
 /// How often names are looked up again, unless something happens to a container before.
 const EVERY: Duration = Duration::from_secs(5);
+/// How soon a container is tried again that was being changed when its targets had other addresses.
+const AGAIN: Duration = Duration::from_millis(100);
 
 impl Daemon {
     /// Finds the addresses of names that somebody asks for. A host that was known before keeps its addresses while no name
@@ -41,8 +43,9 @@ impl Daemon {
 
     /// Has targets follow the containers that they name, and hosts once they have been looked up; for ever.
     pub(super) async fn follow_names(self: Arc<Self>) {
+        let mut wait = EVERY;
         loop {
-            let _ = timeout(EVERY, self.renamed.notified()).await;
+            let _ = timeout(wait, self.renamed.notified()).await;
             for name in self.datapath.names() {
                 if matches!(name, Name::Container(_))
                     && let Err(error) = self.find_container(&name).await
@@ -50,7 +53,7 @@ impl Daemon {
                     self.miss_container(&name, &error);
                 }
             }
-            self.blocking(Datapath::retarget).await;
+            wait = if self.blocking(Datapath::retarget).await { EVERY } else { AGAIN };
         }
     }
 

@@ -30,12 +30,14 @@ impl Datapath {
     }
 
     /// Has names in all plans in force stand for what they do by now. A container that is being changed is left for the
-    /// next time.
-    pub(crate) fn retarget(&self) {
+    /// next time. Returns whether none is left.
+    pub(crate) fn retarget(&self) -> bool {
+        let mut is_done = true;
         for instance in self.all().iter().filter(|instance| self.outdated(instance).is_some()) {
             let key = instance.key();
-            self.changing.try_with(key.netns, || self.retarget_one(&key));
+            is_done &= self.changing.try_with(key.netns, || self.retarget_one(&key)).is_some();
         }
+        is_done
     }
 
     /// What the names in an instance's plan stand for, if that is something else by now. What is pinned stays until
