@@ -188,7 +188,7 @@ pub(super) fn remove_empty(pin_dir: &Path) {
     }
     if pin_dir.exists() {
         log_failure(pin_dir, fs::remove_dir(pin_dir.join(LOCK)));
-        log_failure(pin_dir, files::remove_made(pin_dir));
+        log_failure(pin_dir, fs::remove_dir(pin_dir));
     }
 }
 

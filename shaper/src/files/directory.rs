@@ -148,19 +148,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Removes an empty directory that [`Directory::make`] made. One beside which other users may write stays: each of them
-/// could take its place, and keep the next daemon out.
-///
-/// # Errors
-///
-/// When the kernel refuses.
-pub(crate) fn remove_made(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if parent.metadata()?.mode() & 0o022 != 0 => Ok(()),
-        _ => fs::remove_dir(path),
-    }
-}
-
 /// Checks each directory on the way: another user must not be able to put something else into a place on it.
 fn check_path(path: &Path) -> Result<(), DirectoryError> {
     let mut above: Vec<_> = path.ancestors().skip(1).collect();
@@ -260,17 +247,6 @@ mod tests {
         assert!(refusal(&path).starts_with(&expected), "{}", refusal(&path));
         set_mode(around.path(), 0o1777);
         Directory::make(&path).expect("the sticky bit keeps it where it is");
-    }
-
-    #[test]
-    fn a_directory_whose_place_others_could_take_stays() {
-        let (around, path) = made(0o700);
-        set_mode(around.path(), 0o1777);
-        remove_made(&path).expect("it stays");
-        assert!(path.exists());
-        set_mode(around.path(), 0o755);
-        remove_made(&path).expect("it is empty");
-        assert!(!path.exists());
     }
 
     #[test]

@@ -5,5 +5,5 @@
 mod directory;
 mod read;
 
-pub(crate) use directory::{Directory, DirectoryError, LOCK, Lock, remove, remove_made};
+pub(crate) use directory::{Directory, DirectoryError, LOCK, Lock, remove};
 pub(crate) use read::{read, read_standard_input};

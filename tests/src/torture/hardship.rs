@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     net::UdpSocket,
     os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixListener,
         process::CommandExt as _,
     },
@@ -114,6 +114,9 @@ impl Hardship {
             Self::DeadDocker(_) => &["--runtime", "netns", "--runtime", "docker", "--docker-socket", &docker],
             _ => &["--runtime", "netns"],
         };
+        if let Self::Attackers(attackers) = self {
+            attackers.end()?;
+        }
         let daemon = Daemon::spawn(command, &stage.world, stage.world.pin_dir(), arguments)?;
         daemon.view("web");
         match self {
@@ -293,6 +296,21 @@ impl Attackers {
         Ok(())
     }
 
+    /// Ends them, and removes what they put where a daemon that ended with nothing shaped had its directory: the next one
+    /// refuses what belongs to somebody else.
+    fn end(&self) -> Result<()> {
+        self.children.borrow_mut().drain(..).for_each(kill_group);
+        let pins = &self.arguments[0];
+        match pins.symlink_metadata() {
+            Ok(metadata) if Self::USERS.contains(&metadata.uid()) => match metadata.is_dir() {
+                true => fs::remove_dir(pins),
+                false => fs::remove_file(pins),
+            }
+            .with_context(|| format!("remove {}", pins.display())),
+            _ => Ok(()),
+        }
+    }
+
     fn harm(&self) -> Option<String> {
         let check = || -> Result<()> {
             let text = fs::read_to_string(self.precious.join("file"))?;
@@ -310,9 +328,11 @@ impl Attackers {
 
 impl Drop for Attackers {
     fn drop(&mut self) {
-        for child in self.children.get_mut() {
-            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-            let _ = child.wait();
-        }
+        self.children.get_mut().drain(..).for_each(kill_group);
     }
+}
+
+fn kill_group(mut leader: Child) {
+    let _ = killpg(Pid::from_raw(leader.id().cast_signed()), Signal::SIGKILL);
+    let _ = leader.wait();
 }
