@@ -1,89 +1,89 @@
-//! Counts outcomes, one tally each, in the slot of the CPU that runs.
+//! Counters of outcomes, one tally each, in the slot of the CPU that runs.
 
-use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map, programs::TcContext};
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use shaper_common::{Counters, Tally};
 
-use crate::{log, packet};
+use crate::{log, skb::Skb};
 
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
-/// The packet passed.
+/// Counts a packet that passed.
 #[inline(always)]
-pub(crate) fn passed(ctx: &TcContext) {
-    count(|counters| counters.passed += packet::tally(ctx));
+pub(crate) fn passed(skb: &Skb) {
+    count(|counters| counters.passed += skb.tally());
 }
 
-/// The packet passed, although the policy asks for what cannot be.
+/// Counts a packet that passed because its policy is invalid.
 #[inline(always)]
-pub(crate) fn invalid_policy(ctx: &TcContext) {
+pub(crate) fn invalid_policy(skb: &Skb) {
     count(|counters| {
-        counters.passed += packet::tally(ctx);
+        counters.passed += skb.tally();
         counters.invalid_policy += 1;
-        log::invalid_policy(ctx, counters.invalid_policy);
+        log::invalid_policy(skb, counters.invalid_policy);
     });
 }
 
-/// The packet waits.
+/// Counts a packet that waits.
 #[inline(always)]
-pub(crate) fn delayed(ctx: &TcContext, orphan_failed: bool) {
+pub(crate) fn delayed(skb: &Skb, orphan_failed: bool) {
     count(|counters| {
-        counters.delayed += packet::tally(ctx);
+        counters.delayed += skb.tally();
         if orphan_failed {
             counters.orphan_failed += 1;
-            log::orphan_failed(ctx, counters.orphan_failed);
+            log::orphan_failed(skb, counters.orphan_failed);
         }
     });
 }
 
-/// The packet is lost.
+/// Counts a packet that is lost.
 #[inline(always)]
-pub(crate) fn lost(ctx: &TcContext) {
-    count(|counters| counters.lost += packet::tally(ctx));
+pub(crate) fn lost(skb: &Skb) {
+    count(|counters| counters.lost += skb.tally());
 }
 
-/// There was no room for the packet.
+/// Counts a packet that the bottleneck's queue had no room for.
 #[inline(always)]
-pub(crate) fn overflowed(ctx: &TcContext) {
-    count(|counters| counters.overflowed += packet::tally(ctx));
+pub(crate) fn overflowed(skb: &Skb) {
+    count(|counters| counters.overflowed += skb.tally());
 }
 
-/// The packet is marked rather than lost, or on its way through the link.
+/// Counts a packet that was marked instead of lost, or by the bottleneck's queue.
 #[inline(always)]
-pub(crate) fn marked(ctx: &TcContext) {
-    count(|counters| counters.marked += packet::tally(ctx));
+pub(crate) fn marked(skb: &Skb) {
+    count(|counters| counters.marked += skb.tally());
 }
 
-/// The packet was sent a second time.
+/// Counts a packet that was duplicated.
 #[inline(always)]
-pub(crate) fn duplicated(ctx: &TcContext) {
-    count(|counters| counters.duplicated += packet::tally(ctx));
+pub(crate) fn duplicated(skb: &Skb) {
+    count(|counters| counters.duplicated += skb.tally());
 }
 
-/// A bit of the packet was turned.
+/// Counts a packet with a flipped bit.
 #[inline(always)]
-pub(crate) fn corrupted(ctx: &TcContext) {
-    count(|counters| counters.corrupted += packet::tally(ctx));
+pub(crate) fn corrupted(skb: &Skb) {
+    count(|counters| counters.corrupted += skb.tally());
 }
 
-/// The packet is sent ahead of others.
+/// Counts a packet that overtakes others.
 #[inline(always)]
-pub(crate) fn reordered(ctx: &TcContext) {
-    count(|counters| counters.reordered += packet::tally(ctx));
+pub(crate) fn reordered(skb: &Skb) {
+    count(|counters| counters.reordered += skb.tally());
 }
 
-/// The packet was due to be corrupted or duplicated, but is sent as it was.
+/// Counts a packet that was to be corrupted or duplicated, and was left alone.
 #[inline(always)]
-pub(crate) fn skipped(ctx: &TcContext) {
-    count(|counters| counters.skipped += packet::tally(ctx));
+pub(crate) fn skipped(skb: &Skb) {
+    count(|counters| counters.skipped += skb.tally());
 }
 
-/// Something behind us refused the packet.
+/// Counts a packet that something behind the classifier dropped.
 #[inline(always)]
-pub(crate) fn refused(ctx: &TcContext) {
+pub(crate) fn refused(skb: &Skb) {
     count(|counters| {
-        counters.refused += packet::tally(ctx);
-        log::refused(ctx, counters.refused);
+        counters.refused += skb.tally();
+        log::refused(skb, counters.refused);
     });
 }
 

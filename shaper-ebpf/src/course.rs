@@ -1,4 +1,4 @@
-//! What is to be done to packets of a class now.
+//! The effects on packets of a class at a time.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use shaper_common::plan::{Course, Effects, Step};
 
-/// How deep the program may be in itself: in a packet, and in its duplicate.
+/// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;
 
 #[btf_map]
@@ -18,17 +18,17 @@ static STEPS: Array<Step, 1> = Array::new();
 #[btf_map]
 static DISTRIBUTIONS: Array<i32, 1> = Array::new();
 
-/// What is between two steps, while one turns into the other: for a packet, and for its duplicate.
+/// The effects between two steps, during a ramp: for a packet, and for its duplicate.
 #[btf_map]
 static BETWEEN: PerCpuArray<Effects, DEPTHS> = PerCpuArray::new();
 
-/// The course of a class; none where packets are left alone.
+/// Returns the course of a class; none where packets are left alone.
 #[inline(always)]
 pub(crate) fn of(class: u32) -> Option<&'static Course> {
     COURSES.get(class).filter(|course| course.count != 0)
 }
 
-/// Its effects on a packet, or on the duplicate of one, at `now_ns`.
+/// Returns the effects on a packet, or on a duplicate, at `now_ns`.
 #[inline(always)]
 pub(crate) fn effects(course: &Course, now_ns: u64, is_duplicate: bool) -> Option<&'static Effects> {
     let position_ns = course.position_ns(now_ns);
@@ -47,8 +47,8 @@ pub(crate) fn effects(course: &Course, now_ns: u64, is_duplicate: bool) -> Optio
     Some(between)
 }
 
-/// The number, among the `count` steps from `first` on, of the one at `position_ns`; a function that the kernel verifies by
-/// itself.
+/// Returns the number, among the `count` steps from `first` on, of the one at `position_ns`; a global function, which the
+/// kernel verifies by itself.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn step_at(first: u32, count: u32, position_ns: u64) -> u32 {
@@ -56,7 +56,7 @@ extern "C" fn step_at(first: u32, count: u32, position_ns: u64) -> u32 {
     shaper_common::course::step_at(count, position_ns, ends_ns)
 }
 
-/// An entry of a distribution.
+/// Returns an entry of a distribution.
 #[inline(always)]
 pub(crate) fn time(entry: u32) -> i32 {
     DISTRIBUTIONS.get(entry).copied().unwrap_or(0)

@@ -1,9 +1,8 @@
-//! Reads the headers that say between whom a packet goes, and where what it carries begins.
+//! The headers of a packet: addresses, ports, and the offset of the payload.
 
-use aya_ebpf::programs::TcContext;
 use shaper_common::plan::{Address, Ports};
 
-use crate::packet::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, protocol};
+use crate::skb::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, Skb};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -16,40 +15,40 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
-/// The bits of IPv4's field that say of which fragment a packet is (RFC 791).
+/// The bits of the IPv4 header's fragment field (RFC 791).
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const IPV6_HEADER: u32 = 40;
-/// As many extension headers are passed as RFC 8200 has here, each once.
+/// The most extension headers that are skipped: the kinds of RFC 8200, each once.
 const EXTENSION_HEADERS: u32 = 4;
 
-/// What is above IP.
+/// The transport layer of a packet.
 pub(crate) struct Transport {
     /// The protocol; 0 where there is no IP.
     pub(crate) protocol: u8,
-    /// Where its header begins; where there is none, what the packet carries.
+    /// The offset of its header; without one, of the payload.
     at: u32,
-    /// Whether it has one: not in a fragment that is not the first one, nor where there is no IP.
+    /// False for later fragments, and where there is no IP.
     has_header: bool,
-    /// Whether it is a fragment of IP, the first one included.
+    /// True for each fragment of IP, the first one included.
     is_fragment: bool,
 }
 
 impl Transport {
-    /// Reads what a packet has. Headers that are cut short count as what the packet carries.
+    /// Reads the headers up to the transport layer. A truncated header counts as payload.
     #[inline(always)]
-    pub(crate) fn read(ctx: &TcContext) -> Self {
+    pub(crate) fn read(skb: &Skb) -> Self {
         let none = Self { protocol: 0, at: ETHERNET_HEADER, has_header: false, is_fragment: false };
-        match protocol(ctx) {
-            ETH_P_IP => Self::read_ipv4(ctx, none),
-            ETH_P_IPV6 => Self::read_ipv6(ctx, none),
+        match skb.protocol() {
+            ETH_P_IP => Self::read_ipv4(skb, none),
+            ETH_P_IPV6 => Self::read_ipv6(skb, none),
             _ => none,
         }
     }
 
     #[inline(always)]
-    fn read_ipv4(ctx: &TcContext, none: Self) -> Self {
-        let Ok(header) = ctx.load::<[u8; 10]>(ETHERNET_HEADER as usize) else { return none };
+    fn read_ipv4(skb: &Skb, none: Self) -> Self {
+        let Ok(header) = skb.load::<[u8; 10]>(ETHERNET_HEADER as usize) else { return none };
         let fragment = u16::from_be_bytes([header[6], header[7]]);
         Self {
             protocol: header[9],
@@ -60,15 +59,15 @@ impl Transport {
     }
 
     #[inline(always)]
-    fn read_ipv6(ctx: &TcContext, none: Self) -> Self {
-        let Ok(protocol) = ctx.load::<u8>(ETHERNET_HEADER as usize + 6) else { return none };
+    fn read_ipv6(skb: &Skb, none: Self) -> Self {
+        let Ok(protocol) = skb.load::<u8>(ETHERNET_HEADER as usize + 6) else { return none };
         let mut this =
             Self { protocol, at: ETHERNET_HEADER + IPV6_HEADER, has_header: true, is_fragment: false };
         for _ in 0..EXTENSION_HEADERS {
             if !matches!(this.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
                 break;
             }
-            let Ok([next, units, high, low]) = ctx.load::<[u8; 4]>(this.at as usize) else {
+            let Ok([next, units, high, low]) = skb.load::<[u8; 4]>(this.at as usize) else {
                 return Self { has_header: false, ..this };
             };
             if this.protocol == FRAGMENT {
@@ -83,14 +82,14 @@ impl Transport {
         this
     }
 
-    /// The ports, of a protocol that has them; the peer's is the source's where `peer_sends`.
+    /// Returns the ports, of a protocol that has them; the peer's is the source port where `peer_sends`.
     #[inline(always)]
-    pub(crate) fn ports(&self, ctx: &TcContext, peer_sends: bool) -> Ports {
+    pub(crate) fn ports(&self, skb: &Skb, peer_sends: bool) -> Ports {
         let none = Ports { known: false, peer: 0, local: 0 };
         if !self.has_header || !matches!(self.protocol, TCP | UDP | DCCP | SCTP | UDP_LITE) {
             return none;
         }
-        let Ok([a, b, c, d]) = ctx.load::<[u8; 4]>(self.at as usize) else { return none };
+        let Ok([a, b, c, d]) = skb.load::<[u8; 4]>(self.at as usize) else { return none };
         let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         if peer_sends {
             Ports { known: true, peer: source, local: destination }
@@ -105,25 +104,25 @@ impl Transport {
         !self.is_fragment && matches!(self.protocol, ICMP | ICMPV6 | TCP | UDP)
     }
 
-    /// Where its header begins.
+    /// Returns the offset of its header.
     #[inline(always)]
     pub(crate) const fn begin(&self) -> u32 {
         self.at
     }
 
-    /// Where what the packet carries begins.
+    /// Returns the offset of the payload.
     #[inline(always)]
-    pub(crate) fn payload(&self, ctx: &TcContext) -> u32 {
+    pub(crate) fn payload(&self, skb: &Skb) -> u32 {
         let header = match self.protocol {
             _ if !self.has_header => 0,
-            TCP => ctx.load::<u8>(self.at as usize + 12).map_or(0, |offset| u32::from(offset >> 4) * 4),
+            TCP => skb.load::<u8>(self.at as usize + 12).map_or(0, |offset| u32::from(offset >> 4) * 4),
             UDP | UDP_LITE => 8,
             _ => 0,
         };
         self.at + header
     }
 
-    /// Where its checksum is; 0 is that it has none that is known here.
+    /// Returns the offset of its checksum; 0 if it has none, or an unknown one.
     #[inline(always)]
     pub(crate) const fn checksum(&self) -> u32 {
         match self.protocol {
@@ -133,25 +132,25 @@ impl Transport {
         }
     }
 
-    /// Whether a checksum of 0 stands for none.
+    /// Returns true where a checksum of 0 stands for none.
     #[inline(always)]
     pub(crate) const fn may_lack_checksum(&self) -> bool {
         self.protocol == UDP
     }
 }
 
-/// The address that a packet comes from, or goes to; none of what is no IP packet.
+/// Returns the source or the destination address of an IP packet.
 #[inline(always)]
-pub(crate) fn address(ctx: &TcContext, source: bool) -> Option<Address> {
-    match protocol(ctx) {
+pub(crate) fn address(skb: &Skb, source: bool) -> Option<Address> {
+    match skb.protocol() {
         ETH_P_IP => {
             let at = ETHERNET_HEADER + if source { 12 } else { 16 };
-            let [a, b, c, d] = ctx.load(at as usize).ok()?;
+            let [a, b, c, d] = skb.load(at as usize).ok()?;
             Some(Address { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] })
         }
         ETH_P_IPV6 => {
             let at = ETHERNET_HEADER + if source { 8 } else { 24 };
-            Some(Address { bytes: ctx.load(at as usize).ok()? })
+            Some(Address { bytes: skb.load(at as usize).ok()? })
         }
         _ => None,
     }

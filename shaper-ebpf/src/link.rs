@@ -1,4 +1,4 @@
-//! Carries packets at a rate, or by a trace of opportunities, behind a queue with an end.
+//! The bottleneck: a rate, or a trace of delivery opportunities, behind a queue of limited length.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use shaper_common::{
@@ -8,29 +8,29 @@ use shaper_common::{
     plan::{Course, Effects},
 };
 
-use crate::state::Shared;
+use crate::{shared::Shared, state::ClassState};
 
-/// When each of the last packets departs; a ring for each course.
+/// Departures of the last packets; a ring for each course.
 #[btf_map]
 static RINGS: Array<u64, 1> = Array::new();
 
 #[btf_map]
 static DELIVERIES: Array<u32, 1> = Array::new();
 
-/// What the link makes of a packet.
+/// The bottleneck's verdict on a packet.
 pub(crate) enum Carried {
-    /// It has carried it at `at_ns`; the packet is to be marked, or not.
+    /// It has carried the packet at `at_ns`; `marked` asks for ECN's CE.
     At { at_ns: u64, marked: bool },
     /// The queue has no room for it.
     Overflow,
 }
 
-/// Has the link carry a packet of `bytes` on the wire that is ready at `ready_ns`.
+/// Carries a packet of `bytes` on the wire that is ready at `ready_ns`.
 #[inline(always)]
 pub(crate) fn carry(
     effects: &Effects,
     course: &Course,
-    state: Shared,
+    state: ClassState,
     bytes: u64,
     ready_ns: u64,
     draws: Draws,
@@ -38,7 +38,7 @@ pub(crate) fn carry(
     if effects.deliveries_length != 0 {
         return deliver(effects, course, state, bytes, ready_ns);
     }
-    let backlog = effects.backlog(ready_ns, state.link_free_ns().value());
+    let backlog = effects.backlog(ready_ns, state.link_free_ns().load());
     let room = room(effects, course, state, backlog, ready_ns);
     if room == Room::Full {
         return Carried::Overflow;
@@ -51,12 +51,12 @@ pub(crate) fn carry(
 }
 
 #[inline(always)]
-fn deliver(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_ns: u64) -> Carried {
+fn deliver(effects: &Effects, course: &Course, state: ClassState, bytes: u64, ready_ns: u64) -> Carried {
     state.chain().follow_trace(effects);
     let (first, length) = (effects.deliveries, effects.deliveries_length);
     let trace = Deliveries::new(course.begins_at_ns, first, length, time_ms);
     let next = trace.next(ready_ns, |into_ns| opportunity_at(first, length, into_ns));
-    let backlog = trace.backlog(state.delivered_bytes().value(), next, ready_ns, time_ms);
+    let backlog = trace.backlog(state.delivered_bytes().load(), next, ready_ns, time_ms);
     let room = room(effects, course, state, backlog, ready_ns);
     if room == Room::Full {
         return Carried::Overflow;
@@ -66,14 +66,14 @@ fn deliver(effects: &Effects, course: &Course, state: Shared, bytes: u64, ready_
 }
 
 #[inline(always)]
-fn room(effects: &Effects, course: &Course, state: Shared, backlog: Backlog, ready_ns: u64) -> Room {
+fn room(effects: &Effects, course: &Course, state: ClassState, backlog: Backlog, ready_ns: u64) -> Room {
     if backlog.wait_ns > MAX_DELAY_NS {
         return Room::Full;
     }
     effects.room(backlog, |packets| wait(course, state, packets, ready_ns))
 }
 
-/// See [`shaper_common::link::opportunity_at`]; a function that the kernel verifies by itself.
+/// Calls [`shaper_common::link::opportunity_at`]; a global function, which the kernel verifies by itself.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn opportunity_at(first: u32, length: u32, into_ns: u64) -> u32 {
@@ -85,34 +85,32 @@ fn time_ms(entry: u32) -> u32 {
     DELIVERIES.get(entry).copied().unwrap_or(0)
 }
 
-/// Whether `packets` still wait at `now_ns`: the one that came so many before has not departed yet.
+/// Returns true if at least `packets` wait at `now_ns`: the one that came so many before has not departed yet.
 #[inline(always)]
-fn wait(course: &Course, state: Shared, packets: u32, now_ns: u64) -> bool {
-    let queued = state.queued().value();
+fn wait(course: &Course, state: ClassState, packets: u32, now_ns: u64) -> bool {
+    let queued = state.queued().load();
     if queued < u64::from(packets) {
         return false;
     }
     let packets = if packets < course.ring_length { packets } else { course.ring_length };
-    entry(course, queued - u64::from(packets)).is_some_and(|entry| {
-        // SAFETY: the entry is a map's; a volatile load of 64 bits does not tear.
-        unsafe { entry.read_volatile() > now_ns }
-    })
+    entry(course, queued - u64::from(packets)).is_some_and(|departure_ns| departure_ns.load() > now_ns)
 }
 
-/// Remembers that a packet departs then, where packets that wait are counted.
+/// Records a departure, where the queue's limit is in packets.
 #[inline(always)]
-pub(crate) fn note(course: &Course, state: Shared, departure_ns: u64) {
+pub(crate) fn note(course: &Course, state: ClassState, departure_ns: u64) {
     if course.ring_length == 0 {
         return;
     }
-    if let Some(entry) = entry(course, state.queued().add(1)) {
-        // SAFETY: as in `wait`.
-        unsafe { entry.write_volatile(departure_ns) };
+    if let Some(entry) = entry(course, state.queued().fetch_add(1)) {
+        entry.store(departure_ns);
     }
 }
 
 #[inline(always)]
-fn entry(course: &Course, number: u64) -> Option<*mut u64> {
+fn entry(course: &Course, number: u64) -> Option<Shared<u64>> {
     let place = number.checked_rem(u64::from(course.ring_length))?;
-    RINGS.get_ptr_mut(course.ring + place as u32)
+    let entry = RINGS.get_ptr_mut(course.ring + place as u32)?;
+    // SAFETY: the entry is a map's.
+    Some(unsafe { Shared::at(entry) })
 }

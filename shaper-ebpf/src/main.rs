@@ -1,7 +1,7 @@
-//! The tc classifiers that shape one interface in one direction: one of them, as much as its policy needs.
+//! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_plan` for any.
 //!
-//! It sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps of its
-//! own, so it never asks which interface it runs on. What goes wrong passes the packet and is counted.
+//! A classifier sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps
+//! of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -12,48 +12,52 @@
     reason = "the kernel's packet context and maps are raw pointers; the verifier checks them"
 )]
 
+mod copies;
 mod corrupt;
 mod counters;
 mod course;
 mod headers;
+mod kernel;
 mod link;
 mod log;
-mod packet;
 mod plan;
 mod policy;
 mod queue;
+mod shared;
+mod skb;
+mod socket;
 mod state;
 mod target;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
-    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns},
     macros::classifier,
     programs::TcContext,
 };
-use packet::Orphaned;
 use shaper_common::{MAX_DELAY_NS, Policy};
 
-/// What becomes of a packet.
+use crate::{copies::Sent, skb::Skb};
+
+/// The verdict on a packet.
 enum Outcome {
-    /// It goes on at once.
+    /// It is sent at once.
     Pass,
-    /// It goes on unshaped, as the policy asks for what cannot be.
+    /// It is sent unshaped, as the policy is invalid.
     PassInvalid,
-    /// It waits in the queue until its departure.
+    /// It waits in the queue until `departure_ns`.
     Delay { departure_ns: u64, orphan_failed: bool },
-    /// It is lost, and its sender is not told.
+    /// It is dropped without its sender's knowledge.
     Lose,
-    /// There is no room for it in the link's queue, and its sender is told.
+    /// It is dropped by a full queue, and its sender is told.
     Overflow,
-    /// A copy without a socket has taken its place and gone through all this already.
+    /// A copy without a socket took its place, and has had its own verdict.
     Replaced,
-    /// As `Replaced`, but something behind us dropped the copy.
+    /// As `Replaced`, but something behind the classifier dropped the copy.
     Refused,
 }
 
 impl Outcome {
-    /// The same on a device with the queue that `policy` needs; without it no packet waits, so none is counted as such.
+    /// Turns a delay into a pass on a device without the queue that `policy` needs: no packet waits, so none is counted.
     #[inline(always)]
     fn on(self, policy: &Policy) -> Self {
         match self {
@@ -63,83 +67,83 @@ impl Outcome {
     }
 }
 
-/// The classifier of a plain delay and loss.
+/// Classifies by a plain policy: a constant delay and a random loss.
 #[classifier]
 pub fn shape(ctx: TcContext) -> i32 {
-    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&ctx, policy).on(policy));
-    carry_out(outcome, &ctx)
+    let mut skb = Skb::new(ctx);
+    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&skb, policy).on(policy));
+    execute(outcome, &mut skb)
 }
 
-/// The classifier of a plan, with all effects by target and by time.
+/// Classifies by a plan: all effects, by target and by time.
 #[classifier]
 pub fn shape_plan(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(ctx);
     let outcome = policy::current().map_or(Outcome::Pass, |policy| match policy.plan {
-        0 => outcome(&ctx, policy).on(policy),
-        _ => plan::outcome(&ctx, policy).on(policy),
+        0 => outcome(&skb, policy).on(policy),
+        _ => plan::outcome(&skb, policy).on(policy),
     });
-    carry_out(outcome, &ctx)
+    execute(outcome, &mut skb)
 }
 
-/// Carries out what was decided on a packet.
+/// Executes the verdict on a packet.
 ///
-/// A loss is `TC_ACT_STOLEN`: `TC_ACT_SHOT` would tell a local sender, which then retries. A full queue does tell, as
-/// any qdisc's does. Passing is `TC_ACT_UNSPEC`, so that other classifiers on the hook get their turn (`tcf_classify`,
-/// Linux 6.1).
+/// A loss is `TC_ACT_STOLEN`, as `TC_ACT_SHOT` would tell a local sender, which then retransmits. A full queue does tell,
+/// as that of any qdisc. `TC_ACT_UNSPEC` passes, and lets other classifiers on the hook run (`tcf_classify`, Linux 6.1).
 #[inline(always)]
-fn carry_out(outcome: Outcome, ctx: &TcContext) -> i32 {
+fn execute(outcome: Outcome, skb: &mut Skb) -> i32 {
     match outcome {
         Outcome::Pass => {
-            counters::passed(ctx);
+            counters::passed(skb);
             TC_ACT_UNSPEC
         }
         Outcome::PassInvalid => {
-            counters::invalid_policy(ctx);
+            counters::invalid_policy(skb);
             TC_ACT_UNSPEC
         }
         Outcome::Delay { departure_ns, orphan_failed } => {
-            packet::depart_at(ctx, departure_ns);
-            counters::delayed(ctx, orphan_failed);
+            skb.depart_at(departure_ns);
+            counters::delayed(skb, orphan_failed);
             TC_ACT_UNSPEC
         }
         Outcome::Lose => {
-            counters::lost(ctx);
+            counters::lost(skb);
             TC_ACT_STOLEN
         }
         Outcome::Overflow => {
-            counters::overflowed(ctx);
+            counters::overflowed(skb);
             TC_ACT_SHOT
         }
         Outcome::Replaced => TC_ACT_STOLEN,
         Outcome::Refused => {
-            counters::refused(ctx);
+            counters::refused(skb);
             TC_ACT_SHOT
         }
     }
 }
 
 #[inline(always)]
-fn outcome(ctx: &TcContext, policy: &Policy) -> Outcome {
+fn outcome(skb: &Skb, policy: &Policy) -> Outcome {
     if policy.is_noop() {
         return Outcome::Pass;
     }
     if policy.expires_at_ns == 0 && policy.delay_ns == 0 {
         return if loses(policy) { Outcome::Lose } else { Outcome::Pass };
     }
-    // SAFETY: a helper without arguments.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let now_ns = kernel::now_ns();
     if policy.has_expired(now_ns) {
         return Outcome::Pass;
     }
     if policy.delay_ns > MAX_DELAY_NS {
         return Outcome::PassInvalid;
     }
-    // Before the loss is drawn: the copy comes through here again, and a packet's fate is drawn once.
+    // Before the loss is drawn: the copy comes through here again, and the draw must be made once.
     let mut orphan_failed = false;
-    if policy.orphan != 0 && packet::must_leave_its_socket(ctx, policy.delay_ns, now_ns) {
-        match packet::orphan(ctx, now_ns) {
-            Orphaned::Sent => return Outcome::Replaced,
-            Orphaned::Dropped => return Outcome::Refused,
-            Orphaned::Failed => orphan_failed = true,
+    if policy.orphan != 0 && skb.must_be_orphaned(policy.delay_ns, now_ns) {
+        match skb.orphan(now_ns) {
+            Sent::Queued => return Outcome::Replaced,
+            Sent::Dropped => return Outcome::Refused,
+            Sent::Failed => orphan_failed = true,
         }
     }
     if loses(policy) {
@@ -147,15 +151,14 @@ fn outcome(ctx: &TcContext, policy: &Policy) -> Outcome {
     } else if policy.delay_ns == 0 {
         Outcome::Pass
     } else {
-        let due_ns = policy.departure_ns(packet::stamp_ns(ctx), packet::came_at_ns(ctx, now_ns));
+        let due_ns = policy.departure_ns(skb.stamp_ns(), skb.arrived_ns(now_ns));
         Outcome::Delay { departure_ns: queue::departure_ns(policy, due_ns), orphan_failed }
     }
 }
 
 #[inline(always)]
 fn loses(policy: &Policy) -> bool {
-    // SAFETY: a helper without arguments.
-    policy.loss != 0 && policy.loses(unsafe { bpf_get_prandom_u32() })
+    policy.loss != 0 && policy.loses(kernel::random())
 }
 
 #[panic_handler]
@@ -163,7 +166,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// Of the helpers used here none is reserved to GPL programs, but the kernel's own conversions of the context are.
+// None of the helpers used here is reserved to GPL programs, but the kernel's conversions of the context are.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

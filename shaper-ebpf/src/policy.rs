@@ -1,4 +1,4 @@
-//! The map that says what to do, and those that only user space reads.
+//! The map that holds the policy, and those that only user space reads.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use shaper_common::{ASKED_ENTRY, Original, Policy};
@@ -6,19 +6,19 @@ use shaper_common::{ASKED_ENTRY, Original, Policy};
 #[btf_map]
 static POLICY: Array<Policy, 1> = Array::new();
 
-/// Never read here: it is pinned beside the others, so that whoever clears the shaping knows what to give back.
+/// Read by user space only: the device's settings before shaping, to be restored when it is cleared.
 #[btf_map]
 static ORIGINAL: Array<Original, 1> = Array::new();
 
-/// Never read here: the plan as it was asked for, beside what was made of it.
+/// Read by user space only: the plan as it was written, beside the maps compiled from it.
 #[btf_map]
 static ASKED: Array<[u8; ASKED_ENTRY], 1> = Array::new();
 
-/// Never read here: the addresses that names in the plan stand for.
+/// Read by user space only: the addresses of the names in the plan.
 #[btf_map]
 static PEERS: Array<[u8; ASKED_ENTRY], 1> = Array::new();
 
-/// The policy in force, expired or not.
+/// Returns the policy in force, expired or not.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static Policy> {
     POLICY.get(0)

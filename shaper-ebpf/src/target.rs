@@ -1,4 +1,4 @@
-//! Whose packet it is: by the longest prefix of its peer's address, and rules.
+//! The class of a packet: by the longest prefix of its peer's address, then by that prefix's rules.
 
 use aya_ebpf::{
     Global,
@@ -11,7 +11,7 @@ use shaper_common::plan::{Address, MAX_RULES, Ports, Rule, RuleList};
 
 use crate::{
     headers::{Transport, address},
-    packet::skb,
+    skb::Skb,
 };
 
 #[btf_map]
@@ -20,34 +20,34 @@ static TARGETS: LpmTrie<Address, RuleList, 1> = LpmTrie::new();
 #[btf_map]
 static RULES: Array<Rule, 1> = Array::new();
 
-/// Whether there are targets: 0 or 1. Where there are none, the kernel leaves all this out when it loads the program.
+/// 1 if there are targets, else 0; the kernel then removes the look-up when it loads the program.
 #[unsafe(no_mangle)]
 static TARGETED: Global<u32> = Global::new(0);
 
-/// Whether a packet's peer is its source, as in what a container receives: 0 or 1.
+/// 1 if a packet's peer is its source, as in what a container receives; else 0.
 #[unsafe(no_mangle)]
 static PEER_SENDS: Global<u32> = Global::new(0);
 
-/// The class of a packet; what no target names, and what is no IP packet, is of class 0.
+/// Returns the class of a packet; 0 if no target matches, or if it is not IP.
 #[inline(always)]
-pub(crate) fn class(ctx: &TcContext) -> u32 {
-    if TARGETED.load() == 0 { 0 } else { class_of(skb(ctx)) }
+pub(crate) fn class(skb: &Skb) -> u32 {
+    if TARGETED.load() == 0 { 0 } else { class_of(skb.as_ptr()) }
 }
 
-/// A function that the kernel verifies by itself.
+/// A global function, which the kernel verifies by itself.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn class_of(skb: *mut __sk_buff) -> u32 {
-    find(&TcContext::new(skb)).unwrap_or(0)
+    find(&Skb::new(TcContext::new(skb))).unwrap_or(0)
 }
 
 #[inline(always)]
-fn find(ctx: &TcContext) -> Option<u32> {
+fn find(skb: &Skb) -> Option<u32> {
     let peer_sends = PEER_SENDS.load() != 0;
-    let peer = address(ctx, peer_sends)?;
+    let peer = address(skb, peer_sends)?;
     let list = TARGETS.get(&Key::new(128, peer))?;
-    let transport = Transport::read(ctx);
-    let ports = transport.ports(ctx, peer_sends);
+    let transport = Transport::read(skb);
+    let ports = transport.ports(skb, peer_sends);
     for number in 0..MAX_RULES {
         if number >= list.count {
             break;
@@ -60,7 +60,7 @@ fn find(ctx: &TcContext) -> Option<u32> {
     None
 }
 
-/// The class of a rule if it fits a packet, else `u32::MAX`; a function that the kernel verifies by itself.
+/// Returns the class of a rule if it fits a packet, else `u32::MAX`; a global function.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn class_if_fits(rule: u32, protocol: u32, ports: u64) -> u32 {

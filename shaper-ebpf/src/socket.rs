@@ -1,0 +1,79 @@
+//! The socket that a packet is charged to.
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_sk_fullsock, bpf_tcp_sock},
+};
+
+use crate::{
+    queue,
+    skb::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, Skb},
+};
+
+const TCP_FIN: u8 = 0x01;
+const TCP_SYN: u8 = 0x02;
+const IPV6_HEADER: u32 = 40;
+
+impl Skb {
+    /// Returns true for a packet that would hold its sender back while it waits for `delay_ns`. A list of packets never
+    /// does, as taking it from its socket takes a copy.
+    #[inline(always)]
+    pub(crate) fn must_be_orphaned(&self, delay_ns: u64, now_ns: u64) -> bool {
+        let Some(socket) = Socket::of(self) else { return false };
+        if self.is_list() {
+            false
+        } else if socket.is_tcp() {
+            is_retransmittable(self)
+        } else {
+            socket.is_full() && !queue::stays_charged(self.len(), now_ns, delay_ns)
+        }
+    }
+}
+
+/// A packet's socket.
+struct Socket(*mut bpf_sock);
+
+impl Socket {
+    #[inline(always)]
+    fn of(skb: &Skb) -> Option<Self> {
+        // SAFETY: the union has this member only.
+        let socket = unsafe { skb.fields().__bindgen_anon_2.sk };
+        (!socket.is_null()).then_some(Self(socket))
+    }
+
+    #[inline(always)]
+    fn is_tcp(&self) -> bool {
+        // SAFETY: the pointer is the packet's, and not null.
+        unsafe { !bpf_tcp_sock(self.0).is_null() }
+    }
+
+    /// Returns false for a connection that is being made, or in TIME_WAIT.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        // SAFETY: as in `is_tcp`.
+        unsafe { !bpf_sk_fullsock(self.0).is_null() }
+    }
+}
+
+/// Returns true for a packet that TCP would retransmit: it carries data, SYN or FIN, or cannot be read.
+///
+/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) would stop the connection while it waits, and TCP does not
+/// retransmit a packet that waits in its own host (`skb_still_in_host_queue`). A pure acknowledgement is charged next to
+/// nothing (`__tcp_send_ack`).
+#[inline(always)]
+fn is_retransmittable(skb: &Skb) -> bool {
+    let ip_header = match skb.protocol() {
+        ETH_P_IP => {
+            let Ok(first) = skb.load::<u8>(ETHERNET_HEADER as usize) else {
+                return true;
+            };
+            u32::from(first & 0x0f) * 4
+        }
+        ETH_P_IPV6 => IPV6_HEADER,
+        _ => return true,
+    };
+    let Ok([offset, flags]) = skb.load::<[u8; 2]>((ETHERNET_HEADER + ip_header + 12) as usize) else {
+        return true;
+    };
+    flags & (TCP_FIN | TCP_SYN) != 0 || skb.len() > ETHERNET_HEADER + ip_header + u32::from(offset >> 4) * 4
+}
