@@ -25,6 +25,20 @@ pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
 }
 
+/// The paths of all documents for users and maintainers, from the repository's directory.
+///
+/// # Panics
+///
+/// When the directory of documents cannot be read.
+#[must_use]
+pub fn all() -> Vec<String> {
+    let topics = fs::read_dir(root().join("docs")).expect("a directory of documents").flatten();
+    let topics = topics.filter_map(|entry| entry.file_name().into_string().ok());
+    let topics = topics.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    let first = ["README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "CHANGELOG.md", "SECURITY.md"];
+    first.map(str::to_owned).into_iter().chain(topics).collect()
+}
+
 /// The commands that a Markdown text tells its reader to type: the lines of its `sh` blocks, and those that begin with
 /// `$ ` in its `console` blocks. Comments are left out, and lines that end in `\` joined with the next.
 #[must_use]

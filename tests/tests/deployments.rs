@@ -173,7 +173,7 @@ fn every_way_to_start_it_has_the_same_least_capabilities() {
     assert_eq!(option(&run, "--cap-drop"), ["ALL"]);
     assert!(!run.contains(&"--privileged".to_owned()));
 
-    let table = read("README.md");
+    let table = read("docs/operations.md");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `CAP_")?.split('`').next());
     assert_eq!(set(rows.map(str::to_owned)), documented, "the table of capabilities");
 

@@ -9,16 +9,15 @@ use std::{
 
 use shaper_tests::{
     daemon::{PATIENCE, eventually, program},
-    documents::{commands, option, read, root, words},
+    documents::{all, commands, option, read, root, words},
     http::exchange,
 };
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"];
 const SOCKET: &str = "/var/run/scope/plugins/traffic-control/traffic-control.sock";
 
 /// All that the documents tell their readers to type, as words.
 fn typed() -> Vec<Vec<String>> {
-    DOCUMENTS.iter().flat_map(|path| commands(&read(path))).map(|command| words(&command)).collect()
+    all().iter().flat_map(|path| commands(&read(path))).map(|command| words(&command)).collect()
 }
 
 /// The commands of `shaper`, as its help lists them.
@@ -33,11 +32,11 @@ fn subcommands() -> Vec<String> {
 
 #[test]
 fn every_command_has_a_section_with_examples() {
-    let readme = read("README.md");
+    let page = read("docs/commands.md");
     let typed = typed();
     assert!(!subcommands().is_empty());
     for command in subcommands() {
-        assert!(readme.contains(&format!("\n### `shaper {command}`\n")), "{command} has no section");
+        assert!(page.contains(&format!("\n### `shaper {command}`\n")), "{command} has no section");
         let example = ["shaper".to_owned(), command.clone()];
         assert!(typed.iter().any(|words| words.starts_with(&example)), "{command} has no example");
     }
@@ -74,8 +73,8 @@ fn the_program_takes_every_example() {
 
 /// The files that examples name: the policy file is the document's own, and names a table.
 fn put_files(directory: &Path) {
-    let readme = read("README.md");
-    let policy = readme.split("```toml\n").find(|block| block.contains("[[step]]")).expect("a policy file");
+    let page = read("docs/policy-files.md");
+    let policy = page.split("```toml\n").nth(1).expect("a policy file");
     let policy = policy.split("```").next().expect("its text");
     for (name, text) in
         [("evening.toml", policy), ("wifi.dist", "# a table\n-8192 0 8192\n"), ("cellular.down", "1\n2\n5\n")]
@@ -89,9 +88,9 @@ fn every_option_of_serve_is_explained() {
     let output = Command::new(program()).args(["serve", "--help"]).output().expect("the program runs");
     let help = String::from_utf8(output.stdout).expect("text");
     let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next());
-    let readme = read("README.md");
+    let page = read("docs/commands.md");
     for flag in flags {
-        assert!(readme.contains(&format!("\n| `--{flag}` |")), "--{flag} is not in README.md's table");
+        assert!(page.contains(&format!("\n| `--{flag}` |")), "--{flag} is not in the table");
     }
 }
 
@@ -140,8 +139,8 @@ fn the_api_takes_every_example() {
         let is_understood = status == 200 || answer.contains("no container is called");
         assert!(is_understood, "{}: {status} {answer}", words.join(" "));
     }
-    let readme = read("README.md");
-    let routes = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" /api/v1/"));
+    let page = read("docs/api.md");
+    let routes = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" /api/v1/"));
     let routes: Vec<_> = routes.map(|(method, rest)| (method, rest.split('`').next())).collect();
     assert_eq!(routes.len(), 5);
     for (method, rest) in routes {
@@ -154,27 +153,44 @@ fn the_api_takes_every_example() {
     }
 }
 
+/// The anchors of a document's headings, as Markdown viewers make them.
+fn anchors(document: &Path) -> Vec<String> {
+    let slug = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    let text = fs::read_to_string(document).expect("a document");
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| slug(line.trim_start_matches('#').trim())).collect()
+}
+
 #[test]
 fn links_lead_somewhere() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let slug = |heading: &str| {
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
-            kept.collect::<String>().to_lowercase().replace(' ', "-")
-        };
-        let headings: Vec<_> = text
-            .lines()
-            .filter(|line| line.starts_with('#'))
-            .map(|line| slug(line.trim_start_matches('#').trim()))
-            .collect();
+    for document in all() {
+        let path = root().join(&document);
+        let text = read(&document);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if let Some(anchor) = link.strip_prefix('#') {
-                assert!(headings.contains(&anchor.to_owned()), "{document}: there is no #{anchor}");
-            } else if !link.starts_with("https://") {
-                let file = link.split('#').next().unwrap_or(link);
-                assert!(root().join(file).exists(), "{document}: there is no {link}");
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) =
+                link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().expect("a directory").join(file) };
+            assert!(target.exists(), "{document}: there is no {link}");
+            if let Some(anchor) = anchor {
+                assert!(anchors(&target).contains(&anchor.to_owned()), "{document}: there is no {link}");
             }
         }
+    }
+}
+
+#[test]
+fn the_readme_is_one_page_and_links_to_all_others() {
+    let readme = read("README.md");
+    assert!(readme.len() <= 9 * 1024, "{} bytes", readme.len());
+    for document in all().iter().filter(|document| *document != "README.md") {
+        assert!(readme.contains(&format!("]({document})")), "no link to {document}");
     }
 }
 
@@ -198,10 +214,8 @@ fn sources(directory: &Path) -> String {
 #[test]
 fn errors_are_quoted_as_they_are() {
     let sources = sources(&root().join("shaper/src")) + &sources(&root().join("shaper-ebpf/src"));
-    let readme = read("README.md");
-    let section =
-        readme.split("\n## ").find(|section| section.starts_with("Troubleshooting")).expect("a section");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let page = read("docs/troubleshooting.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let quotes: Vec<_> = rows.flat_map(|(quotes, _)| quotes.split("`, `")).collect();
     assert!(quotes.len() > 30, "{quotes:?}");
     for quote in quotes {
