@@ -5,6 +5,7 @@ mod hosts;
 mod names;
 mod tasks;
 mod turns;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,14 +30,14 @@ use tokio::{
 use self::{hosts::Hosts, tasks::Tasks, turns::Turns};
 use crate::{
     api,
-    containers::{Docker, NamedNetns, Registry, Runtime as _, Update},
-    datapath::{Datapath, LogRing},
+    containers::{self, Docker, NamedNetns, Registry, Runtime as _, Update},
+    datapath::{Blindness, Datapath, LogRing},
     files,
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Container, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
-        NetnsId, NetnsRef, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named, NetnsId,
+        Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -78,7 +79,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
-    let datapath = Datapath::new(options.pin_dir.clone()).context("look at the host's network namespace")?;
+    let datapath = Datapath::new(options.pin_dir.clone(), blindness(&options))
+        .context("look at the host's network namespace")?;
     let daemon = Arc::new(Daemon::new(datapath, presets));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.blocking(Datapath::prepare).await {
@@ -134,6 +136,13 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>, scope_presets: &[String]) -> Res
     let titles: Vec<_> = scope_presets.iter().map(title).collect::<Result<_, _>>()?;
     let buttons = Buttons::with_presets(titles.iter().map(|(name, title)| (name.as_str(), title.as_str())));
     Ok(scope::router(Arc::clone(&shaper), buttons).merge(api::router(shaper)))
+}
+
+/// Makes the check that the daemon sees the containers of the runtimes.
+fn blindness(options: &Options) -> Blindness {
+    let has_engine = options.runtimes.iter().any(|runtime| *runtime != RuntimeName::Netns);
+    let socket = has_engine.then(|| options.docker_socket.clone());
+    Box::new(move || containers::blindness(socket.as_ref()?))
 }
 
 /// Allows as many open files as may be had: each shaped interface and direction has two maps.
@@ -235,13 +244,18 @@ impl Daemon {
                 Update::All { runtime, .. } => awaited.remove(runtime) && awaited.is_empty(),
                 _ => false,
             };
-            let affected = lock(&self.registry).apply(update);
+            let (affected, are_all_seen_now) = {
+                let mut registry = lock(&self.registry);
+                let had_unseen = registry.has_unseen();
+                let affected = registry.apply(update);
+                (affected, had_unseen && !registry.has_unseen())
+            };
             for netns in affected.netns {
                 self.refresh(netns).await;
             }
             self.renamed.notify_one();
-            if listed {
-                self.listed.store(true, Ordering::Relaxed);
+            self.listed.fetch_or(listed, Ordering::Relaxed);
+            if listed || are_all_seen_now && self.listed.load(Ordering::Relaxed) {
                 for netns in self.datapath.shaped() {
                     self.refresh(netns).await;
                 }
@@ -250,9 +264,16 @@ impl Daemon {
         }
     }
 
-    /// Has the shaping of a namespace follow its containers: with the last of them it goes.
+    /// Has the shaping of a namespace follow its containers: with the last of them it goes, unless it may be that of a
+    /// container whose namespace cannot be seen.
     async fn refresh(&self, netns: NetnsId) {
-        let owner = lock(&self.registry).sharing(netns).next().cloned();
+        let (owner, has_unseen) = {
+            let registry = lock(&self.registry);
+            (registry.sharing(netns).next().cloned(), registry.has_unseen())
+        };
+        if owner.is_none() && has_unseen {
+            return;
+        }
         let cleared = match owner.and_then(|container| container.netns) {
             Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
             None => self.blocking(move |datapath| datapath.clear_orphaned(netns)).await,
@@ -373,20 +394,6 @@ impl Daemon {
             _ => Some("its container has stopped"),
         }
     }
-
-    fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
-        lock(&self.registry).resolve(name).cloned()
-    }
-
-    fn view(&self, container: Container) -> ContainerView {
-        let netns = container.netns.as_ref().map(|netns| netns.id);
-        let samples = netns.and_then(|netns| lock(&self.histories).get(&netns).map(History::samples));
-        ContainerView {
-            interfaces: netns.map_or_else(Vec::new, |netns| self.datapath.view(netns)),
-            container,
-            samples: samples.unwrap_or_default(),
-        }
-    }
 }
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
@@ -410,23 +417,10 @@ async fn forward_log(ring: LogRing) {
     }
 }
 
-/// Where a container can be shaped.
-fn netns_of(container: &Container) -> Result<NetnsRef, ShapingError> {
-    if container.state != ContainerState::Running {
-        return Err(ShapingError::NotRunning { name: container.name.clone(), state: container.state });
-    }
-    container.netns.clone().ok_or_else(|| {
-        ShapingError::Refused(format!(
-            "container {}: its processes cannot be seen from here: run the daemon in the host's pid namespace \
-             (--pid=host)",
-            container.name
-        ))
-    })
-}
-
 impl Shaper for Daemon {
     async fn list(&self) -> Vec<ContainerView> {
-        let containers: Vec<_> = lock(&self.registry).iter().cloned().collect();
+        let mut containers: Vec<_> = lock(&self.registry).iter().cloned().collect();
+        containers.extend(self.strangers());
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 

@@ -249,13 +249,13 @@ impl World {
         Daemon::spawn(self.host.command(program()), self, pin_dir, &["--runtime", "netns"])
     }
 
-    /// What is pinned, as names; the daemon's lock is no pin.
+    /// What is pinned, as names; the daemon's lock and its record of the host are no pins.
     #[must_use]
     pub fn pins(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.pin_dir).into_iter().flatten().flatten();
         let mut names: Vec<_> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| name != "lock");
+        names.retain(|name| !["host", "lock"].contains(&name.as_str()));
         names.sort();
         names
     }

@@ -70,13 +70,15 @@ fn import_stand_ins(docker: &DockerDaemon) {
     import(docker, &system, bases.next().expect("another"));
 }
 
-/// The README's `docker run`, with the socket of the test's own Docker, and without the capability `without`.
+/// The README's `docker run`, with the socket of the test's own Docker, and without the option or capability `without`.
 fn start(docker: &DockerDaemon, without: Option<&str>) {
     let words = docker_run();
     let mut run = Vec::new();
     for word in &words[1..] {
         if without == Some(word) {
-            run.pop();
+            if !word.starts_with('-') {
+                run.pop();
+            }
             continue;
         }
         let word = word.replace("/var/run/docker.sock:/", &format!("{}:/", docker.socket().display()));
@@ -130,6 +132,20 @@ fn the_image_works_with_the_privileges_of_the_readme_and_not_with_less() {
     docker.rm("shaper").expect("removed");
     assert!(!pings_arrive(&docker), "shaping outlives the container of the daemon");
 
+    let namespaces = ["--pid=host", "--net=host"];
+    for option in namespaces.into_iter().chain(["SYS_PTRACE"]) {
+        start(&docker, Some(option));
+        eventually(&format!("without {option} it is said"), || {
+            let list = shaper(&docker, "list").ok()?;
+            let web = list.lines().find(|line| line.starts_with("web"))?;
+            (web.contains("unknown: ") && list.contains(option)).then_some(())
+        });
+        let refusal = shaper(&docker, "clear web").expect_err(option);
+        assert!(refusal.contains(option), "{refusal}");
+        docker.rm("shaper").expect("removed");
+        assert!(!pings_arrive(&docker), "what it does not see stays");
+    }
+
     start(&docker, None);
     eventually_lists(&docker, "web");
     let cleared = shaper(&docker, "clear web").expect("it was adopted");
@@ -137,6 +153,13 @@ fn the_image_works_with_the_privileges_of_the_readme_and_not_with_less() {
     assert!(pings_arrive(&docker));
     docker.rm("shaper").expect("removed");
 
+    for option in namespaces {
+        start(&docker, Some(option));
+        eventually_lists(&docker, "web");
+        let refusal = shaper(&docker, "set web --loss 1%").expect_err(option);
+        assert!(refusal.contains(option), "{refusal}");
+        docker.rm("shaper").expect("removed");
+    }
     for capability in ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"] {
         assert!(option(&docker_run(), "--cap-add").contains(&capability.to_owned()));
         start(&docker, Some(capability));

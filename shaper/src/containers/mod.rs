@@ -11,7 +11,7 @@ use std::{fs, future::Future, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use tokio::sync::mpsc;
 
-pub(crate) use docker::Docker;
+pub(crate) use docker::{Docker, blindness};
 pub(crate) use named::NamedNetns;
 pub(crate) use registry::Registry;
 

@@ -76,8 +76,12 @@ fn list(dir: &Path, complaints: &mut Complaints) -> io::Result<Vec<Container>> {
     let mut containers = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        // A file that is gone by now is none of ours.
-        let Ok(netns) = netns_at(path.clone()) else { continue };
+        let netns = match netns_at(path.clone()) {
+            Ok(netns) => netns,
+            // A file that is gone by now, or leads nowhere, is none of ours. One that cannot be looked at may be.
+            Err(error) if leads_nowhere(&error) => continue,
+            Err(error) => return Err(error),
+        };
         if netns.id.dev != nsfs {
             continue;
         }
@@ -91,6 +95,11 @@ fn list(dir: &Path, complaints: &mut Complaints) -> io::Result<Vec<Container>> {
     }
     containers.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(containers)
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory) || error.raw_os_error() == Some(nix::libc::ELOOP)
 }
 
 /// What has been logged, so that it is logged once.
@@ -177,6 +186,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("leftover"), "").expect("a file");
         symlink("/nonexistent", dir.path().join("dangling")).expect("a link");
+        symlink("leftover/below", dir.path().join("lost")).expect("a link");
+        symlink("loop", dir.path().join("loop")).expect("a link");
         symlink("/proc/self/ns/net", dir.path().join("linked")).expect("a link");
         symlink("/proc/self/ns/net", dir.path().join("bad name")).expect("a link");
         assert_eq!(names(dir.path()), ["linked"]);

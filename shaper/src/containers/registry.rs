@@ -92,6 +92,11 @@ impl Registry {
         self.those(|c| netns_of(c) == Some(netns)).into_iter()
     }
 
+    /// Tells whether a container has processes, but no network namespace that can be seen. Any that is shaped may be its.
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.containers.values().any(Container::is_unseen)
+    }
+
     fn whose_netns_is_named(&self, name: &str) -> Option<&Container> {
         let named = self.containers.get(&(RuntimeName::Netns, ContainerId::new(name)?))?;
         self.sharing(netns_of(named)?).next()

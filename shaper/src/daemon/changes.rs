@@ -4,7 +4,11 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use tracing::{Instrument as _, Span};
 
-use super::{Daemon, netns_of, tasks, turns::Turn};
+use super::{
+    Daemon, tasks,
+    turns::Turn,
+    views::{netns_of, unseen},
+};
 use crate::shaping::{Container, ContainerView, Direction, Policy, Request, ShapingError};
 
 /// How many targets a line of the log has.
@@ -84,6 +88,9 @@ impl Daemon {
         self: Arc<Self>,
         container: Container,
     ) -> Result<ContainerView, ShapingError> {
+        if container.is_unseen() {
+            return Err(unseen(&container));
+        }
         if let Some(netns) = container.netns.clone() {
             let cleared = self.blocking(move |datapath| datapath.clear(&netns)).await;
             let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;

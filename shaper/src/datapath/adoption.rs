@@ -3,20 +3,25 @@
 //! Only what has ended is removed. What cannot be looked at, or not be opened for want of descriptors, memory or
 //! permission, keeps its pins, is shown as unknown, and is tried again.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use super::{
     Datapath, attachment,
     instance::{self, Instance, Key},
     lock,
     pins::{self, PinName, Pinned},
-    restore,
+    place, restore,
     strays::Stray,
-    survey::{self, Target},
+    survey::{self, End, Located, Target},
+    whereabouts,
 };
 use crate::{
-    network::Netns,
-    shaping::{Counts, InterfaceView, NetnsId, NetnsRef, Policy, QueueCounts, ShapingError, ShapingState},
+    network::{NamespaceKind, Search},
+    shaping::{Direction, InterfaceView, NetnsId, NetnsRef, ShapingError},
 };
 
 impl Datapath {
@@ -51,27 +56,59 @@ impl Datapath {
 
     /// Leaves all that is pinned as it is, and shows it so, as nothing can be taken over yet.
     pub(super) fn keep_all(&self, reason: &str) {
-        for pinned in pins::walk(&self.pin_dir).unwrap_or_default() {
-            lock(&self.kept).insert(pinned.name, reason.to_owned());
+        let mut unread = lock(&self.unread);
+        match pins::walk(&self.pin_dir) {
+            Ok(pinned) => {
+                *unread = None;
+                let mut kept = lock(&self.kept);
+                kept.clear();
+                kept.extend(pinned.into_iter().map(|pinned| (pinned.name, reason.to_owned())));
+            }
+            Err(_) => *unread = Some(reason.to_owned()),
         }
     }
 
     fn adopt_all(&self, pinned: Vec<Pinned>) {
-        let inodes: Vec<_> = pinned.iter().map(|pinned| pinned.name.inode).collect();
-        let found = Netns::find(&inodes);
+        let search = Search::new(NamespaceKind::Net, pinned.iter().map(|pinned| pinned.name.inode));
         let mut by_name = BTreeMap::<_, Vec<_>>::new();
         for pinned in pinned {
             by_name.entry(pinned.name).or_default().push(pinned);
         }
         for (name, pinned) in by_name {
-            match found.iter().find(|netns| netns.id.inode == name.inode) {
-                Some(netns) => self.changing.with(netns.id, || self.adopt_named(netns, name, &pinned)),
-                None => {
-                    tracing::info!(interface = %name, "its network namespace has gone");
-                    self.remove_pins(name, &pinned);
-                }
+            match search.of(name.inode) {
+                Ok(Some(netns)) => self.changing.with(netns.id, || self.adopt_named(netns, name, &pinned)),
+                Ok(None) => match self.confirm_end(name, &pinned) {
+                    Ok(()) => {
+                        tracing::info!(interface = %name, "its network namespace has gone");
+                        self.remove_pins(name, &pinned);
+                    }
+                    Err(error) => self.keep(name, error.to_string()),
+                },
+                Err(obstacle) => self.keep(name, whereabouts::unseen(&obstacle).to_string()),
             }
         }
+        if lock(&self.kept).is_empty()
+            && let Err(error) = place::note(&self.pin_dir)
+        {
+            tracing::warn!(%error, "the next daemon will not know whether it is on the same host");
+        }
+    }
+
+    /// Agrees that the namespace of what is pinned, which was looked for everywhere, has ended.
+    fn confirm_end(&self, name: PinName, pinned: &[Pinned]) -> Result<(), ShapingError> {
+        if !place::is_recorded(&self.pin_dir) {
+            return Err(ShapingError::Failed(format!(
+                "its network namespace cannot be found, and nothing says on which host it was pinned: if it has ended, \
+                 remove {}",
+                self.pin_dir.join(name.to_string()).display()
+            )));
+        }
+        for Pinned { directory, .. } in pinned {
+            if let Some(original) = instance::recorded(directory)? {
+                whereabouts::ended(&original, End::of(name.direction), name.ifindex)?;
+            }
+        }
+        Ok(())
     }
 
     fn adopt_named(&self, netns: &NetnsRef, name: PinName, pinned: &[Pinned]) {
@@ -83,7 +120,7 @@ impl Datapath {
                     self.names.inherit(&instance.peers());
                     self.instances_mut().insert(key, instance.into());
                 }
-                Ok(None) => self.remove_pins(name, pinned),
+                Ok(None) => return self.remove_pins(name, pinned),
                 Err(error) => return self.keep(name, error.to_string()),
             }
         }
@@ -98,9 +135,15 @@ impl Datapath {
         key: Key,
         pinned: &[Pinned],
     ) -> Result<Option<Instance>, ShapingError> {
-        let Some(target) = survey::target_at(netns, &self.host, key)? else {
-            tracing::info!(interface = %key.pin_name(), "its interface has gone");
-            return Ok(None);
+        let target = match survey::target_at(netns, &self.host, key)? {
+            Located::Found(target) => target,
+            Located::Gone => {
+                tracing::info!(interface = %key.pin_name(), "its interface has gone");
+                return Ok(None);
+            }
+            // From the host that it is known to have been on, it can only have left.
+            Located::Elsewhere(_) if place::is_recorded(&self.pin_dir) => return Ok(None),
+            Located::Elsewhere(reason) => return Err(ShapingError::Failed(reason)),
         };
         for Pinned { directory, is_complete, .. } in pinned {
             let instance = match Instance::open(&target, directory, &self.pin_dir) {
@@ -135,22 +178,23 @@ impl Datapath {
     /// Takes off what an instance that cannot be read, one of another version, has on its device.
     fn clear_off(&self, target: &Target, directory: &Path) -> Result<(), ShapingError> {
         let program_id = pins::program_id(directory);
-        let recorded = instance::read_original(directory).ok().filter(|original| original.valid != 0);
-        restore::clear_off(target, &self.host, program_id, recorded)
+        restore::clear_off(target, &self.host, program_id, instance::recorded(directory)?)
     }
 
+    /// Removes the pins of what has gone, once its device has been looked for where it may have gone.
     fn remove_pins(&self, name: PinName, pinned: &[Pinned]) {
         for Pinned { directory, is_complete, .. } in pinned {
-            match Stray::pinned(name, directory).filter(|_| *is_complete) {
-                Some(stray) => lock(&self.strays).push(stray),
-                None => pins::remove(directory),
+            match Stray::pinned(name, directory) {
+                Ok(Some(stray)) if *is_complete => lock(&self.strays).push(stray),
+                Ok(_) => pins::remove(directory),
+                Err(error) => return self.keep(name, error.text),
             }
         }
         lock(&self.kept).remove(&name);
     }
 
     /// Leaves what is pinned, and its device, as they are.
-    fn keep(&self, name: PinName, reason: String) {
+    pub(super) fn keep(&self, name: PinName, reason: String) {
         let mut kept = lock(&self.kept);
         if kept.get(&name) != Some(&reason) {
             tracing::warn!(interface = %name, error = reason, "cannot adopt yet: it stays as it is");
@@ -171,31 +215,21 @@ impl Datapath {
 
     /// Shows the interfaces of a namespace that are pinned but could not be taken over.
     pub(super) fn view_kept(&self, netns: NetnsId) -> Vec<InterfaceView> {
+        if let Some(reason) = &*lock(&self.unread) {
+            return vec![InterfaceView::unknown("?".to_owned(), Direction::Egress, reason)];
+        }
         let kept = lock(&self.kept);
         let of_netns = kept.iter().filter(|(name, _)| name.inode == netns.inode);
         of_netns.map(|(name, reason)| unknown(*name, reason)).collect()
     }
+
+    /// The namespaces in which something is pinned that could not be taken over.
+    pub(crate) fn unknown(&self) -> BTreeSet<NetnsId> {
+        let dev = self.host.id().dev;
+        lock(&self.kept).keys().map(|name| NetnsId { dev, inode: name.inode }).collect()
+    }
 }
 
 fn unknown(name: PinName, reason: &str) -> InterfaceView {
-    InterfaceView {
-        interface: format!("ifindex {}", name.ifindex),
-        direction: name.direction,
-        policy: Policy::default(),
-        state: ShapingState::Unknown(reason.to_owned()),
-        remaining_ms: None,
-        passed: Counts::default(),
-        delayed: Counts::default(),
-        lost: Counts::default(),
-        overflowed: Counts::default(),
-        marked: Counts::default(),
-        duplicated: Counts::default(),
-        corrupted: Counts::default(),
-        reordered: Counts::default(),
-        skipped: Counts::default(),
-        queue: QueueCounts::default(),
-        invalid_policy: 0,
-        orphan_failed: 0,
-        names: Vec::new(),
-    }
+    InterfaceView::unknown(format!("ifindex {}", name.ifindex), name.direction, reason)
 }

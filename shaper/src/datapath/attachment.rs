@@ -2,7 +2,7 @@
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
-use std::{fmt::Display, io, mem, time::Duration};
+use std::{fmt::Display, mem, time::Duration};
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, TcError,
@@ -17,14 +17,15 @@ use super::{
     program::Loaded,
     restore::{self, take_off, take_queue},
     segments, state,
-    survey::{Device, End, cannot_enter},
+    survey::{Device, cannot_enter},
+    whereabouts::{locate, on_device},
 };
 use crate::{
     network::{
-        Filter, FqLimits, NetlinkError, Netns, Qdisc, Socket, add_clsact, add_fq, egress_filters, hook,
-        link_at, root,
+        Filter, FqLimits, NetlinkError, Qdisc, Socket, add_clsact, add_fq, egress_filters, hook, link_at,
+        root,
     },
-    shaping::{NetnsRef, Policy, QueueCounts, ShapingError, ShapingState},
+    shaping::{Policy, QueueCounts, ShapingError, ShapingState},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
@@ -350,7 +351,7 @@ pub(super) fn ready_segments(instance: &Instance, device: &Device) -> Result<(),
 ///
 /// When the device cannot be looked at; to be tried again.
 pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
-    if locate(instance).is_none() {
+    if locate(instance)?.is_none() {
         return Ok(Settled::Gone(NETNS_GONE));
     }
     let policy = instance.policy()?;
@@ -408,34 +409,6 @@ pub(super) fn detach(instance: &Instance) -> Result<bool, ShapingError> {
     let device = instance.device();
     let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
-}
-
-/// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
-pub(super) fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
-    match instance.device().end {
-        End::Host => Netns::own().map(Some).map_err(cannot_enter),
-        End::Container => locate(instance).map_or(Ok(None), |netns| open(&netns)),
-    }
-}
-
-/// Where the container's namespace can be found by now; nowhere if it has gone.
-fn locate(instance: &Instance) -> Option<NetnsRef> {
-    let netns = instance.netns();
-    if Netns::is_at(&netns) {
-        return Some(netns);
-    }
-    let found = Netns::find(&[netns.id.inode]).into_iter().find(|found| found.id == netns.id)?;
-    instance.moved_to(found.clone());
-    Some(found)
-}
-
-/// Opens a namespace; none if it has gone.
-fn open(netns: &NetnsRef) -> Result<Option<Netns>, ShapingError> {
-    match Netns::open(netns) {
-        Ok(netns) => Ok(Some(netns)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(cannot_enter(error)),
-    }
 }
 
 pub(super) fn gone() -> ShapingError {

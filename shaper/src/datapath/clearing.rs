@@ -17,7 +17,7 @@ impl Datapath {
         self.retry_kept();
         self.changing.with(netns.id, || {
             self.refuse_kept(netns.id)?;
-            if netns.id != self.host.id() && Netns::is_at(netns) {
+            if !survey::is_hosts(netns, &self.host) && Netns::is_at(netns).map_err(survey::cannot_enter)? {
                 let inside = survey::look(netns, &self.host)?;
                 self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), |_, _| false)?;
             }

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use super::{
     Datapath,
     instance::{Instance, Key},
-    monotonic_ns, survey,
+    monotonic_ns,
+    survey::{self, Located},
 };
 use crate::shaping::{Name, Peers, ShapingError};
 
@@ -65,8 +66,11 @@ impl Datapath {
 
     /// Puts a program with larger maps in the place of an instance's; its courses begin anew.
     fn reload(&self, instance: &Arc<Instance>) -> Result<(), ShapingError> {
-        let target = survey::target_at(&instance.netns(), &self.host, instance.key())?;
-        let target = target.ok_or_else(|| ShapingError::Failed("the interface has gone".to_owned()))?;
+        let target = match survey::target_at(&instance.netns(), &self.host, instance.key())? {
+            Located::Found(target) => target,
+            Located::Gone => return Err(ShapingError::Failed("the interface has gone".to_owned())),
+            Located::Elsewhere(reason) => return Err(ShapingError::Failed(reason)),
+        };
         let policy = instance.policy()?;
         let change = self.stage_next(&target, Arc::clone(instance), &policy, monotonic_ns())?;
         self.make(vec![change])

@@ -1,9 +1,10 @@
 //! Where an instance can be seen with the kernel's own tools. Nobody needs the container's lock for that.
 
 use super::{
-    attachment::{gone, on_device},
+    attachment::gone,
     instance::Instance,
     survey::{End, cannot_enter},
+    whereabouts::on_device,
 };
 use crate::{
     network::{Socket, root},

@@ -352,18 +352,19 @@ impl Instance {
         Ok(sum)
     }
 
-    /// What is shown of it; nothing, with a line in the log, when its maps cannot be read.
-    pub(super) fn view(&self, now_ns: u64) -> Option<InterfaceView> {
-        let (policy, counters) = match (self.policy(), self.counters()) {
-            (Ok(policy), Ok(counters)) => (policy, counters),
-            (policy, counters) => {
-                tracing::warn!(interface = %self, ?policy, ?counters, "cannot read the maps");
-                return None;
+    /// The view of it; an unknown state when its maps cannot be read.
+    pub(super) fn view(&self, now_ns: u64) -> InterfaceView {
+        let counters = || self.counters().map_err(|error| format!("read the counters of {self}: {error}"));
+        let read = self.policy().map_err(|error| error.to_string());
+        let (policy, counters) = match read.and_then(|policy| Ok((policy, counters()?))) {
+            Ok(read) => read,
+            Err(reason) => {
+                return InterfaceView::unknown(self.interface.clone(), self.key.direction, &reason);
             }
         };
         let policy = if policy.is_in_force(now_ns) { policy } else { Policy::default() };
         let counts = |tally: shaper_common::Tally| Counts { packets: tally.packets, bytes: tally.bytes };
-        Some(InterfaceView {
+        InterfaceView {
             interface: self.interface.clone(),
             direction: self.key.direction,
             remaining_ms: policy
@@ -384,7 +385,7 @@ impl Instance {
             invalid_policy: counters.invalid_policy,
             orphan_failed: counters.orphan_failed,
             names: Vec::new(),
-        })
+        }
     }
 
     /// The pinned program.
@@ -419,6 +420,20 @@ pub(super) fn read_original(directory: &Path) -> Result<Original, MapError> {
     let map: Array<_, Original> =
         Array::try_from(Map::Array(MapData::from_pin(directory.join(ORIGINAL_MAP))?))?;
     map.get(&0, 0)
+}
+
+/// The record, pinned in `directory`, of a device that was touched; none where it was not, or where the record is of
+/// another layout.
+///
+/// # Errors
+///
+/// When it cannot be read now.
+pub(super) fn recorded(directory: &Path) -> Result<Option<Original>, OpenError> {
+    match read_original(directory).map_err(|error| cannot_open(ORIGINAL_MAP, directory, &error)) {
+        Ok(original) => Ok(Some(original).filter(|original| original.valid != 0)),
+        Err(error) if error.is_unusable => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Descriptors that are to stay free: without any, no request would be answered.

@@ -15,6 +15,7 @@ mod leftovers;
 mod locks;
 mod names;
 mod pins;
+mod place;
 mod prepared;
 mod program;
 mod restore;
@@ -24,6 +25,7 @@ mod selection;
 mod state;
 mod strays;
 mod survey;
+mod whereabouts;
 
 use std::{
     collections::BTreeMap,
@@ -68,6 +70,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the reason why the daemon cannot see the containers of the runtimes, if so.
+pub(crate) type Blindness = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// All shaping of this host.
 pub(crate) struct Datapath {
     pin_dir: PathBuf,
@@ -86,17 +91,21 @@ pub(crate) struct Datapath {
     events: Mutex<Vec<Event>>,
     /// What is pinned but could not be taken over yet, and the reason.
     kept: Mutex<BTreeMap<PinName, String>>,
+    /// The reason for which nothing is known of what is pinned, if so.
+    unread: Mutex<Option<String>>,
+    blindness: Blindness,
     /// Devices that left while something of theirs was changed.
     strays: Mutex<Vec<Stray>>,
 }
 
 impl Datapath {
-    /// A datapath that pins in `pin_dir`, which must be in bpffs by the time something is shaped.
+    /// A datapath that pins in `pin_dir`, which must be in bpffs by the time something is shaped. Nothing is changed as long
+    /// as `blindness` returns a reason.
     ///
     /// # Errors
     ///
     /// When `/proc` is not mounted.
-    pub(crate) fn new(pin_dir: PathBuf) -> io::Result<Self> {
+    pub(crate) fn new(pin_dir: PathBuf, blindness: Blindness) -> io::Result<Self> {
         Ok(Self {
             pin_dir,
             host: Netns::own()?,
@@ -107,16 +116,19 @@ impl Datapath {
             changing: Locks::default(),
             events: Mutex::default(),
             kept: Mutex::default(),
+            unread: Mutex::default(),
+            blindness,
             strays: Mutex::default(),
         })
     }
 
-    /// Readies the BPF program and takes over the shaping that an earlier daemon left; what cannot be taken over is
-    /// taken away. Requests do the same, if it has not been done.
+    /// Readies the BPF program and takes over the shaping that an earlier daemon left; what has ended is removed. Requests
+    /// do the same, if it has not been done.
     ///
     /// # Errors
     ///
-    /// No bpffs, no permission, another daemon that pins in the same place, or a kernel that refuses the program.
+    /// A daemon that does not see the host, no bpffs, no permission, another daemon that pins in the same place, or a
+    /// kernel that refuses the program.
     pub(crate) fn prepare(&self) -> Result<(), ShapingError> {
         self.loader().map(drop).inspect_err(|error| self.keep_all(&error.to_string()))
     }
@@ -140,11 +152,15 @@ impl Datapath {
         if let Some(loader) = self.loader.get() {
             return Ok(loader);
         }
+        if let Some(reason) = (self.blindness)() {
+            return Err(ShapingError::Refused(reason));
+        }
         let new = Loader::new(&self.pin_dir)?;
         self.adopt().map_err(|error| {
             ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
         })?;
         self.seek_strays();
+        *lock(&self.unread) = None;
         Ok(self.loader.get_or_init(|| new))
     }
 
@@ -164,8 +180,8 @@ impl Datapath {
     }
 
     fn change(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
-        let inside = self.look_into(netns)?;
         self.refuse_kept(netns.id)?;
+        let inside = self.look_into(netns)?;
         self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
         let now_ns = monotonic_ns();
         let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
@@ -366,8 +382,9 @@ impl Datapath {
                 true
             }
             Err(error) => {
-                tracing::warn!(interface = %instance, %error, "cannot take shaping away yet");
-                false
+                self.note(&instance, Seen::Nothing(error.to_string()));
+                // It is looked at again each second, and need not be sooner.
+                true
             }
         }
     }
@@ -392,9 +409,9 @@ impl Datapath {
         let now_ns = monotonic_ns();
         let view = |instance: &Arc<Instance>| {
             let names = self.names.shown(&instance.names(), &instance.peers());
-            instance.view(now_ns).map(|view| InterfaceView { names, ..view })
+            InterfaceView { names, ..instance.view(now_ns) }
         };
-        let mut views: Vec<_> = self.of(netns).iter().filter_map(view).collect();
+        let mut views: Vec<_> = self.of(netns).iter().map(view).collect();
         views.extend(self.view_kept(netns));
         views
     }
@@ -423,7 +440,10 @@ impl Datapath {
         match attachment::detach(instance) {
             Ok(true) => {}
             Ok(false) => return self.lose(instance),
-            Err(error) => tracing::warn!(interface = %instance, %error, "cannot undo an attachment"),
+            Err(error) => {
+                self.instances_mut().remove(&instance.key());
+                return self.keep(instance.key().pin_name(), error.to_string());
+            }
         }
         instance.unpin();
         self.instances_mut().remove(&instance.key());

@@ -13,6 +13,7 @@ use shaper_common::{
     STEPS_MAP, TARGETS_MAP,
 };
 
+use super::place;
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
     shaping::{Direction, ShapingError},
@@ -180,13 +181,14 @@ pub(super) fn remove(directory: &Path) {
     log_failure(directory, files::remove(directory));
 }
 
-/// Removes the log ring and the directory itself; for when nothing is shaped.
+/// Removes the log ring, the record of the host and the directory itself; for when nothing is shaped.
 pub(super) fn remove_empty(pin_dir: &Path) {
     let ring = pin_dir.join(LOG_RING);
     if ring.exists() {
         log_failure(&ring, fs::remove_file(&ring));
     }
     if pin_dir.exists() {
+        remove(&pin_dir.join(place::RECORD));
         log_failure(pin_dir, fs::remove_dir(pin_dir.join(LOCK)));
         log_failure(pin_dir, fs::remove_dir(pin_dir));
     }

@@ -15,7 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use shaper_common::{PLAN_PROGRAM, PROGRAM};
 
-use super::{lock, pins, prepared::Prepared};
+use super::{lock, pins, place, prepared::Prepared};
 use crate::{files::Lock, shaping::ShapingError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
@@ -50,9 +50,10 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be had, or the kernel does not take the program.
+    /// When the directory cannot be had, belongs to another host, or the kernel does not take the program.
     pub(super) fn new(pin_dir: &Path) -> Result<Self, ShapingError> {
         let taken = pins::take(pin_dir)?;
+        place::check(pin_dir)?;
         let mut loader = EbpfLoader::new();
         loader.btf(None).map_pin_path(pins::LOG_RING, pin_dir.join(pins::LOG_RING));
         let this = Self { loader: Mutex::new(loader), _pin_dir: taken, log_ring: Mutex::default() };

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use super::{
-    Datapath,
-    attachment::{self, on_device},
+    Datapath, attachment,
     instance::Instance,
     lock, monotonic_ns, restore,
     survey::{self, Device, End, Inside, cannot_enter},
+    whereabouts::on_device,
 };
 use crate::{
     network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
@@ -22,6 +22,8 @@ pub(super) enum Seen {
     Present(ShapingState),
     /// It has gone, or another one has its index.
     Gone,
+    /// Nothing, for this reason.
+    Nothing(String),
 }
 
 impl Datapath {
@@ -53,7 +55,7 @@ impl Datapath {
             self.changing.try_with(instance.key().netns, || match look_at(&instance) {
                 Ok(Some(seen)) if self.instance(&instance.key()).is_some() => self.note(&instance, seen),
                 Ok(_) => {}
-                Err(error) => tracing::debug!(interface = %instance, %error, "cannot look at its device"),
+                Err(error) => self.note(&instance, Seen::Nothing(error.to_string())),
             });
         }
         self.seek_strays();
@@ -61,12 +63,19 @@ impl Datapath {
 
     /// Takes in what was seen of an instance's device.
     pub(super) fn note(&self, instance: &Arc<Instance>, seen: Seen) {
-        let Seen::Present(state) = seen else {
-            self.tell(instance, EventKind::Ended("its interface has gone"));
-            return self.forget(instance);
+        let state = match seen {
+            Seen::Present(state) => state,
+            Seen::Gone => {
+                self.tell(instance, EventKind::Ended("its interface has gone"));
+                return self.forget(instance);
+            }
+            Seen::Nothing(reason) => ShapingState::Unknown(reason),
         };
         match (instance.note_state(state.clone()), state) {
             (old, new) if old == new => {}
+            (_, ShapingState::Unknown(reason)) => {
+                tracing::info!(interface = %instance, reason, "cannot look at its device: it stays as it is");
+            }
             (_, ShapingState::Broken(reason)) => self.tell(instance, EventKind::Broken(reason)),
             (ShapingState::Broken(reason), _) => self.tell(instance, EventKind::Repaired(reason)),
             _ => {}

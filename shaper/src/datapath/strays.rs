@@ -13,7 +13,7 @@ use shaper_common::Original;
 
 use super::{
     Datapath,
-    instance::{Instance, Key, read_original},
+    instance::{Instance, Key, OpenError, recorded},
     lock,
     pins::{self, PinName},
     restore,
@@ -58,22 +58,22 @@ impl Stray {
     }
 
     /// The same for what is pinned in `directory`.
-    pub(super) fn pinned(name: PinName, directory: &Path) -> Option<Self> {
-        let end = match name.direction {
-            Direction::Egress => End::Container,
-            Direction::Ingress => End::Host,
-        };
-        let original = read_original(directory).ok()?;
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read now what the device was.
+    pub(super) fn pinned(name: PinName, directory: &Path) -> Result<Option<Self>, OpenError> {
+        let Some(original) = recorded(directory)? else { return Ok(None) };
         let this = Self {
             interface: name.to_string(),
-            end,
+            end: End::of(name.direction),
             ifindex: name.ifindex,
             program_id: pins::program_id(directory),
             original,
             pins: directory.to_owned(),
             since: Instant::now(),
         };
-        restore::is_kept(&original, end).then_some(this)
+        Ok(restore::is_kept(&original, this.end).then_some(this))
     }
 
     /// Whether it may still turn up: what is not hardware ends with its namespace.

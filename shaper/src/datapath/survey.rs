@@ -1,6 +1,6 @@
 //! Which devices shape a network namespace's interfaces.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use netlink_packet_route::link::InfoKind;
 
@@ -10,6 +10,8 @@ use crate::{
     shaping::{Direction, Directions, Interfaces, NetnsRef, ShapingError},
 };
 
+/// The network namespace of the first process, which is a host's, too, where the daemon is in another one.
+const FIRST: &str = "/proc/1/ns/net";
 /// How many links an error names.
 const SHOWN_LINKS: usize = 10;
 /// How many interfaces of a container can be shaped; each has programs, maps and pins of its own.
@@ -22,6 +24,16 @@ pub(super) enum End {
     Container,
     /// In the host's, where the daemon is.
     Host,
+}
+
+impl End {
+    /// The one at which a direction is shaped.
+    pub(super) const fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Egress => Self::Container,
+            Direction::Ingress => Self::Host,
+        }
+    }
 }
 
 /// The device that carries a program.
@@ -55,6 +67,8 @@ pub(super) struct Inside {
     links: Vec<Link>,
     /// The number by which it knows the host's namespace, if it does.
     host_nsid: Option<i32>,
+    /// The number by which it knows the first process's namespace, where that is not the daemon's.
+    first_nsid: Option<i32>,
     /// The devices of default routes, where they matter.
     default_routes: BTreeSet<u32>,
 }
@@ -65,8 +79,12 @@ impl Inside {
         // First the links: the kernel gives the peer's namespace a number when somebody asks for a link, or the link goes
         // up, and not before (peernet2id_alloc in rtnl_fill_link_netnsid).
         let links = links(socket)?;
-        let mut inside =
-            Self { links, host_nsid: netns_id_of(socket, host)?, default_routes: BTreeSet::new() };
+        let first_nsid = match Netns::at(Path::new(FIRST)).ok().filter(|first| first.id() != host.id()) {
+            Some(first) => netns_id_of(socket, &first)?,
+            None => None,
+        };
+        let host_nsid = netns_id_of(socket, host)?;
+        let mut inside = Self { links, host_nsid, first_nsid, default_routes: BTreeSet::new() };
         // There may be many routes.
         if inside.links.iter().any(|link| leads_out(link) && !inside.is_uplink(link)) {
             inside.default_routes = default_route_devices(socket)?;
@@ -90,6 +108,23 @@ impl Inside {
             return Err(ShapingError::Refused("it has no network interface that could be shaped".to_owned()));
         }
         Ok(found)
+    }
+
+    /// Refuses a namespace that is connected to the first process's, and not to the daemon's: there is its host. A host in
+    /// a host has the first process elsewhere, too, but is connected to its own containers.
+    fn admits_this_host(&self) -> Result<(), ShapingError> {
+        let leads_to = |nsid: Option<i32>| {
+            let is_there = |link: &Link| link.peer.is_some_and(|peer| peer.nsid == nsid);
+            nsid.is_some() && self.links.iter().any(is_there)
+        };
+        if leads_to(self.first_nsid) && !leads_to(self.host_nsid) {
+            return Err(ShapingError::Refused(
+                "not its host's network: the other ends of its veths are in the first process's network namespace, and \
+                 this daemon is in another. Start it with --net=host (Kubernetes: hostNetwork: true)"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn has_none(&self, chosen: &Interfaces) -> ShapingError {
@@ -127,13 +162,19 @@ impl Inside {
     }
 }
 
-/// Opens a container's namespace, unless it is the host's own.
+/// Tells whether a namespace is a host's: the daemon's own, or the first process's.
+pub(super) fn is_hosts(netns: &NetnsRef, host: &Netns) -> bool {
+    let first = NetnsRef { id: netns.id, path: FIRST.into() };
+    netns.id == host.id() || Netns::is_at(&first).is_ok_and(|is_first| is_first)
+}
+
+/// Opens a container's namespace, unless it is a host's own.
 ///
 /// # Errors
 ///
 /// When it is, or has gone.
 pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError> {
-    if netns.id == host.id() {
+    if is_hosts(netns, host) {
         return Err(ShapingError::Refused(
             "it shares the host's network (--network host): shaping it would shape the whole host. Give it a network \
              of its own"
@@ -157,6 +198,7 @@ pub(super) fn targets(
     chosen: Option<&Interfaces>,
     direction: Direction,
 ) -> Result<Vec<Target>, ShapingError> {
+    inside.admits_this_host()?;
     let links = inside.interfaces(chosen)?;
     if links.len() > MOST_INTERFACES {
         return Err(ShapingError::Refused(format!(
@@ -205,15 +247,39 @@ pub(super) fn on_device<T>(
     done.map_err(cannot_enter)?.map_err(failed)
 }
 
-/// The one interface with `ifindex`; none when it has gone or changed its nature.
+/// The result of a look for an interface that was shaped.
+pub(super) enum Located {
+    /// The interface, with the device that shapes it.
+    Found(Target),
+    /// Nothing: it has gone from its namespace, or changed its nature.
+    Gone,
+    /// The interface, without the device that shaped it, which this daemon does not see for this reason.
+    Elsewhere(String),
+}
+
+/// The one interface with `ifindex`.
 ///
 /// # Errors
 ///
-/// When the namespace cannot be looked into.
-pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Option<Target>, ShapingError> {
+/// When the namespace or the device cannot be looked at.
+pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Located, ShapingError> {
     let inside = look(netns, host)?;
-    let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else { return Ok(None) };
-    Ok(target(netns, &inside, link, key.direction).ok())
+    let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else {
+        return Ok(Located::Gone);
+    };
+    if key.direction == Direction::Ingress {
+        match link.peer.filter(|_| link.kind == Some(InfoKind::Veth)).map(|peer| peer.nsid) {
+            None | Some(None) => return Ok(Located::Gone),
+            Some(nsid) if nsid != inside.host_nsid => {
+                let name = &link.name;
+                return Ok(Located::Elsewhere(format!(
+                    "the other end of {name} is in another network namespace than this daemon (--net=host)"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    target(netns, &inside, link, key.direction).map(Located::Found)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]

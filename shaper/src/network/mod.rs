@@ -9,6 +9,7 @@ mod link;
 mod netns;
 mod qdisc;
 mod route;
+mod search;
 mod socket;
 
 pub(crate) use address::addresses;
@@ -17,4 +18,5 @@ pub(crate) use link::{Link, Peer, link_at, links, netns_id_of, set_gso_max_segs,
 pub(crate) use netns::Netns;
 pub(crate) use qdisc::{FqLimits, Qdisc, add_clsact, add_fq, delete_clsact, delete_root, hook, root};
 pub(crate) use route::default_route_devices;
+pub(crate) use search::{NamespaceKind, Search, own_namespace};
 pub(crate) use socket::{NetlinkError, Socket};

@@ -1,4 +1,4 @@
-//! Enters network namespaces, and comes back, and finds them.
+//! Enters network namespaces, and comes back.
 
 use std::{
     collections::BTreeSet,
@@ -8,12 +8,9 @@ use std::{
     process,
 };
 
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::statfs::{NSFS_MAGIC, statfs},
-};
-use procfs::process::Process;
+use nix::sched::{CloneFlags, setns};
 
+use super::search::{self, has_ended};
 use crate::shaping::{NetnsId, NetnsRef};
 
 /// An open network namespace. It lives as long as this does, so never keep one.
@@ -84,38 +81,29 @@ impl Netns {
     }
 
     /// Whether `netns` still is where its path says; cheap, as nothing is opened.
-    pub(crate) fn is_at(netns: &NetnsRef) -> bool {
-        fs::metadata(&netns.path).is_ok_and(|metadata| id_of(&metadata) == netns.id)
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at.
+    pub(crate) fn is_at(netns: &NetnsRef) -> io::Result<bool> {
+        match fs::metadata(&netns.path) {
+            Ok(metadata) => Ok(id_of(&metadata) == netns.id),
+            Err(error) if has_ended(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The namespaces that are mounted, and those of all processes, this one's first.
+    /// The namespaces of processes, this one's first, and those that are mounted, as far as they can be seen.
     pub(crate) fn all() -> Vec<NetnsRef> {
         let mut seen = BTreeSet::new();
         let own = PathBuf::from("/proc/self/ns/net");
         std::iter::once(own)
-            .chain(candidates())
+            .chain(search::paths())
             .filter_map(|path| {
                 fs::metadata(&path).ok().map(|metadata| NetnsRef { id: id_of(&metadata), path })
             })
             .filter(|netns| seen.insert(netns.id))
             .collect()
-    }
-
-    /// Looks for the namespaces with these inode numbers among those that are mounted and those of all processes.
-    pub(crate) fn find(inodes: &[u64]) -> Vec<NetnsRef> {
-        let mut found: Vec<NetnsRef> = Vec::new();
-        for path in candidates() {
-            if found.len() == inodes.len() {
-                break;
-            }
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let id = id_of(&metadata);
-            let known = found.iter().any(|netns| netns.id == id);
-            if inodes.contains(&id.inode) && !known && is_nsfs(&path) {
-                found.push(NetnsRef { id, path });
-            }
-        }
-        found
     }
 }
 
@@ -132,25 +120,6 @@ impl Drop for Return {
     }
 }
 
-fn id_of(metadata: &fs::Metadata) -> NetnsId {
+pub(super) fn id_of(metadata: &fs::Metadata) -> NetnsId {
     NetnsId { dev: metadata.dev(), inode: metadata.ino() }
-}
-
-fn is_nsfs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
-}
-
-/// Files that are, or may be, network namespaces: those that somebody keeps by a mount, and those of all processes.
-fn candidates() -> impl Iterator<Item = PathBuf> {
-    let mounts = Process::myself()
-        .and_then(|process| process.mountinfo())
-        .map_or_else(|_| Vec::new(), |mounts| mounts.0);
-    let kept = mounts.into_iter().filter(|mount| mount.fs_type == "nsfs").map(|mount| mount.mount_point);
-    let processes = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
-        .map(|entry| entry.path().join("ns/net"));
-    kept.chain(processes)
 }

@@ -115,8 +115,15 @@ pub(crate) struct Container {
     pub(crate) runtime: RuntimeName,
     /// Whether it runs.
     pub(crate) state: ContainerState,
-    /// Its network namespace; none while it is stopped.
+    /// Its network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,
+}
+
+impl Container {
+    /// Tells whether it has processes that cannot be seen.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.state != ContainerState::Stopped && self.netns.is_none()
+    }
 }
 
 #[cfg(test)]

@@ -104,6 +104,32 @@ pub(crate) struct InterfaceView {
     pub(crate) names: Vec<NamedPeer>,
 }
 
+impl InterfaceView {
+    /// An interface of which nothing can be told, for this reason.
+    pub(crate) fn unknown(interface: String, direction: Direction, reason: &str) -> Self {
+        Self {
+            interface,
+            direction,
+            policy: Policy::default(),
+            state: ShapingState::Unknown(reason.to_owned()),
+            remaining_ms: None,
+            passed: Counts::default(),
+            delayed: Counts::default(),
+            lost: Counts::default(),
+            overflowed: Counts::default(),
+            marked: Counts::default(),
+            duplicated: Counts::default(),
+            corrupted: Counts::default(),
+            reordered: Counts::default(),
+            skipped: Counts::default(),
+            queue: QueueCounts::default(),
+            invalid_policy: 0,
+            orphan_failed: 0,
+            names: Vec::new(),
+        }
+    }
+}
+
 /// Sums over a container's shaped interfaces since its shaping began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {

@@ -124,7 +124,7 @@ impl DockerWorld {
         let entries = fs::read_dir(self.inside(PIN_DIR)).into_iter().flatten().flatten();
         let mut names: Vec<_> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| name != "lock");
+        names.retain(|name| !["host", "lock"].contains(&name.as_str()));
         names.sort();
         names
     }

@@ -13,6 +13,7 @@ use bollard::{
     query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
 };
 use futures_util::{Stream, StreamExt};
+use tokio::net::UnixStream;
 
 use super::describe::{self, News};
 use crate::{
@@ -48,6 +49,8 @@ const EVENTS: [&str; 14] = [
 pub(super) struct Engine {
     docker: bollard::Docker,
     runtime: RuntimeName,
+    /// Tells whether its process ids mean anything here: its pid namespace can be seen.
+    sees_processes: bool,
 }
 
 /// News of a container, if that is what an event is.
@@ -73,7 +76,9 @@ impl Engine {
         let docker =
             docker.negotiate_version().await.context("ask Docker for its version: is it running?")?;
         let version = docker.version().await.context("ask Docker for its version")?;
-        Ok(Self { docker, runtime: describe::runtime(&version) })
+        let peer = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
+        let peer = peer.context("ask which process Docker is")?;
+        Ok(Self { docker, runtime: describe::runtime(&version), sees_processes: peer.pid() != Some(0) })
     }
 
     /// Docker, or what answers as it does.
@@ -123,7 +128,7 @@ impl Engine {
         let mut inspected = self.inspect(id).await?;
         for _ in 0..LOOKS {
             let look = match describe::container(&inspected, self.runtime, |pid| {
-                netns_at(format!("/proc/{pid}/ns/net").into()).ok()
+                self.sees_processes.then(|| netns_at(format!("/proc/{pid}/ns/net").into()).ok())?
             }) {
                 Ok(Some(container)) => Look::Container(container),
                 Ok(None) => return Ok(Look::Nothing),

@@ -2,6 +2,7 @@
 
 mod describe;
 mod engine;
+mod host;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tracing::{info, warn};
+
+pub(crate) use host::blindness;
 
 use self::{
     describe::{Happening, News},

@@ -1,0 +1,66 @@
+//! Finds the container that is meant, and shows it.
+
+use super::{Daemon, lock};
+use crate::shaping::{
+    Container, ContainerId, ContainerState, ContainerView, Direction, History, InterfaceView, NetnsId,
+    NetnsRef, RuntimeName, ShapingError,
+};
+
+impl Daemon {
+    pub(super) fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
+        let known = lock(&self.registry).resolve(name).cloned();
+        match known {
+            Err(ShapingError::NotFound(_)) => {
+                let mut strangers = self.strangers().into_iter();
+                strangers.find(|stranger| stranger.name == name).map_or(known, Ok)
+            }
+            known => known,
+        }
+    }
+
+    /// Returns a container for each namespace with pins that could not be taken over and that no runtime tells of.
+    pub(super) fn strangers(&self) -> Vec<Container> {
+        let unknown = self.datapath.unknown();
+        let registry = lock(&self.registry);
+        unknown
+            .into_iter()
+            .filter(|netns| registry.sharing(*netns).next().is_none())
+            .filter_map(stranger)
+            .collect()
+    }
+
+    pub(super) fn view(&self, container: Container) -> ContainerView {
+        let netns = container.netns.as_ref().map(|netns| netns.id);
+        let samples = netns.and_then(|netns| lock(&self.histories).get(&netns).map(History::samples));
+        let interfaces = match netns {
+            Some(netns) => self.datapath.view(netns),
+            None if container.is_unseen() => {
+                vec![InterfaceView::unknown("?".to_owned(), Direction::Egress, UNSEEN)]
+            }
+            None => Vec::new(),
+        };
+        ContainerView { interfaces, container, samples: samples.unwrap_or_default() }
+    }
+}
+
+fn stranger(id: NetnsId) -> Option<Container> {
+    let name = format!("netns-{}", id.inode);
+    let netns = Some(NetnsRef { id, path: "/proc".into() });
+    let (runtime, state) = (RuntimeName::Netns, ContainerState::Running);
+    Some(Container { id: ContainerId::new(name.as_str())?, name, runtime, state, netns })
+}
+
+const UNSEEN: &str = "its processes cannot be seen from here: run the daemon with --pid=host (Kubernetes: hostPID: true) and \
+                      CAP_SYS_PTRACE";
+
+/// Returns the namespace in which a container can be shaped.
+pub(super) fn netns_of(container: &Container) -> Result<NetnsRef, ShapingError> {
+    if container.state != ContainerState::Running {
+        return Err(ShapingError::NotRunning { name: container.name.clone(), state: container.state });
+    }
+    container.netns.clone().ok_or_else(|| unseen(container))
+}
+
+pub(super) fn unseen(container: &Container) -> ShapingError {
+    ShapingError::Refused(format!("container {}: {UNSEEN}", container.name))
+}
