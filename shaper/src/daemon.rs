@@ -36,8 +36,8 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named, NetnsId,
-        Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
+        NetnsId, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
     },
 };
 
@@ -441,7 +441,7 @@ impl Shaper for Daemon {
         self.change(name, |this, container| this.set_now(container, request)).await
     }
 
-    async fn clear(self: &Arc<Self>, name: &str) -> Result<ContainerView, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
         self.change(name, Self::clear_now).await
     }
 

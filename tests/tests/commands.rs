@@ -94,7 +94,8 @@ fn all_can_be_cleared_at_once() {
     assert_eq!(told, "db (db) is no longer shaped\nweb (web) is no longer shaped\n");
     assert_eq!(shaped(&scene), [""; 0]);
     assert_eq!(scene.world.pins(), ["AYA_LOGS"]);
-    assert_eq!(scene.daemon.run("clear --all"), "", "there is nothing to do");
+    assert_eq!(scene.daemon.run("clear --all"), "no container is shaped\n");
+    assert_eq!(scene.daemon.run("clear web"), "web (web) was not shaped\n");
     assert_eq!(json(&scene, "clear --all --json"), json!([]));
 }
 

@@ -108,6 +108,27 @@ fn a_target_has_its_protocol_and_ports() {
 }
 
 #[test]
+fn targets_are_taken_as_other_tools_write_them() {
+    needs!(Root);
+    let rig = Rig::new();
+    let (near, far) = (to("10.2.0.2"), to("10.3.0.2"));
+    check(&rig, "10.2.0.2,10.3.0.2", &[near, far], &[to("10.2.0.3")]);
+    check(&rig, "!10.2.0.2,10.3.0.2", &[to("10.2.0.3")], &[near, far]);
+    check(
+        &rig,
+        "10.2.0.2-10.2.0.5",
+        &[near, to("10.2.0.3"), to("10.2.0.5")],
+        &[to("10.2.0.1"), to("10.2.0.6"), far],
+    );
+    check(&rig, "10.2.0.2:9 udp", &[near], &[port(near, 10), far, tcp(near)]);
+    check(&rig, "[fd02::2]:9", &[to("fd02::2")], &[port(to("fd02::2"), 10), near]);
+    check(&rig, "all port 8000:8080", &[port(near, 8_000), port(near, 8_080)], &[port(near, 8_081)]);
+    check(&rig, "all proto 47", &[Spec { protocol: 47, ..near }], &[near]);
+    check(&rig, "all dport 9", &[near], &[port(near, 10)]);
+    check(&rig, "all sport 40000 dport 9", &[near], &[Spec { ports: (40_001, 9), ..near }]);
+}
+
+#[test]
 fn ports_are_found_behind_options_and_extension_headers_and_not_in_later_fragments() {
     needs!(Root);
     let rig = Rig::new();

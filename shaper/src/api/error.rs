@@ -22,6 +22,10 @@ impl ApiError {
         Self { status: StatusCode::BAD_REQUEST, text }
     }
 
+    pub(super) fn failed(text: String) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text }
+    }
+
     pub(super) fn not_found(text: String) -> Self {
         Self { status: StatusCode::NOT_FOUND, text }
     }
@@ -40,7 +44,7 @@ impl From<PathRejection> for ApiError {
 impl From<ShapingError> for ApiError {
     fn from(error: ShapingError) -> Self {
         let status = match error.reason() {
-            ShapingError::NotFound(_) => StatusCode::NOT_FOUND,
+            ShapingError::NotFound { .. } => StatusCode::NOT_FOUND,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
             ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ShapingError::Failed(_) | ShapingError::About { .. } => StatusCode::INTERNAL_SERVER_ERROR,

@@ -15,9 +15,10 @@ use axum::{
     routing::{get, put},
 };
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{ContainerView, Inspection, Preset, Shaper};
+use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Request, Shaper};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
@@ -39,6 +40,9 @@ async fn version() -> Json<Value> {
     Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
 }
 
+/// The largest body that is read in a fraction of a millisecond; others must not hold up the requests on this thread.
+const QUICKLY_READ: usize = 16 << 10;
+
 async fn presets<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<BTreeMap<String, Preset>> {
     Json(shaper.presets().iter().map(|(name, preset)| (name.to_owned(), preset.clone())).collect())
 }
@@ -54,13 +58,22 @@ async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<
 
 async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> Answer<ContainerView> {
     let Path(name) = name?;
-    let input: ShapingInput = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {error}")))?;
-    let request = input.try_into().map_err(ApiError::bad_request)?;
+    let request = match body.len() {
+        ..=QUICKLY_READ => request(&body)?,
+        _ => spawn_blocking(move || request(&body))
+            .await
+            .map_err(|error| ApiError::failed(error.to_string()))??,
+    };
     Ok(Json(shaper.set(&name, request).await?))
 }
 
-async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<ContainerView> {
+fn request(body: &[u8]) -> Result<Request, ApiError> {
+    let input: ShapingInput = serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {error}")))?;
+    input.try_into().map_err(ApiError::bad_request)
+}
+
+async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<Cleared> {
     let Path(name) = name?;
     Ok(Json(shaper.clear(&name).await?))
 }

@@ -128,7 +128,7 @@ async fn bad_input_is_refused_before_anything_is_done() {
         (r#"{"netem": "loss 1%", "loss": "2%"}"#, "each say all by themselves"),
         ("{\"policy\": {\n\"loss\": \"101%\"}}", "it is from 0% to 100% at line 2"),
         (r#"{"rate": "1mbit", "trace": "lte"}"#, "there is no trace \"lte\""),
-        (r#"{"to": "10.0.0.0/33", "loss": "1%"}"#, "is no target"),
+        (r#"{"to": "10.0.0.0/33", "loss": "1%"}"#, "unknown target"),
         (r#"{"to": "10.0.0.0/8", "for": "1m"}"#, "`to` and `ramp` say nothing"),
         (r#"{"jitter": "1ms", "distributions": {"normal": [1]}}"#, "cannot be called normal"),
     ] {

@@ -1,6 +1,6 @@
 //! `shaper clear`: ends shaping, and waits until the last delayed packets have left.
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::builder::NonEmptyStringValueParser;
@@ -11,10 +11,11 @@ use tokio::time::{self, Instant};
 use super::{
     Client, Streams,
     client::ClientError,
+    plain::escaped,
     print_json,
     text::{title, waiting},
 };
-use crate::shaping::{ContainerView, Policy};
+use crate::shaping::{Cleared, ContainerView, Policy};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A wait below this needs no explanation.
@@ -54,9 +55,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
     match &args.name {
         Some(name) => {
-            let cleared = client.clear(name).await?;
-            let view = if args.no_wait { cleared } else { wait(cleared, client).await? };
-            if args.json { print_json(&view, streams) } else { print(&view, streams) }
+            let cleared = finish(client.clear(name).await?, &args, client).await?;
+            if args.json { print_json(&cleared, streams) } else { print(&cleared, streams) }
         }
         None => clear_all(&args, client, streams).await,
     }
@@ -68,14 +68,18 @@ async fn clear_all(args: &Args, client: &Client, streams: &mut Streams<'_>) -> R
     let (mut cleared, mut done, mut failed) = (Vec::new(), Vec::new(), 0);
     for view in shaped {
         match client.clear(view.container.id.as_str()).await {
-            Ok(view) => cleared.push(view),
+            Ok(one) => cleared.push(one),
             Err(error) => failed += report(&view, &error.into(), streams)?,
         }
     }
-    for view in cleared {
-        match if args.no_wait { Ok(view.clone()) } else { wait(view.clone(), client).await } {
-            Ok(view) if args.json => done.push(view),
-            Ok(view) => print(&view, streams)?,
+    if cleared.is_empty() && failed == 0 && !args.json {
+        writeln!(streams.out, "no container is shaped")?;
+    }
+    for one in cleared {
+        let view = one.view.clone();
+        match finish(one, args, client).await {
+            Ok(cleared) if args.json => done.push(cleared),
+            Ok(cleared) => print(&cleared, streams)?,
             Err(error) => failed += report(&view, &error, streams)?,
         }
     }
@@ -95,7 +99,18 @@ fn report(view: &ContainerView, error: &anyhow::Error, streams: &mut Streams<'_>
     Ok(1)
 }
 
-fn print(view: &ContainerView, streams: &mut Streams<'_>) -> Result<()> {
+async fn finish(cleared: Cleared, args: &Args, client: &Client) -> Result<Cleared> {
+    match args.no_wait {
+        true => Ok(cleared),
+        false => Ok(Cleared { view: wait(cleared.view, client).await?, ..cleared }),
+    }
+}
+
+fn print(cleared: &Cleared, streams: &mut Streams<'_>) -> Result<()> {
+    let view = &cleared.view;
+    if !cleared.was_shaped {
+        return Ok(writeln!(streams.out, "{} was not shaped", title(view))?);
+    }
     let left = packets(view);
     let rest = if view.interfaces.is_empty() { String::new() } else { format!("; {}", waiting(left)) };
     Ok(writeln!(streams.out, "{} is no longer shaped{rest}", title(view))?)
@@ -113,7 +128,7 @@ async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView>
             // Hidden where standard error is no terminal.
             let new = || ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
             let spinner = spinner.get_or_insert_with(new);
-            spinner.set_message(format!("{}: {}", title(&view), waiting(packets(&view))));
+            spinner.set_message(format!("{}: {}", escaped(&title(&view)), waiting(packets(&view))));
             spinner.tick();
         }
         time::sleep(POLL_INTERVAL).await;

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{ContainerView, Inspection, Preset};
+use crate::shaping::{Cleared, ContainerView, Inspection, Preset};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ impl Client {
         self.ask(Method::PUT, &path, Some(shaping)).await
     }
 
-    pub(super) async fn clear(&self, name: &str) -> Result<ContainerView, ClientError> {
+    pub(super) async fn clear(&self, name: &str) -> Result<Cleared, ClientError> {
         self.ask(Method::DELETE, &format!("/containers/{}/shaping", encoded(name)), None).await
     }
 

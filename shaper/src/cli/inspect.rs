@@ -1,6 +1,6 @@
 //! `shaper inspect`: where a container's shaping is, and how to see it there.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;

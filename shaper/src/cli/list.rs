@@ -1,5 +1,7 @@
 //! `shaper list`: all containers in a table.
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 

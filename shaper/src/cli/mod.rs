@@ -7,6 +7,7 @@ mod client;
 mod inspect;
 mod list;
 mod log;
+mod plain;
 mod presets;
 mod serve;
 mod set;
@@ -24,7 +25,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
 
-use self::client::Client;
+use self::{client::Client, plain::Plain};
 
 /// Degrades the network of running containers, live.
 #[derive(Debug, Parser)]
@@ -73,18 +74,25 @@ enum Command {
     },
 }
 
-/// Where a command's words go.
+/// The outputs of a command.
 struct Streams<'a> {
     /// Results.
-    out: &'a mut (dyn Write + Send),
-    /// What went wrong on the way, if the command goes on.
-    err: &'a mut (dyn Write + Send),
+    out: Plain<&'a mut (dyn Write + Send)>,
+    /// Failures after which the command goes on.
+    err: Plain<&'a mut (dyn Write + Send)>,
+}
+
+impl<'a> Streams<'a> {
+    fn new(out: &'a mut (dyn Write + Send), err: &'a mut (dyn Write + Send)) -> Self {
+        Self { out: Plain(out), err: Plain(err) }
+    }
 }
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr() };
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut streams = Streams::new(&mut out, &mut err);
     match run(cli, &mut streams) {
         Ok(exit) => exit,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! `shaper presets`: the networks that can be asked for by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};

@@ -1,16 +1,12 @@
 //! `shaper serve`: runs the daemon.
 
-use std::{
-    io::{self, IsTerminal as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use super::log::Log;
+use super::{log::Log, plain::Plain};
 use crate::{
     daemon::{self, Options},
     shaping::RuntimeName,
@@ -95,10 +91,10 @@ fn log_filter(text: &str) -> Result<String, String> {
 /// Starts the log, in which panics have their lines, too.
 fn start_log(args: &Args) -> Result<Log> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
-    let log = Log::to(io::stderr()).context("start the log's thread")?;
+    let log = Log::to(Plain(io::stderr())).context("start the log's thread")?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(false)
         .with_writer(log.clone())
         .log_internal_errors(false);
     match args.log_format {

@@ -57,7 +57,7 @@ impl Daemon {
 async fn run_on(socket: &Path, args: &[&str]) -> (String, String, Result<()>) {
     let cli = Cli::try_parse_from([&["shaper"], args].concat()).expect("a right usage");
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams = Streams { out: &mut out, err: &mut err };
+    let mut streams = Streams::new(&mut out, &mut err);
     let result = ask(cli.command, &Client::new(socket.to_owned()), &mut streams).await;
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (text(out), text(err), result)
@@ -250,6 +250,41 @@ async fn presets_are_listed_with_what_they_do() {
 }
 
 #[tokio::test]
+async fn no_name_commands_a_terminal() {
+    let name = "\u{1b}[31m\u{202e}evil";
+    let mut hostile = shaped_web();
+    hostile.container.name = name.into();
+    let daemon = Daemon::start(FakeShaper::new([hostile]));
+    for args in [
+        &["list"][..],
+        &["list", "--json"],
+        &["set", name, "--loss", "1%"],
+        &["set", name, "--loss", "1%", "--json"],
+        &["inspect", name],
+        &["inspect", name, "--json"],
+        &["clear", "--all", "--json"],
+        &["clear", name],
+    ] {
+        let (out, err, result) = daemon.run(args).await;
+        result.expect("success");
+        let all = out + &err;
+        assert!(!all.contains(['\u{1b}', '\u{202e}']), "{args:?}: {all:?}");
+        assert!(all.contains("\\u001b[31m\\u202eevil"), "{args:?}: {all:?}");
+    }
+}
+
+#[tokio::test]
+async fn clear_says_what_was_not_shaped() {
+    let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
+    assert_eq!(daemon.output(&["clear", "web"]).await, "web (c0ffee000000) is no longer shaped\n");
+    assert_eq!(daemon.output(&["clear", "web"]).await, "web (c0ffee000000) was not shaped\n");
+    let json = daemon.output(&["clear", "web", "--json"]).await;
+    assert!(json.contains("\"was_shaped\": false"), "{json}");
+    assert_eq!(daemon.output(&["clear", "--all"]).await, "no container is shaped\n");
+    assert_eq!(daemon.output(&["clear", "--all", "--json"]).await, "[]\n");
+}
+
+#[tokio::test]
 async fn clear_waits_for_the_last_packets() {
     let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
     *daemon.shaper.waits.lock().expect("not poisoned") = 3;
@@ -360,7 +395,7 @@ async fn a_daemon_of_another_kind_is_recognised() {
 #[test]
 fn completions_name_the_commands() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams = Streams { out: &mut out, err: &mut err };
+    let mut streams = Streams::new(&mut out, &mut err);
     completions(Shell::Bash, &mut streams).expect("a script");
     assert!(String::from_utf8(out).expect("text").contains("inspect"));
 }
@@ -376,7 +411,8 @@ fn a_reader_that_had_enough_is_no_failure() {
             Ok(())
         }
     }
-    let mut streams = Streams { out: &mut Closed, err: &mut Vec::new() };
+    let (mut closed, mut err) = (Closed, Vec::new());
+    let mut streams = Streams::new(&mut closed, &mut err);
     let error = completions(Shell::Bash, &mut streams).expect_err("nobody reads");
     assert!(is_broken_pipe(&error));
     let error = print_json(&web(), &mut streams).expect_err("nobody reads");

@@ -15,6 +15,9 @@ pub(crate) struct Registry {
     containers: BTreeMap<(RuntimeName, ContainerId), Container>,
 }
 
+/// The longest text, in bytes, that is compared with names.
+const LONGEST_COMPARED: usize = 64;
+
 /// What an update was about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Affected {
@@ -70,7 +73,7 @@ impl Registry {
     ///
     /// [`ShapingError::NotFound`], or [`ShapingError::Ambiguous`] with all that it may be.
     pub(crate) fn resolve(&self, name: &str) -> Result<&Container, ShapingError> {
-        let not_found = || ShapingError::NotFound(name.to_owned());
+        let not_found = || ShapingError::NotFound { name: name.to_owned(), near: self.near(name) };
         if name.is_empty() {
             return Err(not_found());
         }
@@ -85,6 +88,21 @@ impl Registry {
                 candidates: several.iter().map(|c| candidate(c)).collect(),
             }),
         }
+    }
+
+    /// Up to three names that resemble `name`, the nearest first.
+    fn near(&self, name: &str) -> Vec<String> {
+        // Nothing that is longer resembles a name, and comparing takes time.
+        if name.len() > LONGEST_COMPARED {
+            return Vec::new();
+        }
+        let distance = |known: &str| strsim::damerau_levenshtein(name, known);
+        let known = self.iter().map(|container| (distance(&container.name), container.name.as_str()));
+        let mut near: Vec<_> =
+            known.filter(|(distance, known)| *distance <= known.chars().count().div_ceil(3)).collect();
+        near.sort_unstable();
+        near.dedup();
+        near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
     }
 
     /// The containers that have this network namespace, by name.
@@ -198,7 +216,26 @@ mod tests {
         let registry = registry([docker("a1", "web", 1)]);
         for absent in ["", "x", "we", "a12"] {
             let found = registry.resolve(absent);
-            assert!(matches!(&found, Err(ShapingError::NotFound(name)) if name == absent), "{found:?}");
+            assert!(
+                matches!(&found, Err(ShapingError::NotFound { name, .. }) if name == absent),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_resemble_what_does_not_exist_are_told() {
+        let registry = registry([docker("a1", "web", 1), docker("a2", "web-2", 2), docker("b1", "cache", 3)]);
+        for (absent, said) in [
+            ("wbe", "no container is called \"wbe\"; did you mean web?"),
+            ("web-1", "no container is called \"web-1\"; did you mean web-2?"),
+            ("Cache", "no container is called \"Cache\"; did you mean cache?"),
+            (
+                "nosuch",
+                "no container is called \"nosuch\", and no id starts with it: `shaper list` shows all containers",
+            ),
+        ] {
+            assert_eq!(resolved(&registry, absent), Err(said.to_owned()));
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     turns::Turn,
     views::{netns_of, unseen},
 };
-use crate::shaping::{Container, ContainerView, Direction, Policy, Request, ShapingError};
+use crate::shaping::{Cleared, Container, ContainerView, Direction, Policy, Request, ShapingError};
 
 /// How many targets a line of the log has.
 const LOGGED_TARGETS: usize = 3;
@@ -19,13 +19,14 @@ impl Daemon {
     ///
     /// Dropping the future before that drops the change: nobody waits for it any more. Afterwards it goes on in a task of
     /// its own, with its log, whoever still waits.
-    pub(super) async fn change<W>(
+    pub(super) async fn change<W, T>(
         self: &Arc<Self>,
         name: &str,
         work: impl FnOnce(Arc<Self>, Container) -> W,
-    ) -> Result<ContainerView, ShapingError>
+    ) -> Result<T, ShapingError>
     where
-        W: Future<Output = Result<ContainerView, ShapingError>> + Send + 'static,
+        W: Future<Output = Result<T, ShapingError>> + Send + 'static,
+        T: Send + 'static,
     {
         let (container, turn) = self.turn(name).await?;
         let container_name = container.name.clone();
@@ -84,21 +85,22 @@ impl Daemon {
         Ok(view)
     }
 
-    pub(super) async fn clear_now(
-        self: Arc<Self>,
-        container: Container,
-    ) -> Result<ContainerView, ShapingError> {
+    pub(super) async fn clear_now(self: Arc<Self>, container: Container) -> Result<Cleared, ShapingError> {
         if container.is_unseen() {
             return Err(unseen(&container));
         }
+        let mut was_shaped = false;
         if let Some(netns) = container.netns.clone() {
-            let cleared = self.blocking(move |datapath| datapath.clear(&netns)).await;
-            let draining = cleared.map_err(|error| error.about(&format!("container {}", container.name)))?;
+            let ended = self.blocking(move |datapath| datapath.clear(&netns)).await;
+            let ended = ended.map_err(|error| error.about(&format!("container {}", container.name)))?;
             self.touch();
-            self.look_after(draining);
+            self.look_after(ended.is_draining);
+            was_shaped = ended.was_shaped;
         }
-        tracing::info!(container = container.name, "cleared");
-        Ok(self.view(container))
+        if was_shaped {
+            tracing::info!(container = container.name, "cleared");
+        }
+        Ok(Cleared { was_shaped, view: self.view(container) })
     }
 }
 

@@ -93,10 +93,10 @@ impl Daemon {
     /// of all their containers yet, or when one cannot be looked at, the last addresses stay.
     fn miss_container(&self, name: &Name, error: &ShapingError) {
         match error {
-            ShapingError::NotFound(_) if self.listed.load(Ordering::Relaxed) => {
+            ShapingError::NotFound { .. } if self.listed.load(Ordering::Relaxed) => {
                 self.datapath.name_found(name, Vec::new(), Some("there is no such container"));
             }
-            ShapingError::NotFound(_) => {
+            ShapingError::NotFound { .. } => {
                 self.datapath.name_not_found(name, "no runtime has told of it yet");
             }
             error => {

@@ -6,28 +6,41 @@ use crate::{
     shaping::{Directions, EventKind, NetnsId, NetnsRef, ShapingError},
 };
 
+/// The end of a network namespace's shaping.
+pub(crate) struct Ended {
+    /// False if there was nothing to end.
+    pub(crate) was_shaped: bool,
+    /// True while packets still wait, and something is left to be taken away.
+    pub(crate) is_draining: bool,
+}
+
 impl Datapath {
-    /// Ends all shaping of a network namespace. Says whether something still waits to be taken away.
+    /// Ends all shaping of a network namespace.
     ///
     /// # Errors
     ///
     /// When a policy cannot be written, or it cannot be looked for classifiers that nobody knows.
-    pub(crate) fn clear(&self, netns: &NetnsRef) -> Result<bool, ShapingError> {
+    pub(crate) fn clear(&self, netns: &NetnsRef) -> Result<Ended, ShapingError> {
         self.loader()?;
         self.retry_kept();
-        self.changing.with(netns.id, || {
+        let was_shaped = self.changing.with(netns.id, || {
             self.refuse_kept(netns.id)?;
+            let mut found = false;
             if !survey::is_hosts(netns, &self.host) && Netns::is_at(netns).map_err(survey::cannot_enter)? {
                 let inside = survey::look(netns, &self.host)?;
-                self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), |_, _| false)?;
+                found = self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), |_, _| false)?;
             }
-            self.end_all(netns.id)
+            Ok::<_, ShapingError>(self.end_all(netns.id)? || found)
         })?;
-        Ok(!self.settle(&[netns.id]).is_empty())
+        Ok(Ended { was_shaped, is_draining: !self.settle(&[netns.id]).is_empty() })
     }
 
-    fn end_all(&self, netns: NetnsId) -> Result<(), ShapingError> {
-        self.make(self.of(netns).into_iter().map(Change::end).collect())
+    /// Returns true if there was anything to end.
+    fn end_all(&self, netns: NetnsId) -> Result<bool, ShapingError> {
+        let instances = self.of(netns);
+        let found = !instances.is_empty();
+        self.make(instances.into_iter().map(Change::end).collect())?;
+        Ok(found)
     }
 
     /// Ends all shaping of a network namespace that no container has any more, as [`Self::clear`] does.

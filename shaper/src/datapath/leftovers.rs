@@ -98,12 +98,13 @@ impl Datapath {
         };
         self.changing.with(netns.id, || {
             let inside = survey::look(netns, &self.host)?;
-            self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), is_anothers)
+            self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), is_anothers).map(drop)
         })
     }
 
     /// Takes over the classifiers of ours on `targets` that are no instance's, whoever pinned them; where there is an
-    /// instance already, or they cannot be read, takes them off. Leaves those alone that `spare` says.
+    /// instance already, or they cannot be read, takes them off. Leaves those alone that `spare` says. Returns true if
+    /// there were any others.
     ///
     /// # Errors
     ///
@@ -112,12 +113,14 @@ impl Datapath {
         &self,
         targets: &[Target],
         spare: impl Fn(&Target, u32) -> bool,
-    ) -> Result<(), ShapingError> {
+    ) -> Result<bool, ShapingError> {
+        let mut found = false;
         for (target, filter) in self.suspects(targets)? {
             let Some((leftover, program)) = Leftover::of(filter)? else { continue };
             if spare(target, leftover.program_id) {
                 continue;
             }
+            found = true;
             if self.instance(&target.key).is_some() {
                 self.remove_beside(target, &leftover)?;
                 continue;
@@ -131,7 +134,7 @@ impl Datapath {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The classifiers on the devices of `targets` that have our programs' names, but for those of instances.

@@ -41,7 +41,9 @@ async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<Cont
         Action::Latency(latency) => Request::of_latency(Latency::new(latency)?),
         Action::LossPercent(percent) => Request::of_loss(Loss::from_percent(percent)?),
         Action::Preset(name) => Request::of_preset(name),
-        Action::Clear => return shaper.clear(id).await.map_err(|error| reason_first(&error)),
+        Action::Clear => {
+            return shaper.clear(id).await.map(|cleared| cleared.view).map_err(|error| reason_first(&error));
+        }
     };
     shaper.set(id, request).await.map_err(|error| reason_first(&error))
 }

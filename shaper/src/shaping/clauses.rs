@@ -6,7 +6,7 @@ use super::{
         Bounds, Chance, Corruption, Delay, Draft, Effects, Jitter, Link, LossModel, Losses, Named,
         Reordering, Slot,
     },
-    units::Percent,
+    units::{Percent, quoted},
 };
 
 /// What is to become of each effect.
@@ -80,7 +80,7 @@ impl Clauses {
             "slot" => self.slot = Change::To(parts.slot),
             // Zero is a seed like any other.
             "seed" => self.seed = Change::To(parts.seed.or(Some(0))),
-            _ => return Err(format!("there is no effect {name:?}")),
+            _ => return Err(format!("there is no effect {}", quoted(name))),
         }
         Ok(())
     }

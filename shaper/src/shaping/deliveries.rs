@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shaper_common::plan::DELIVERY_BYTES;
 
-use super::distribution::content;
+use super::{distribution::content, units::quoted};
 
 /// The most opportunities of a trace: as many as the kernel searches (`shaper_common::link::Deliveries::next`).
 const MAX_OPPORTUNITIES: usize = 1_000_000;
@@ -43,9 +43,9 @@ impl Deliveries {
         let mut times_ms = Vec::new();
         for (number, line) in content(text) {
             let at = |why: String| format!("trace {name}, line {number}: {why}");
-            let time = line
-                .parse()
-                .map_err(|_| at(format!("{line:?} is no time: write a whole number of milliseconds")))?;
+            let time = line.parse().map_err(|_| {
+                at(format!("{} is no time: write a whole number of milliseconds", quoted(line)))
+            })?;
             let before = times_ms.last().copied().unwrap_or_default();
             if time < before {
                 return Err(at(backwards(time, before)));
@@ -66,7 +66,7 @@ impl Deliveries {
 
     fn of_ordered(name: &str, times_ms: Arc<[u32]>) -> Result<Self, String> {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{name:?} is no name for a trace: it has to be one word"));
+            return Err(format!("{} is no name for a trace: it has to be one word", quoted(name)));
         }
         if times_ms.len() > MAX_OPPORTUNITIES {
             return Err(format!("trace {name} has more than {MAX_OPPORTUNITIES} opportunities: cut it"));

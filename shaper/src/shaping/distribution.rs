@@ -8,7 +8,7 @@ use std::{
 
 use shaper_common::{MAX_DELAY_NS, plan::DISTRIBUTION_SCALE};
 
-use super::policy::parse_duration;
+use super::{policy::parse_duration, units::quoted};
 
 /// The scale of tables, for arithmetic: as many entries' units as one standard deviation has.
 const SCALE: f64 = DISTRIBUTION_SCALE as f64;
@@ -100,7 +100,7 @@ impl Distribution {
     pub(crate) fn from_entries(name: &str, entries: impl Into<Vec<i32>>) -> Result<Self, String> {
         let mut entries = entries.into();
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{name:?} is no name for a distribution: it has to be one word"));
+            return Err(format!("{} is no name for a distribution: it has to be one word", quoted(name)));
         }
         if Self::builtin(name).is_some() {
             return Err(format!(
@@ -132,7 +132,8 @@ impl Distribution {
             for word in line.split_whitespace() {
                 let entry: i16 = word.parse().map_err(|_| {
                     format!(
-                        "distribution {name}, line {number}: {word:?} is no whole number from -32768 to 32767"
+                        "distribution {name}, line {number}: {} is no whole number from -32768 to 32767",
+                        quoted(word)
                     )
                 })?;
                 entries.push(i32::from(entry));
@@ -190,7 +191,7 @@ pub(super) fn content(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn sample_ns(line: &str) -> Result<f64, String> {
     let duration = match line.parse::<f64>() {
         Ok(ms) => Duration::try_from_secs_f64(ms / 1_000.0)
-            .map_err(|_| format!("{line:?} is no time: write milliseconds, for example 12.5"))?,
+            .map_err(|_| format!("{} is no time: write milliseconds, for example 12.5", quoted(line)))?,
         Err(_) => parse_duration(line, "time")?,
     };
     if duration > Duration::from_nanos(MAX_DELAY_NS) {

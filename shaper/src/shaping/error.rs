@@ -2,14 +2,21 @@
 
 use thiserror::Error;
 
+use super::units::quoted;
+
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]
 pub(crate) enum ShapingError {
     /// There is no such container.
-    #[error("no container is called {0:?}, nor has an id that begins so: `shaper list` shows all there are")]
-    NotFound(String),
+    #[error("no container is called {}{}", quoted(name), or_else(near))]
+    NotFound {
+        /// The name or the beginning of an id that was asked for.
+        name: String,
+        /// Names that resemble it, the nearest first.
+        near: Vec<String>,
+    },
     /// A name or a beginning of an id that several share.
-    #[error("{name:?} may be any of {}: write more of the id", candidates.join(", "))]
+    #[error("{} may be any of {}: write more of the id", quoted(name), candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,
@@ -38,6 +45,13 @@ pub(crate) enum ShapingError {
         /// The reason.
         reason: Box<ShapingError>,
     },
+}
+
+fn or_else(near: &[String]) -> String {
+    match near {
+        [] => ", and no id starts with it: `shaper list` shows all containers".to_owned(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    }
 }
 
 impl ShapingError {

@@ -49,7 +49,7 @@ impl FakeShaper {
             .filter(|view| view.container.name == name || view.container.id.as_str().starts_with(name))
             .collect();
         match found[..] {
-            [] => Err(ShapingError::NotFound(name.to_owned())),
+            [] => Err(ShapingError::NotFound { name: name.to_owned(), near: Vec::new() }),
             [view] => Ok(view.clone()),
             _ => Err(ShapingError::Ambiguous {
                 name: name.to_owned(),
@@ -129,16 +129,18 @@ impl Shaper for FakeShaper {
         })
     }
 
-    async fn clear(self: &Arc<Self>, name: &str) -> Result<ContainerView, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
         let waits = *self.waits.lock().expect("not poisoned");
-        self.change(name, |interfaces| {
+        let was_shaped = !self.find(name)?.interfaces.is_empty();
+        let view = self.change(name, |interfaces| {
             for view in interfaces.iter_mut() {
                 (view.policy, view.remaining_ms) = (Policy::default(), None);
                 view.queue.waiting = waits;
             }
             interfaces.retain(|_| waits > 0);
             Ok(())
-        })
+        })?;
+        Ok(Cleared { was_shaped, view })
     }
 
     fn presets(&self) -> &Presets {

@@ -5,6 +5,8 @@ use std::fmt;
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
+use super::units::quoted;
+
 /// The most patterns of a choice.
 const MAX_PATTERNS: usize = 64;
 /// The longest pattern: several times as long as a name can be.
@@ -31,9 +33,9 @@ impl Interfaces {
 pub(crate) fn check_interface(text: &str) -> Result<Pattern, String> {
     let bad = |c: char| c == '/' || c.is_whitespace() || c.is_control();
     if text.is_empty() || text.len() > MAX_LENGTH || text.contains(bad) {
-        return Err(format!("no interface can be called {text:?}: write for example eth1 or 'eth*'"));
+        return Err(format!("no interface can be called {}: write for example eth1 or 'eth*'", quoted(text)));
     }
-    Pattern::new(text).map_err(|error| format!("{text:?} is no pattern: {error}"))
+    Pattern::new(text).map_err(|error| format!("{} is no pattern: {error}", quoted(text)))
 }
 
 impl TryFrom<Vec<String>> for Interfaces {

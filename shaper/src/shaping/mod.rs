@@ -47,6 +47,6 @@ pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request
 pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
 pub(crate) use view::{
-    ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts, Sample,
-    ShapingState, Totals,
+    Cleared, ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts,
+    Sample, ShapingState, Totals,
 };

@@ -1,16 +1,18 @@
 //! All that an interface's traffic goes through in one direction: by time and by target.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
 
 use super::{
+    Direction,
     deliveries::Deliveries,
     distribution::Distribution,
     effects::{Delay, Effects, Link, SlotTime, Tables},
     interfaces::Interfaces,
     ramp,
     selector::{Name, Selector},
+    units::quoted,
 };
 
 /// What becomes of packets; nothing by default.
@@ -192,6 +194,23 @@ impl Plan {
         Self { course: Course::always(effects), ..Self::default() }
     }
 
+    /// The same, with its targets' ports as packets of one direction have them.
+    ///
+    /// # Errors
+    ///
+    /// When two targets are alike then.
+    pub(crate) fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, String> {
+        let seen = self.targets.iter().map(|target| Target {
+            selector: target.selector.seen_in(direction),
+            course: target.course.clone(),
+        });
+        let targets: Vec<_> = seen.collect();
+        if targets == self.targets {
+            return Ok(Arc::clone(self));
+        }
+        Self { targets, ..Self::clone(self) }.checked().map(Arc::new)
+    }
+
     /// Itself, if its parts make sense together.
     ///
     /// # Errors
@@ -209,7 +228,10 @@ impl Plan {
         }
         for (number, target) in self.targets.iter().enumerate() {
             if self.targets[..number].iter().any(|other| other.selector == target.selector) {
-                return Err(format!("there are two targets {}: leave one of them out", target.selector));
+                return Err(format!(
+                    "there are two targets {}: leave one of them out",
+                    target.selector.short()
+                ));
             }
         }
         self.check_tables()?;
@@ -218,7 +240,8 @@ impl Plan {
 
     fn check_tables(&self) -> Result<(), String> {
         let mut named = super::effects::Named::default();
-        let twice = |name: &str| Err(format!("there are two tables {name:?}: call one of them otherwise"));
+        let twice =
+            |name: &str| Err(format!("there are two tables {}: call one of them otherwise", quoted(name)));
         for distribution in self.distributions() {
             let name = distribution.name().to_owned();
             let old = named.distributions.insert(name.clone(), distribution.clone());

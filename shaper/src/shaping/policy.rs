@@ -9,7 +9,7 @@ use super::{
     Change, Direction, Lifetime, Request,
     effects::{Chance, Delay, Effects, LossModel, Losses},
     plan::Plan,
-    units::{Percent, as_ns},
+    units::{Percent, as_ns, quoted, short},
 };
 
 /// A delay: more than zero, at most five minutes, in whole nanoseconds.
@@ -67,20 +67,22 @@ fn text(duration: Duration) -> String {
 pub(crate) fn parse_duration(text: &str, what: &str) -> Result<Duration, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
-        return Err(format!("a {what} cannot be negative: {trimmed}"));
+        return Err(format!("a {what} cannot be negative: {}", short(trimmed)));
     }
     if trimmed == "0" {
         return Ok(Duration::ZERO);
     }
     if trimmed.parse::<f64>().is_ok() {
-        return Err(format!("the {what} {trimmed} has no unit: write {trimmed}ms or {trimmed}s"));
+        let number = short(trimmed);
+        return Err(format!("the {what} {number} has no unit: write {number}ms or {number}s"));
     }
     // humantime knows no fractions; a decimal number with one unit is the only form that has any.
     if let Some(duration) = parse_fraction(trimmed) {
         return Ok(duration);
     }
-    humantime::parse_duration(trimmed)
-        .map_err(|error| format!("{trimmed:?} is no {what} ({error}): write for example 120ms, 1.5s or 2m"))
+    humantime::parse_duration(trimmed).map_err(|error| {
+        format!("{} is no {what} ({error}): write for example 120ms, 1.5s or 2m", quoted(trimmed))
+    })
 }
 
 fn parse_fraction(text: &str) -> Option<Duration> {
@@ -150,7 +152,7 @@ macro_rules! serde_as_text {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                Self::parse(text)?.ok_or_else(|| format!("{text:?} is nothing"))
+                Self::parse(text)?.ok_or_else(|| format!("{} is nothing", quoted(text)))
             }
         }
 

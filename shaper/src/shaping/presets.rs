@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ops::Range};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::Direction;
+use super::{Direction, units::quoted};
 
 /// What is shipped, in the format that a file of the user's has as well.
 const SHIPPED: &str = include_str!("../../presets.toml");
@@ -93,7 +93,7 @@ impl Presets {
     pub(crate) fn find(&self, name: &str) -> Result<&Preset, String> {
         self.0.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
-            format!("no preset is called {name:?}: there are {}", names.join(", "))
+            format!("no preset is called {}: there are {}", quoted(name), names.join(", "))
         })
     }
 
@@ -123,7 +123,10 @@ impl Entry {
         check: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Preset, (Range<usize>, String)> {
         if !is_name(name) {
-            return Err((at, format!("{name:?} is no name for a preset: write it with a-z, 0-9 and -")));
+            return Err((
+                at,
+                format!("{} is no name for a preset: write it with a-z, 0-9 and -", quoted(name)),
+            ));
         }
         let checked = |words: Option<Spanned<String>>, direction: Direction| {
             let Some(words) = words else { return Ok(String::new()) };

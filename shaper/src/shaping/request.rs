@@ -235,7 +235,7 @@ impl Request {
             return Ok(Arc::clone(old));
         }
         let plan = match (&self.asked, &self.target) {
-            (Asked::Plan(plan), None) if self.ramp.is_none() => return Ok(Arc::clone(plan)),
+            (Asked::Plan(plan), None) if self.ramp.is_none() => return plan.seen_in(direction),
             (Asked::Plan(plan), _) if !plan.targets.is_empty() => {
                 return Err(
                     "a plan with targets of its own has no ramp and no target: leave them out".to_owned()
@@ -248,7 +248,8 @@ impl Request {
     }
 
     fn with_target(&self, mut plan: Plan, selector: &Selector, direction: Direction) -> Result<Plan, String> {
-        let place = plan.targets.iter().position(|target| target.selector == *selector);
+        let selector = selector.seen_in(direction);
+        let place = plan.targets.iter().position(|target| target.selector == selector);
         let nothing = Course::default();
         let course =
             self.course_after(place.map_or(&nothing, |place| &plan.targets[place].course), direction)?;
@@ -260,7 +261,7 @@ impl Request {
                 // The narrower ones are asked first.
                 let wider = |target: &Target| target.selector.narrowness() < selector.narrowness();
                 let place = plan.targets.iter().position(wider).unwrap_or(plan.targets.len());
-                plan.targets.insert(place, Target { selector: selector.clone(), course });
+                plan.targets.insert(place, Target { selector, course });
             }
         }
         Ok(plan)

@@ -1,11 +1,19 @@
-//! Which packets a target has: those of its peers, protocol and ports, in one line of text.
+//! The packets of a target: those of its peers, protocol and ports, in one line of text.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+mod parse;
+
+use std::{fmt, ops::RangeInclusive};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use shaper_common::plan::MAX_RULES;
 
-/// Which packets, seen from the container; all by default.
+use super::Direction;
+
+/// The most prefixes that a plan may name.
+pub(crate) const MAX_PREFIXES: usize = 262_144;
+
+/// Packets, as the container sees them; all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Selector {
     /// To or from whom, in order, each once; the most specific one decides. Nothing, or only exceptions, is all others.
@@ -16,6 +24,15 @@ pub(crate) struct Selector {
     pub(crate) ports: Ports,
     /// Which ports of the container.
     pub(crate) local_ports: Ports,
+    /// Ports as packets have them, until it is known in which direction these go.
+    pub(crate) packet_ports: PacketPorts,
+}
+
+/// A packet's ports, whoever has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct PacketPorts {
+    source: Ports,
+    destination: Ports,
 }
 
 /// Some addresses, or an exception from others.
@@ -73,8 +90,14 @@ impl Selector {
     ///
     /// # Errors
     ///
-    /// When one is both there and excepted.
+    /// When one is both there and excepted, or there are more than [`MAX_PREFIXES`].
     pub(crate) fn with_peers(mut self, mut peers: Vec<Peer>) -> Result<Self, String> {
+        if peers.len() > MAX_PREFIXES {
+            return Err(format!(
+                "{} addresses are too many: a target has at most {MAX_PREFIXES}",
+                peers.len()
+            ));
+        }
         peers.sort();
         peers.dedup();
         if let Some(pair) = peers.windows(2).find(|pair| pair[0].of == pair[1].of) {
@@ -104,7 +127,8 @@ impl Selector {
 
     fn clone_but_peers(&self) -> Self {
         let (ports, local_ports) = (self.ports.clone(), self.local_ports.clone());
-        Self { peers: Vec::new(), protocol: self.protocol, ports, local_ports }
+        let packet_ports = self.packet_ports.clone();
+        Self { peers: Vec::new(), protocol: self.protocol, ports, local_ports, packet_ports }
     }
 
     /// How narrow it is, to be compared: by the widest prefix first, IPv4's as IPv6 has them, then by protocol and ports.
@@ -115,47 +139,12 @@ impl Selector {
             PeerOf::Name(_) => 128,
         };
         let widest = self.peers.iter().filter(|peer| !peer.except).map(length).min().unwrap_or(0);
-        let has_ports = self.ports != Ports::default() || self.local_ports != Ports::default();
-        (widest, self.protocol.is_some(), has_ports)
+        (widest, self.protocol.is_some(), self.has_ports())
     }
 
     /// Whether it has the addresses that no peer of it is about.
     pub(crate) fn has_others(&self) -> bool {
         self.peers.iter().all(|peer| peer.except)
-    }
-}
-
-impl FromStr for Selector {
-    type Err = String;
-
-    /// Parses `10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080`, `container:db`, `all udp`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (mut selector, mut peers, mut all) = (Self::default(), Vec::new(), false);
-        let mut words = text.split_whitespace();
-        let mut none = true;
-        while let Some(word) = words.next() {
-            none = false;
-            let mut value = || words.next().ok_or_else(|| format!("{word} has nothing behind it"));
-            match word {
-                "all" => all = true,
-                "port" | "ports" => selector.ports.once(word, value()?)?,
-                "local-port" | "local-ports" => selector.local_ports.once(word, value()?)?,
-                "protocol" => selector.set_protocol(value()?.parse()?)?,
-                _ => match word.parse() {
-                    Ok(protocol) => selector.set_protocol(protocol)?,
-                    Err(_) => peers.push(word.parse()?),
-                },
-            }
-        }
-        if none {
-            return Err(
-                "a target of nothing: write `all`, or for example `10.0.0.0/8 tcp port 443`".to_owned()
-            );
-        }
-        if all && peers.iter().any(|peer: &Peer| !peer.except) {
-            return Err("`all` leaves nothing to name: leave it or the other peers out".to_owned());
-        }
-        selector.with_peers(peers)?.checked()
     }
 }
 
@@ -172,13 +161,49 @@ impl Selector {
         }
     }
 
+    /// The same in packets of one direction: what a container sends has the peer's port as its destination.
+    pub(crate) fn seen_in(&self, direction: Direction) -> Self {
+        let PacketPorts { source, destination } = &self.packet_ports;
+        if self.packet_ports == PacketPorts::default() {
+            return self.clone();
+        }
+        let (peer, local) = match direction {
+            Direction::Egress => (destination, source),
+            Direction::Ingress => (source, destination),
+        };
+        let (ports, local_ports) = (peer.clone(), local.clone());
+        Self { ports, local_ports, packet_ports: PacketPorts::default(), ..self.clone() }
+    }
+
+    fn all_ports(&self) -> [&Ports; 4] {
+        [&self.ports, &self.local_ports, &self.packet_ports.source, &self.packet_ports.destination]
+    }
+
+    fn has_ports(&self) -> bool {
+        self.all_ports().iter().any(|ports| **ports != Ports::default())
+    }
+
     /// Itself, if its parts make sense together.
     ///
     /// # Errors
     ///
-    /// When it has ports of a protocol without any.
+    /// When it has ports of a protocol without any, ports named in two ways, or so many ranges of them that the kernel
+    /// would need more than [`MAX_RULES`] rules.
     pub(crate) fn checked(self) -> Result<Self, String> {
-        let has_ports = self.ports != Ports::default() || self.local_ports != Ports::default();
+        let has_ports = self.has_ports();
+        if self.packet_ports != PacketPorts::default()
+            && [&self.ports, &self.local_ports].iter().any(|ports| **ports != Ports::default())
+        {
+            return Err(
+                "`port` and `local-port` do not go with `dport` and `sport`: use one pair of them".to_owned()
+            );
+        }
+        let rules: usize = self.all_ports().iter().map(|ports| ports.count()).product();
+        if rules > MAX_RULES as usize {
+            return Err(format!(
+                "the ranges of ports make {rules} combinations, and a target has at most {MAX_RULES}: name fewer ranges"
+            ));
+        }
         match self.protocol {
             Some(protocol @ Protocol { number: 1 | 58, except: false }) if has_ports => {
                 Err(format!("{protocol} has no ports: leave them out"))
@@ -191,7 +216,10 @@ impl Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.has_others().then(|| "all".to_owned());
-        let protocol = self.protocol.map(|protocol| protocol.to_string());
+        let protocol = self.protocol.map(|protocol| match protocol.name() {
+            Some(_) => protocol.to_string(),
+            None => format!("proto {protocol}"),
+        });
         let ports =
             |word: &str, ports: &Ports| (*ports != Ports::default()).then(|| format!("{word} {ports}"));
         let parts = all
@@ -199,42 +227,11 @@ impl fmt::Display for Selector {
             .chain(self.peers.iter().map(Peer::to_string))
             .chain(protocol)
             .chain(ports("port", &self.ports))
-            .chain(ports("local-port", &self.local_ports));
+            .chain(ports("local-port", &self.local_ports))
+            .chain(ports("dport", &self.packet_ports.destination))
+            .chain(ports("sport", &self.packet_ports.source));
         f.pad(&parts.collect::<Vec<_>>().join(" "))
     }
-}
-
-impl FromStr for Peer {
-    type Err = String;
-
-    /// Parses `10.0.0.0/8`, `2001:db8::1`, `container:db`, `host:example.org`, each after `!` if it is excepted.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (except, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
-        let name = |name: &str| match name {
-            "" => Err(format!("{text:?} names nobody: write the name behind the colon")),
-            _ if name.contains(['!', ',', '/']) => Err(format!("{name:?} is no name")),
-            _ => Ok(name.to_owned()),
-        };
-        let of = if let Some(container) = text.strip_prefix("container:") {
-            PeerOf::Name(Name::Container(name(container)?))
-        } else if let Some(host) = text.strip_prefix("host:") {
-            PeerOf::Name(Name::Host(name(host)?))
-        } else {
-            PeerOf::Net(parse_net(text)?)
-        };
-        Ok(Self { of, except })
-    }
-}
-
-/// Parses an address or a prefix; bits behind the prefix are dropped.
-fn parse_net(text: &str) -> Result<IpNet, String> {
-    let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(|net: IpNet| net.trunc()).map_err(|_| {
-        format!(
-            "{text:?} is no target: write an address, a prefix (10.0.0.0/8), container:NAME, host:NAME, a protocol \
-             (tcp, udp, icmp, icmpv6, sctp or its number), `port 443,8000-8080` or `local-port 80`"
-        )
-    })
 }
 
 impl fmt::Display for Peer {
@@ -262,25 +259,17 @@ impl fmt::Display for Name {
     }
 }
 
-impl FromStr for Protocol {
-    type Err = String;
-
-    /// Parses `tcp`, `!udp`, `47`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (except, name) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
-        let known = PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-        let number = known.or_else(|| name.parse().ok()).ok_or_else(|| {
-            format!("{text:?} is no protocol: write tcp, udp, icmp, icmpv6, sctp or a number up to 255")
-        })?;
-        Ok(Self { number, except })
+impl Protocol {
+    fn name(self) -> Option<&'static str> {
+        PROTOCOLS.iter().find(|(_, number)| *number == self.number).map(|(name, _)| *name)
     }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let except = if self.except { "!" } else { "" };
-        match PROTOCOLS.iter().find(|(_, number)| *number == self.number) {
-            Some((name, _)) => write!(f, "{except}{name}"),
+        match self.name() {
+            Some(name) => write!(f, "{except}{name}"),
             None => write!(f, "{except}{}", self.number),
         }
     }
@@ -298,6 +287,18 @@ impl Ports {
         }
         *self = text.parse()?;
         Ok(())
+    }
+
+    /// The number of ranges that have them.
+    fn count(&self) -> usize {
+        match &*self.ranges {
+            [] => 1,
+            ranges if !self.except => ranges.len(),
+            ranges => {
+                let ends = [ranges[0].0 == 0, ranges[ranges.len() - 1].1 == u16::MAX];
+                ranges.len() + 1 - ends.into_iter().filter(|end| *end).count()
+            }
+        }
     }
 
     /// The ranges that have them, in order.
@@ -319,42 +320,6 @@ impl Ports {
         others.extend(next.map(|from| from..=u16::MAX));
         others
     }
-}
-
-impl FromStr for Ports {
-    type Err = String;
-
-    /// Parses `443`, `443,8000-8080`, `!22`: with `!`, all others.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (except, list) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
-        let mut ranges = list.split(',').map(parse_range).collect::<Result<Vec<_>, _>>()?;
-        ranges.sort_unstable();
-        let mut apart: Vec<(u16, u16)> = Vec::new();
-        for (first, last) in ranges {
-            match apart.last_mut() {
-                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-                _ => apart.push((first, last)),
-            }
-        }
-        if apart == [(0, u16::MAX)] {
-            return if except { Err(format!("{text:?} leaves no port")) } else { Ok(Self::default()) };
-        }
-        Ok(Self { ranges: apart, except })
-    }
-}
-
-fn parse_range(text: &str) -> Result<(u16, u16), String> {
-    let bad = || {
-        format!(
-            "{text:?} is no port: write for example 443, 8000-8080 or 443,8000-8080, `!` only before all of them"
-        )
-    };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok().zip(last.parse().ok()).ok_or_else(bad)?;
-    if range.1 < range.0 {
-        return Err(format!("the ports {text} end before they begin: swap them"));
-    }
-    Ok(range)
 }
 
 impl fmt::Display for Ports {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{ContainerView, Inspection, NetnsId, Presets, Request, ShapingError};
+use super::{Cleared, ContainerView, Inspection, NetnsId, Presets, Request, ShapingError};
 
 /// The daemon, seen from the side of those who talk to people.
 ///
@@ -32,10 +32,7 @@ pub(crate) trait Shaper: Send + Sync + 'static {
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
     /// its time; only then does the interface become what it was, and the view lose its last `interfaces`. In order, and dropped, as [`Self::set`].
-    fn clear(
-        self: &Arc<Self>,
-        name: &str,
-    ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
+    fn clear(self: &Arc<Self>, name: &str) -> impl Future<Output = Result<Cleared, ShapingError>> + Send;
 
     /// The networks that can be asked for by name.
     fn presets(&self) -> &Presets;

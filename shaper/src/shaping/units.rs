@@ -9,6 +9,25 @@ use super::Latency;
 /// 2^32.
 const WHOLE: u64 = 1 << 32;
 
+/// The most characters of a text that an error quotes.
+const QUOTED: usize = 32;
+
+/// The text for an error: in quotes, without control characters, cut to [`QUOTED`] characters.
+pub(crate) fn quoted(text: &str) -> String {
+    let (cut, more) = cut(text);
+    format!("{cut:?}{more}")
+}
+
+/// A number with its unit for an error, cut to [`QUOTED`] characters.
+pub(crate) fn short(text: &str) -> String {
+    let (cut, more) = cut(text);
+    format!("{cut}{more}")
+}
+
+fn cut(text: &str) -> (&str, &str) {
+    text.char_indices().nth(QUOTED).map_or((text, ""), |(end, _)| (&text[..end], "..."))
+}
+
 /// A share from 0 % to 100 %, in steps of 2^-32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Percent(u64);
@@ -48,8 +67,9 @@ impl Percent {
     /// As [`Self::new`], and when it is no number.
     pub(crate) fn parse(text: &str, what: &str) -> Result<Self, String> {
         let number = text.trim().trim_end_matches('%').trim_end();
-        let percent =
-            number.parse().map_err(|_| format!("{text:?} is no {what}: write per cent, for example 2.5%"))?;
+        let percent = number
+            .parse()
+            .map_err(|_| format!("{} is no {what}: write per cent, for example 2.5%", quoted(text)))?;
         Self::new(percent, what)
     }
 
@@ -125,13 +145,16 @@ impl Rate {
     /// As [`Self::new`], and when it is no rate.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.ends_with('%') {
-            return Err(format!("a rate of {text} of the device says little here: write for example 10mbit"));
+            return Err(format!(
+                "a rate of {} of the device says little here: write for example 10mbit",
+                short(text)
+            ));
         }
-        let bad = || format!("{text:?} is no rate: write for example 10mbit, 640kbps or 1gbit");
+        let bad = || format!("{} is no rate: write for example 10mbit, 640kbps or 1gbit", quoted(text));
         let (number, unit) = number(text).ok_or_else(bad)?;
         let bits = number * bits_of(&unit.to_ascii_lowercase()).ok_or_else(bad)?;
         if bits / 8.0 > 1e18 {
-            return Err(format!("a rate of {text} is too high: the highest is 4tbit"));
+            return Err(format!("a rate of {} is too high: the highest is 4tbit", short(text)));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -179,9 +202,17 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Splits a number from what follows it.
+/// Splits a number, perhaps with an exponent, from what follows it (`strtod`, as iproute2 reads numbers).
 fn number(text: &str) -> Option<(f64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end_of = |text: &str, is: fn(char) -> bool| text.find(|c| !is(c)).unwrap_or(text.len());
+    let mut end = end_of(text, |c| c.is_ascii_digit() || c == '.');
+    if let Some(rest) = text[end..].strip_prefix(['e', 'E']) {
+        let digits = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        let count = end_of(digits, |c| c.is_ascii_digit());
+        if count > 0 {
+            end = text.len() - digits.len() + count;
+        }
+    }
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
@@ -201,9 +232,9 @@ pub(crate) enum Unitless {
 /// When it is no time, negative, or longer than five minutes.
 pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<Duration, String> {
     if text.starts_with('-') {
-        return Err(format!("a {what} cannot be negative: {text}"));
+        return Err(format!("a {what} cannot be negative: {}", short(text)));
     }
-    let bad = || format!("{text:?} is no {what}: write for example 120ms, 1.5s or 250us");
+    let bad = || format!("{} is no {what}: write for example 120ms, 1.5s or 250us", quoted(text));
     let (number, unit) = number(text).ok_or_else(bad)?;
     let unit_ns = match unit.to_ascii_lowercase().as_str() {
         "" => match unitless {
@@ -215,7 +246,7 @@ pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<D
     let ns = (number * unit_ns).round();
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     if ns > MAX_DELAY_NS as f64 {
-        return Err(format!("a {what} of {text} is too long: the longest is 5m"));
+        return Err(format!("a {what} of {} is too long: the longest is 5m", short(text)));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to MAX_DELAY_NS")]
     Ok(Duration::from_nanos(ns as u64))
@@ -248,7 +279,7 @@ pub(crate) fn as_ns(time: Duration) -> u64 {
 ///
 /// When it is no size, or 2^32 and more.
 pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
-    let bad = || format!("{text:?} is no {what}: write for example 1514 or 64kb");
+    let bad = || format!("{} is no {what}: write for example 1514 or 64kb", quoted(text));
     let (number, unit) = number(text).ok_or_else(bad)?;
     let scale = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -262,7 +293,7 @@ pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
     };
     let size = number * scale;
     if size > f64::from(u32::MAX) {
-        return Err(format!("a {what} of {text} is too large: it is less than 4gb"));
+        return Err(format!("a {what} of {} is too large: it is less than 4gb", short(text)));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to u32::MAX")]
     Ok(size as u32)

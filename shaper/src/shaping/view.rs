@@ -163,6 +163,16 @@ pub(crate) struct ContainerView {
     pub(crate) samples: Vec<Sample>,
 }
 
+/// A container whose shaping was ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cleared {
+    /// False if nothing shaped it.
+    pub(crate) was_shaped: bool,
+    /// The container as it is now.
+    #[serde(flatten)]
+    pub(crate) view: ContainerView,
+}
+
 impl ContainerView {
     /// The policies in force in `direction`, interfaces alike being the rule: the first one's.
     pub(crate) fn policy(&self, direction: Direction) -> Option<&Policy> {
@@ -192,14 +202,21 @@ impl ContainerView {
 }
 
 impl Totals {
-    /// Sums over `interfaces`.
+    /// Sums over `interfaces`; at most the greatest number there is, as maps may contain anything.
     pub(crate) fn of(interfaces: &[InterfaceView]) -> Self {
-        interfaces.iter().fold(Self::default(), |sum, view| Self {
-            passed: sum.passed
-                + (view.passed.packets + view.delayed.packets).saturating_sub(view.queue.dropped),
-            delayed: sum.delayed + view.delayed.packets,
-            dropped: sum.dropped + view.lost.packets + view.overflowed.packets + view.queue.dropped,
-        })
+        let sum =
+            |counts: fn(&InterfaceView) -> u64| interfaces.iter().map(counts).fold(0, u64::saturating_add);
+        Self {
+            passed: sum(|view| {
+                let sent = view.passed.packets.saturating_add(view.delayed.packets);
+                sent.saturating_sub(view.queue.dropped)
+            }),
+            delayed: sum(|view| view.delayed.packets),
+            dropped: sum(|view| {
+                let by_policy = view.lost.packets.saturating_add(view.overflowed.packets);
+                by_policy.saturating_add(view.queue.dropped)
+            }),
+        }
     }
 }
 

@@ -9,11 +9,9 @@ use super::{Peers, number};
 use crate::shaping::{
     maps::Maps,
     plan::Target,
-    selector::{PeerOf, Selector},
+    selector::{MAX_PREFIXES, PeerOf, Selector},
 };
 
-/// The most prefixes that a plan may name.
-const MAX_PREFIXES: usize = 262_144;
 /// The most rules of a plan.
 const MAX_ALL_RULES: usize = 1 << 20;
 
@@ -164,7 +162,7 @@ impl<'a> Lists<'a> {
                 return Err(format!(
                     "up to the target {}, there are more than {MAX_RULES} rules for the same address: name fewer targets \
                      and ranges of ports",
-                    self.targets[target].selector
+                    self.targets[target].selector.short()
                 ));
             }
         }

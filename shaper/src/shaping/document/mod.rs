@@ -18,7 +18,7 @@ use serde::{
 };
 
 use self::{parts::Document, tables::OnlyTables, values::Context};
-use super::{deliveries::Deliveries, distribution::Distribution, effects::Named, plan::Plan};
+use super::{deliveries::Deliveries, distribution::Distribution, effects::Named, plan::Plan, units::quoted};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) struct NoFiles;
 
 impl NoFiles {
     fn refuse<T>(path: &str) -> Result<T, String> {
-        Err(format!("{path:?} is no list of numbers: only the command line reads files"))
+        Err(format!("{} is no list of numbers: only the command line reads files", quoted(path)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Puts effects together, clause by clause.
 
 use super::{
+    paste,
     words::{Words, keyword, once},
     *,
 };
@@ -19,13 +20,14 @@ pub(crate) struct Draft {
     gap: Option<u32>,
     link: Option<Link>,
     queue: Bounds,
+    no_room: Option<()>,
     mark: Bounds,
     slot: Option<Slot>,
     seed: Option<u64>,
 }
 
 impl Effects {
-    /// Reads all effects from words; nothing is nothing. Up to and with a word `netem`, they are dropped.
+    /// Reads all effects from words, or from what was pasted from a shell with `tc`; nothing is nothing.
     ///
     /// # Errors
     ///
@@ -44,7 +46,15 @@ impl Draft {
     ///
     /// As [`Effects::parse`], as far as single clauses go.
     pub(crate) fn read(&mut self, text: &str, named: &Named) -> Result<(), String> {
-        let mut words = Words::pasted(text);
+        let pasted = paste::read(text)?;
+        for undone in pasted.undone {
+            Self::default().read_words(undone, named)?;
+        }
+        self.read_words(&pasted.words, named)
+    }
+
+    fn read_words(&mut self, words: &str, named: &Named) -> Result<(), String> {
+        let mut words = Words::of(words);
         while let Some(word) = words.next() {
             self.clause(keyword(word)?, &mut words, named)?;
         }
@@ -101,10 +111,18 @@ impl Draft {
             "trace" => self.set_link(Link::Trace(named.trace(words.value(keyword)?)?)),
             "queue" => words.bounds(keyword, &mut self.queue),
             "mark" => words.bounds(keyword, &mut self.mark),
-            "limit" => once(&mut self.queue.packets, "limit (the queue in packets)", words.limit()?),
+            "limit" => self.set_limit(words.limit()?),
             "slot" => once(&mut self.slot, keyword, words.slot(named)?),
             "seed" => once(&mut self.seed, keyword, words.integer(keyword)?),
             _ => unreachable!("keyword() knows no other word"),
+        }
+    }
+
+    /// Without room for a packet netem drops all of them (`netem_enqueue`, Linux 6.1).
+    fn set_limit(&mut self, packets: u32) -> Result<(), String> {
+        match packets {
+            0 => once(&mut self.no_room, "limit", ()),
+            packets => once(&mut self.queue.packets, "limit (the queue in packets)", packets),
         }
     }
 
@@ -141,12 +159,13 @@ impl Draft {
         if self.gap.is_some() && self.reorder.is_none() {
             return Err("gap needs to know how many are reordered: add for example `reorder 25%`".to_owned());
         }
-        let ecn = self.ecn.is_some();
+        let ecn = self.ecn.is_some() && self.no_room.is_none();
+        let loss = self.no_room.map_or(self.loss, |()| Some(LossModel::certain()));
         let gap = self.gap.unwrap_or(1).max(1);
         let happens = |chance: &Chance| !chance.probability.is_zero();
         Ok(Effects {
             delay: delay(self.delay, self.distribution, self.reordering.is_some())?,
-            loss: self.loss.filter(|model| !model.is_nothing()).map(|model| Losses { model, ecn }),
+            loss: loss.filter(|model| !model.is_nothing()).map(|model| Losses { model, ecn }),
             duplicate: self.duplicate.filter(happens),
             corrupt: self
                 .corrupt
@@ -178,7 +197,6 @@ fn delay(
         }
         () if distribution.is_some() => needs_jitter("distribution"),
         () if reorders => needs_jitter("reordering"),
-        () if !correlation.is_zero() => needs_jitter("the delay's correlation"),
         () => Ok((!time.is_zero()).then_some(Delay { time, jitter: None })),
     }
 }

@@ -5,6 +5,8 @@
 mod draft;
 mod map;
 mod mean;
+mod paste;
+mod paste_json;
 mod show;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,9 +1,9 @@
 //! Reads effects from words: netem's as `tc` takes and shows them (iproute2's `q_netem.c`), and our own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter::Peekable, str::SplitWhitespace};
 
 use super::*;
-use crate::shaping::units::{Unitless, parse_size, parse_time};
+use crate::shaping::units::{Unitless, parse_size, parse_time, quoted};
 
 /// Tables that effects can name, beside the distributions that are always there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,28 +21,28 @@ impl Named {
         }
         let own = self.distributions.keys().map(|name| format!(", {name}")).collect::<String>();
         Err(format!(
-            "there is no distribution {name:?}: there are uniform, normal, pareto, paretonormal{own}"
+            "there is no distribution {}: there are uniform, normal, pareto, paretonormal{own}",
+            quoted(name)
         ))
     }
 
     pub(super) fn trace(&self, name: &str) -> Result<Deliveries, String> {
         let found = self.traces.get(name).cloned();
         found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
-            none if none.is_empty() => format!("there is no trace {name:?}: none is given"),
-            names => format!("there is no trace {name:?}: there are {names}"),
+            none if none.is_empty() => format!("there is no trace {}: none is given", quoted(name)),
+            names => format!("there is no trace {}: there are {names}", quoted(name)),
         })
     }
 }
 
 /// The names of distributions and of traces in words of effects, those that are always there left out.
 pub(crate) fn names_in(text: &str) -> (Vec<&str>, Vec<&str>) {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let behind = |is: &dyn Fn(&str) -> bool| {
-        words.windows(2).filter(|pair| is(pair[0])).map(|pair| pair[1]).collect::<Vec<_>>()
-    };
-    let mut distributions = behind(&|word| keyword(word) == Ok("distribution"));
-    distributions.retain(|name| Distribution::builtin(name).is_none());
-    (distributions, behind(&|word| word == "trace"))
+    let pairs = || text.split_whitespace().zip(text.split_whitespace().skip(1));
+    let is_distribution =
+        |word: &str| "distribution".starts_with(word) && keyword(word) == Ok("distribution");
+    let distributions = pairs().filter(|(word, _)| is_distribution(word)).map(|(_, name)| name);
+    let traces = pairs().filter(|(word, _)| *word == "trace").map(|(_, name)| name);
+    (distributions.filter(|name| Distribution::builtin(name).is_none()).collect(), traces.collect())
 }
 
 /// The words that begin a clause, and can be shortened as `tc` shortens its own.
@@ -89,45 +89,31 @@ pub(super) fn keyword(word: &str) -> Result<&'static str, String> {
     match begun[..] {
         [keyword] => Ok(keyword),
         [] => Err(unknown(word, NETEM.iter().chain(&WHOLE).copied())),
-        _ => Err(format!("{word:?} may be any of {}: write more of it", begun.join(", "))),
+        _ => Err(format!("{} may be any of {}: write more of it", quoted(word), begun.join(", "))),
     }
 }
+
+/// No word that is longer resembles a keyword.
+const LONGEST_KEYWORD: usize = 32;
 
 /// What is said of a word that is none of those that are known.
 pub(crate) fn unknown(word: &str, known: impl Iterator<Item = &'static str>) -> String {
     let distance = |known: &&str| strsim::damerau_levenshtein(&word.to_ascii_lowercase(), known);
-    let nearest = known.min_by_key(distance).filter(|nearest| distance(nearest) <= nearest.len().div_ceil(2));
+    let is_near = |nearest: &&str| distance(nearest) <= nearest.len().div_ceil(2);
+    let nearest =
+        (word.len() <= LONGEST_KEYWORD).then(|| known.min_by_key(distance)).flatten().filter(is_near);
     let hint = nearest.map_or_else(String::new, |nearest| format!(": is it {nearest:?}?"));
-    format!("{word:?} is no word of netem's, nor of ours{hint}")
+    format!("{} is no word of netem's, nor of ours{hint}", quoted(word))
 }
 
 /// Words one by one.
 pub(super) struct Words<'a> {
-    left: std::iter::Peekable<std::vec::IntoIter<&'a str>>,
+    left: Peekable<SplitWhitespace<'a>>,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        Self { left: text.split_whitespace().collect::<Vec<_>>().into_iter().peekable() }
-    }
-
-    /// Those behind `netem` and what `tc qdisc show` says of the qdisc, if there is any of that.
-    pub(super) fn pasted(text: &'a str) -> Self {
-        let mut words = Self::of(text);
-        if !text.split_whitespace().any(|word| word == "netem") {
-            return words;
-        }
-        words.left.find(|word| *word == "netem");
-        while let Some(word) = words.left.peek().copied() {
-            let words_of_it = match word {
-                "root" | "offloaded" => 1,
-                "dev" | "parent" | "refcnt" => 2,
-                _ if word.ends_with(':') => 1,
-                _ => break,
-            };
-            words.left.nth(words_of_it - 1);
-        }
-        words
+        Self { left: text.split_whitespace().peekable() }
     }
 
     pub(super) fn next(&mut self) -> Option<&'a str> {
@@ -177,9 +163,6 @@ impl<'a> Words<'a> {
     fn chance_of(&mut self, word: &str, keyword: &str) -> Result<Chance, String> {
         let probability = Percent::parse(word, keyword)?;
         let correlation = self.correlation(&format!("{keyword}'s correlation"))?;
-        if probability.is_zero() && !correlation.is_zero() {
-            return Err(format!("a correlation of {correlation} needs a {keyword} of more than 0%"));
-        }
         Ok(Chance { probability, correlation })
     }
 
@@ -243,11 +226,9 @@ impl<'a> Words<'a> {
         Ok(Link::Rate { rate, overhead, cell_bytes: cell_bytes.unsigned_abs(), cell_overhead })
     }
 
+    /// The packets of netem's queue, at most as many as can wait here.
     pub(super) fn limit(&mut self) -> Result<u32, String> {
-        match parse_size(self.value("limit")?, "limit")? {
-            0 => Err("a limit of 0 lets no packet wait: `partition` loses all packets".to_owned()),
-            number => Bounds::packets(number),
-        }
+        parse_size(self.value("limit")?, "limit").map(|packets| packets.min(MAX_QUEUE_PACKETS))
     }
 
     /// As many bounds as there are; nothing is no bound.
@@ -282,7 +263,8 @@ impl<'a> Words<'a> {
             }
             _ if word == "0" => Ok(()),
             _ => Err(format!(
-                "{word:?} is no bound of a {keyword}: write for example 100ms, 64kb or 50packets"
+                "{} is no bound of a {keyword}: write for example 100ms, 64kb or 50packets",
+                quoted(word)
             )),
         }
     }
@@ -351,8 +333,9 @@ fn small(word: &str, what: &str) -> Result<i32, String> {
 }
 
 fn integer<T: std::str::FromStr>(word: &str, what: &str) -> Result<T, String> {
-    word.parse()
-        .map_err(|_| format!("{word:?} is no number for {what}: write a whole one that is not too large"))
+    word.parse().map_err(|_| {
+        format!("{} is no number for {what}: write a whole one that is not too large", quoted(word))
+    })
 }
 
 fn is_packets(word: &str) -> bool {
