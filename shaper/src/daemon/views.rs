@@ -10,7 +10,7 @@ impl Daemon {
     pub(super) fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
         let known = lock(&self.registry).resolve(name).cloned();
         match known {
-            Err(ShapingError::NotFound(_)) => {
+            Err(ShapingError::NotFound { .. }) => {
                 let mut strangers = self.strangers().into_iter();
                 strangers.find(|stranger| stranger.name == name).map_or(known, Ok)
             }

@@ -360,7 +360,7 @@ impl Datapath {
         unsettled
     }
 
-    /// Takes an instance away, if it is over and nothing waits; says whether nothing is left to be done.
+    /// Takes an instance away, if it is over and nothing waits. Returns false while it drains.
     fn settle_one(&self, key: &Key) -> bool {
         let Some(instance) = self.instance(key) else { return true };
         match attachment::settle(&instance) {

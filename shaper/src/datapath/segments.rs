@@ -54,6 +54,8 @@ pub(super) fn release(socket: &Socket, device: &Device, original: u32) -> Result
     if device.end == End::Host {
         return Ok(());
     }
+    // A record may contain anything; no device takes more, or none (`do_setlink`, Linux 6.1).
+    let original = if (SINGLE..=DEFAULT).contains(&original) { original } else { DEFAULT };
     set(socket, device, |segments| (segments == SINGLE && original != SINGLE).then_some(original))
 }
 

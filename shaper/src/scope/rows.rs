@@ -64,8 +64,9 @@ pub(super) fn passing(view: &ContainerView, networks: &Networks) -> Rows<String>
 /// Counts of packets; those of rare effects if there are any.
 fn counts(view: &ContainerView) -> impl Iterator<Item = (&'static str, u64)> {
     let totals = view.totals();
-    let sum =
-        |counts: fn(&InterfaceView) -> Counts| view.interfaces.iter().map(|view| counts(view).packets).sum();
+    let sum = |counts: fn(&InterfaceView) -> Counts| {
+        view.interfaces.iter().map(|view| counts(view).packets).fold(0, u64::saturating_add)
+    };
     let always = [
         (count!("packets"), totals.passed),
         (count!("delayed"), totals.delayed),
