@@ -424,6 +424,10 @@ impl Shaper for Daemon {
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 
+    async fn ready(&self) -> Result<(), ShapingError> {
+        self.blocking(Datapath::prepare).await
+    }
+
     fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }

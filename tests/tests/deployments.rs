@@ -157,10 +157,12 @@ fn the_image_and_its_arguments_are_what_there_is() {
     let arguments = container.args.expect("arguments");
     assert_eq!(arguments[0], "serve");
     accepts(&arguments);
-    let probe = container.liveness_probe.and_then(|probe| probe.exec?.command).expect("a command");
     let (entry, _) = entry_point();
-    assert_eq!((&probe[0], &*probe[1]), (&entry[0], "list"));
-    accepts(&probe[1..]);
+    for (probe, command) in [(container.liveness_probe, "list"), (container.readiness_probe, "status")] {
+        let probe = probe.and_then(|probe| probe.exec?.command).expect("a command");
+        assert_eq!((&probe[0], &*probe[1]), (&entry[0], command));
+        accepts(&probe[1..]);
+    }
     let compose = compose();
     assert_eq!(compose["services"]["shaper"]["image"], *image());
     assert_eq!(docker_run().last(), Some(&image()));

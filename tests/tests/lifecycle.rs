@@ -137,8 +137,13 @@ fn a_daemon_that_could_not_begin_says_so_and_begins_by_itself() {
     for line in ["list", "inspect web"] {
         assert!(second.run(line).contains("unknown: another shaper daemon pins in"), "{}", second.run(line));
     }
+    let status = second.shaper("status").output().expect("it runs");
+    let said = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert_eq!(status.status.code(), Some(1), "a readiness probe fails");
+    assert!(said.starts_with("error: nothing can be shaped: another shaper daemon pins in"), "{said}");
     first.kill(Signal::SIGKILL);
     eventually("it takes over", || (second.view("web")["interfaces"][0]["state"] == "intact").then_some(()));
+    assert!(second.run("status").ends_with("1 containers, 1 shaped, 0 broken, 0 unknown\n"));
     assert_eq!(lost(&web), 20);
     second.run("clear web");
     assert_eq!(lost(&web), 0);

@@ -26,6 +26,10 @@ impl ApiError {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, text }
     }
 
+    pub(super) fn unavailable(text: String) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, text }
+    }
+
     pub(super) fn not_found(text: String) -> Self {
         Self { status: StatusCode::NOT_FOUND, text }
     }

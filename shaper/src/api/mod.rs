@@ -18,19 +18,25 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Request, Shaper};
+use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Request, Shaper, Status};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
     let routes = Router::new()
         .route("/version", get(version))
+        .route("/status", get(status::<S>))
         .route("/presets", get(presets::<S>))
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
         .route("/containers/{name}/shaping", put(set::<S>).delete(clear::<S>))
         .method_not_allowed_fallback(unknown_method)
+        .with_state(Arc::clone(&shaper));
+    let probes = Router::new()
+        .route("/healthz", get(version))
+        .route("/readyz", get(readiness::<S>))
+        .method_not_allowed_fallback(unknown_method)
         .with_state(shaper);
-    Router::new().nest("/api/v1", routes).fallback(unknown_route)
+    probes.nest("/api/v1", routes).fallback(unknown_route)
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -38,6 +44,17 @@ type Name = Result<Path<String>, PathRejection>;
 
 async fn version() -> Json<Value> {
     Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn status<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<Status> {
+    let ready = shaper.ready().await;
+    Json(Status::of(&shaper.list().await, ready))
+}
+
+/// Answers with an error while nothing can be shaped.
+async fn readiness<S: Shaper>(State(shaper): State<Arc<S>>) -> Answer<Value> {
+    shaper.ready().await.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    Ok(Json(json!({ "ready": true })))
 }
 
 /// The largest body that is read in a fraction of a millisecond; others must not hold up the requests on this thread.

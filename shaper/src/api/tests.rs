@@ -40,6 +40,23 @@ async fn containers_are_listed_and_inspected() {
 }
 
 #[tokio::test]
+async fn probes_tell_life_from_readiness() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let get = async |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+        router(shaper.clone()).oneshot(request).await.expect("an answer").status()
+    };
+    assert_eq!((get("/healthz").await, get("/readyz").await), (StatusCode::OK, StatusCode::OK));
+    *shaper.unready.lock().expect("not poisoned") = Some("no bpffs is mounted".to_owned());
+    assert_eq!(
+        (get("/healthz").await, get("/readyz").await),
+        (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE)
+    );
+    let (_, status) = ask(&shaper, "GET", "/status", "").await;
+    assert_eq!(status["problem"], "no bpffs is mounted");
+}
+
+#[tokio::test]
 async fn what_is_put_is_in_force_and_what_is_left_out_stays() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     let path = "/containers/web/shaping";

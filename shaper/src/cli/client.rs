@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{Cleared, ContainerView, Inspection, Preset};
+use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Status};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +52,10 @@ impl Client {
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
         self.ask(Method::GET, "/containers", None).await
+    }
+
+    pub(super) async fn status(&self) -> Result<Status, ClientError> {
+        self.ask(Method::GET, "/status", None).await
     }
 
     pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {

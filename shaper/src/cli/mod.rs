@@ -11,6 +11,7 @@ mod plain;
 mod presets;
 mod serve;
 mod set;
+mod status;
 mod tables;
 mod text;
 
@@ -66,6 +67,8 @@ enum Command {
     Clear(clear::Args),
     /// Show where a container's shaping can be seen with the kernel's own tools
     Inspect(inspect::Args),
+    /// Tell whether the daemon can shape
+    Status(status::Args),
     /// Print a completion script
     #[command(after_help = "Example:\n  shaper completions bash > /etc/bash_completion.d/shaper")]
     Completions {
@@ -124,6 +127,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Presets(args) => presets::run(args, client, streams).await,
         Command::Clear(args) => clear::run(args, client, streams).await,
         Command::Inspect(args) => inspect::run(args, client, streams).await,
+        Command::Status(args) => status::run(args, client, streams).await,
         Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),
     }
 }

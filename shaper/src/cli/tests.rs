@@ -75,7 +75,7 @@ fn the_command_line_is_sound() {
 #[test]
 fn each_command_explains_itself() {
     let mut help = String::new();
-    let commands = ["serve", "list", "set", "presets", "clear", "inspect", "completions"];
+    let commands = ["serve", "list", "set", "presets", "clear", "inspect", "status", "completions"];
     let commands = commands.map(|command| format!("shaper {command}"));
     for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
         let args = command.split(' ').chain(["--help"]);
@@ -282,6 +282,21 @@ async fn clear_says_what_was_not_shaped() {
     assert!(json.contains("\"was_shaped\": false"), "{json}");
     assert_eq!(daemon.output(&["clear", "--all"]).await, "no container is shaped\n");
     assert_eq!(daemon.output(&["clear", "--all", "--json"]).await, "[]\n");
+}
+
+#[tokio::test]
+async fn status_tells_whether_anything_can_be_shaped() {
+    let daemon = Daemon::start(FakeShaper::new([shaped_web(), frozen()]));
+    let version = env!("CARGO_PKG_VERSION");
+    let line = format!("shaper {version}: 2 containers, 1 shaped, 0 broken, 0 unknown\n");
+    assert_eq!(daemon.output(&["status"]).await, line);
+    *daemon.shaper.unready.lock().expect("not poisoned") = Some("no bpffs is mounted".to_owned());
+    let (out, _, result) = daemon.run(&["status"]).await;
+    assert_eq!(out, line);
+    assert_eq!(result.expect_err("not ready").to_string(), "nothing can be shaped: no bpffs is mounted");
+    let (out, _, result) = daemon.run(&["status", "--json"]).await;
+    assert!(out.contains("\"problem\": \"no bpffs is mounted\""), "{out}");
+    assert!(result.is_err());
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub(crate) struct FakeShaper {
     revision: AtomicU64,
     /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
+    /// The reason why nothing can be shaped, if any.
+    pub(crate) unready: Mutex<Option<String>>,
     /// What every change fails with, if anything.
     pub(crate) failure: Mutex<Option<fn() -> ShapingError>>,
 }
@@ -98,6 +100,13 @@ impl Shaper for FakeShaper {
     async fn list(&self) -> Vec<ContainerView> {
         self.let_packets_leave();
         self.containers.lock().expect("not poisoned").clone()
+    }
+
+    async fn ready(&self) -> Result<(), ShapingError> {
+        match self.unready.lock().expect("not poisoned").clone() {
+            Some(reason) => Err(ShapingError::Failed(reason)),
+            None => Ok(()),
+        }
     }
 
     fn revision(&self) -> u64 {

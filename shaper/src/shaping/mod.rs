@@ -48,5 +48,5 @@ pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
 pub(crate) use view::{
     Cleared, ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts,
-    Sample, ShapingState, Totals,
+    Sample, ShapingState, Status, Totals,
 };

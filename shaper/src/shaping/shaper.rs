@@ -11,6 +11,9 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// All containers that are running, paused or stopped, by name.
     fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
 
+    /// Returns an error with the reason while nothing can be shaped.
+    fn ready(&self) -> impl Future<Output = Result<(), ShapingError>> + Send;
+
     /// A number that becomes another one whenever [`Self::list`] may say something else, counters aside until they have
     /// been read for the rates.
     fn revision(&self) -> u64;
