@@ -17,7 +17,8 @@ use shaper_tests::{
     docker::DockerDaemon,
     needs,
     netns::Netns,
-    probe::socket_under,
+    probe::{Probe, socket_under},
+    scene::PROBE_ID,
     traffic::ping,
     world::{Container, World},
 };
@@ -93,6 +94,9 @@ fn a_daemon_that_does_not_see_the_host_changes_nothing_and_says_how_to_start_it(
             assert!(answer.contains("not the host of the pins"), "{answer}");
             assert!(missing.iter().all(|option| answer.contains(option)), "{missing:?}: {answer}");
         }
+        let report = Probe::new(world.socket(), PROBE_ID).report().expect("a report");
+        let rows = report.node("web").expect("it is shown").rows();
+        assert!(rows.values().any(|row| row.contains("not the host of the pins")), "{rows:?}");
         blind.kill(Signal::SIGTERM);
         assert_eq!((world.pins(), devices(&world, &web)), shaped, "without {missing:?}");
         assert_eq!(lost(&web), 20);
@@ -157,10 +161,13 @@ fn what_a_host_that_has_ended_pinned_is_taken_over() {
 fn hide(netns: &Netns) -> File {
     let descriptor = File::open(netns.path()).expect("it is there");
     umount2(netns.path(), MntFlags::MNT_DETACH).expect("it is mounted");
+    // Mount namespaces that others made meanwhile have the mount as well, until its file goes (detach_mounts).
+    fs::remove_file(netns.path()).expect("nothing is mounted on it here");
     descriptor
 }
 
 fn show(descriptor: &File, path: &Path) {
+    File::create_new(path).expect("a file to mount on");
     let source = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
     mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("it can be");
 }
@@ -243,4 +250,21 @@ fn another_network_than_the_containers_hosts_is_said_and_neither_is_shaped() {
             if name == "default" { "it shares the host's network" } else { "not its host's network" };
         assert!(complaint.contains(reason), "{name}: {complaint}");
     }
+}
+
+#[test]
+fn a_process_with_the_number_of_a_containers_in_another_namespace_is_not_taken_for_it() {
+    needs!(Root, Docker);
+    let world = World::new().expect("a world");
+    let engine = DockerDaemon::start().expect("dockerd");
+    engine.run("web", &[]).expect("a container");
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{}/ns/net", engine.pid())).arg(program());
+    let socket = engine.socket().to_string_lossy().into_owned();
+    let runtime = ["--runtime", "docker", "--docker-socket", &socket];
+    let daemon = Daemon::spawn(command, &world, world.pin_dir(), &runtime).expect("it answers");
+    let view = daemon.view("web");
+    assert_eq!(view["interfaces"][0]["state"], "unknown", "{view}");
+    let complaint = daemon.complaint("set web --loss 1%");
+    assert!(complaint.contains("its processes cannot be seen from here"), "{complaint}");
 }

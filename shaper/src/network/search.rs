@@ -219,14 +219,19 @@ fn is_nsfs(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        process::{Command, Stdio},
+        time::Instant,
+    };
 
     use super::*;
 
     #[test]
     fn a_namespace_is_found_where_a_process_is_and_has_ended_where_none_is() {
         let own = own_namespace(NamespaceKind::Net).expect("/proc is mounted");
+        let begin = Instant::now();
         let search = Search::new(NamespaceKind::Net, [own, 1]);
+        println!("{} processes in {:?}", processes().map_or(0, |all| all.len()), begin.elapsed());
         assert_eq!(search.of(own).expect("it is there").expect("it is there").id.inode, own);
         match search.of(1) {
             Ok(found) => assert_eq!(found, None),

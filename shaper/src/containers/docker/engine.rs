@@ -13,9 +13,11 @@ use bollard::{
     query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
 };
 use futures_util::{Stream, StreamExt};
-use tokio::net::UnixStream;
 
-use super::describe::{self, News};
+use super::{
+    describe::{self, News},
+    host,
+};
 use crate::{
     containers::netns_at,
     shaping::{Container, ContainerId, RuntimeName},
@@ -49,8 +51,8 @@ const EVENTS: [&str; 14] = [
 pub(super) struct Engine {
     docker: bollard::Docker,
     runtime: RuntimeName,
-    /// Tells whether its process ids mean anything here: its pid namespace can be seen.
-    sees_processes: bool,
+    /// Tells whether it is known to count processes as this daemon does.
+    shares_pids: bool,
 }
 
 /// News of a container, if that is what an event is.
@@ -76,9 +78,11 @@ impl Engine {
         let docker =
             docker.negotiate_version().await.context("ask Docker for its version: is it running?")?;
         let version = docker.version().await.context("ask Docker for its version")?;
-        let peer = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
-        let peer = peer.context("ask which process Docker is")?;
-        Ok(Self { docker, runtime: describe::runtime(&version), sees_processes: peer.pid() != Some(0) })
+        Ok(Self {
+            docker,
+            runtime: describe::runtime(&version),
+            shares_pids: host::shares_pids(socket).await,
+        })
     }
 
     /// Docker, or what answers as it does.
@@ -128,7 +132,8 @@ impl Engine {
         let mut inspected = self.inspect(id).await?;
         for _ in 0..LOOKS {
             let look = match describe::container(&inspected, self.runtime, |pid| {
-                self.sees_processes.then(|| netns_at(format!("/proc/{pid}/ns/net").into()).ok())?
+                let is_its = self.shares_pids || host::is_in_container(pid, id);
+                is_its.then(|| netns_at(format!("/proc/{pid}/ns/net").into()).ok())?
             }) {
                 Ok(Some(container)) => Look::Container(container),
                 Ok(None) => return Ok(Look::Nothing),

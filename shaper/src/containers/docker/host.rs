@@ -17,6 +17,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials,
 };
 
+use crate::shaping::ContainerId;
+
 /// The longest that an engine may take to answer.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,19 @@ pub(crate) fn blindness(engine: &Path) -> Option<String> {
     })
 }
 
+/// Tells whether the process that listens on an engine's socket is seen to be in this daemon's pid namespace.
+pub(super) async fn shares_pids(engine: &Path) -> bool {
+    let peer = tokio::net::UnixStream::connect(engine).await.and_then(|stream| stream.peer_cred());
+    let Some(pid) = peer.ok().and_then(|peer| peer.pid()) else { return false };
+    let pids_of = |process: &str| fs::metadata(format!("/proc/{process}/ns/pid")).map(|file| file.ino()).ok();
+    pids_of("self").is_some_and(|own| pids_of(&pid.to_string()) == Some(own))
+}
+
+/// Tells whether a process is in a container: an engine in another pid namespace means another process by its number.
+pub(super) fn is_in_container(pid: i64, id: &ContainerId) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id.as_str()))
+}
+
 /// The process that listens, or 0 if it is in a pid namespace that cannot be seen; none if it is no engine.
 fn listener(engine: &Path) -> io::Result<Option<i32>> {
     // One that is too busy to accept is not waited for.
@@ -64,6 +79,12 @@ mod tests {
     use std::{io::BufRead as _, os::unix::net::UnixListener, thread};
 
     use super::*;
+
+    #[test]
+    fn a_process_is_in_no_container_that_its_cgroup_does_not_name() {
+        let id = ContainerId::new("3f2a9c0ffee03f2a9c0ffee0").expect("an id");
+        assert!(!is_in_container(std::process::id().into(), &id));
+    }
 
     #[test]
     fn only_what_answers_as_an_engine_says_something() {
