@@ -11,6 +11,8 @@ mod containers;
 mod daemon;
 mod datapath;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod network;
 mod scope;
 mod server;

@@ -41,7 +41,12 @@ impl Artifact {
 /// Runs a cargo command that builds, its progress shown; returns the executables.
 pub(crate) fn build(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Artifact>> {
     let mut command = cargo();
-    command.args(arguments).arg("--message-format=json-render-diagnostics").current_dir(&workspace.root);
+    // Before what cargo hands to the compiler.
+    let (task, others) = arguments.split_first().context("name a command of cargo")?;
+    command
+        .args([task, "--message-format=json-render-diagnostics"])
+        .args(others)
+        .current_dir(&workspace.root);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("start `{}`", shell_line(&command)))?;
     if !output.status.success() {

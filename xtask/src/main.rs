@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod capabilities;
 mod demo;
+mod fuzz;
 mod lint;
 mod process;
 mod progress;
@@ -44,6 +45,7 @@ enum Task {
     Bench(bench::Arguments),
     Demo(demo::Arguments),
     Torture(torture::Arguments),
+    Fuzz(fuzz::Arguments),
     /// Checks the formatting, runs clippy, and checks the rules of this repository and those for dependencies
     Lint,
     /// Checks the rules of this repository: who may name whom, no leftovers, no long files
@@ -72,6 +74,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(arguments) => bench::run(&workspace, &arguments)?,
         Task::Demo(arguments) => return demo::run(&workspace, &arguments),
         Task::Torture(arguments) => return torture::run(&workspace, &arguments),
+        Task::Fuzz(arguments) => return fuzz::run(&workspace, &arguments),
         Task::Lint => lint::run_all(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
     }

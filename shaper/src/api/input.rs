@@ -1,6 +1,6 @@
 //! A shaping as it is asked for, and its check.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -45,9 +45,11 @@ pub(super) struct ShapingInput {
     /// The name of a network.
     preset: Option<String>,
     /// Distributions that effects name.
-    distributions: BTreeMap<String, Vec<i32>>,
+    #[serde(deserialize_with = "crate::shaping::distributions")]
+    distributions: BTreeMap<String, Distribution>,
     /// Delivery traces that effects name, in milliseconds.
-    traces: BTreeMap<String, Vec<u32>>,
+    #[serde(deserialize_with = "crate::shaping::traces")]
+    traces: BTreeMap<String, Deliveries>,
     /// Which packets: `10.0.0.0/8 tcp port 443`.
     to: Option<String>,
     /// On which interfaces: `["eth1", "lan*"]`.
@@ -63,8 +65,9 @@ pub(super) struct ShapingInput {
 impl TryFrom<ShapingInput> for Request {
     type Error = String;
 
-    fn try_from(input: ShapingInput) -> Result<Self, String> {
-        let named = input.named()?;
+    fn try_from(mut input: ShapingInput) -> Result<Self, String> {
+        let (distributions, traces) = (mem::take(&mut input.distributions), mem::take(&mut input.traces));
+        let named = Named { distributions, traces };
         let asked = input.asked(&named)?;
         let changes_nothing = asked == Asked::default();
         if changes_nothing && input.r#for.is_none() {
@@ -96,18 +99,6 @@ impl TryFrom<ShapingInput> for Request {
 }
 
 impl ShapingInput {
-    fn named(&self) -> Result<Named, String> {
-        let mut named = Named::default();
-        for (name, entries) in &self.distributions {
-            let distribution = Distribution::from_entries(name, entries.clone())?;
-            named.distributions.insert(name.clone(), distribution);
-        }
-        for (name, times_ms) in &self.traces {
-            named.traces.insert(name.clone(), Deliveries::from_times(name, times_ms.clone())?);
-        }
-        Ok(named)
-    }
-
     fn asked(&self, named: &Named) -> Result<Asked, String> {
         let clauses = self.clauses(named)?;
         let whole = [

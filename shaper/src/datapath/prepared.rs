@@ -14,7 +14,7 @@ use shaper_common::{
 };
 
 use super::{batch, instance::OpenError, program::Loaded, retarget};
-use crate::shaping::{Direction, Maps, Peers, Plan, ShapingError};
+use crate::shaping::{Direction, Format, Maps, Named, NoFiles, Peers, Plan, ShapingError};
 
 static NO: u32 = 0;
 static YES: u32 = 1;
@@ -133,13 +133,22 @@ fn json(value: &impl Serialize) -> serde_json::Result<Vec<Entry>> {
 ///
 /// When it is of another version.
 fn of_json<T: DeserializeOwned>(name: &str, map: MapData) -> Result<T, OpenError> {
-    let failed = |error: &(dyn Error + 'static)| OpenError::new(&format!("the map {name} of a plan"), error);
+    serde_json::from_slice(&text(name, map)?).map_err(|error| failed_map(name, &error))
+}
+
+/// The text in the entries of the map `name`.
+fn text(name: &str, map: MapData) -> Result<Vec<u8>, OpenError> {
+    let failed = |error: &(dyn Error + 'static)| failed_map(name, error);
     let map: Array<_, Entry> = Array::try_from(Map::Array(map)).map_err(|error| failed(&error))?;
     let entries: Result<Vec<_>, MapError> = map.iter().collect();
     let bytes = entries.map_err(|error| failed(&error))?.concat();
     let (length, json) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let json = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| json.get(..length));
-    serde_json::from_slice(json.unwrap_or_default()).map_err(|error| failed(&error))
+    Ok(json.unwrap_or_default().to_vec())
+}
+
+fn failed_map(name: &str, error: &(dyn Error + 'static)) -> OpenError {
+    OpenError::new(&format!("the map {name} of a plan"), error)
 }
 
 /// The plan in the map [`ASKED_MAP`].
@@ -148,7 +157,9 @@ fn of_json<T: DeserializeOwned>(name: &str, map: MapData) -> Result<T, OpenError
 ///
 /// When it is of another version.
 pub(super) fn asked(map: MapData) -> Result<Plan, OpenError> {
-    of_json(ASKED_MAP, map)
+    let text = text(ASKED_MAP, map)?;
+    let plan = Plan::parse(&String::from_utf8_lossy(&text), Format::Json, &NoFiles, &Named::default());
+    plan.map_err(|error| failed_map(ASKED_MAP, &*Box::<dyn Error>::from(error)))
 }
 
 /// The entries of the map [`PEERS_MAP`].

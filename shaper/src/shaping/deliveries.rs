@@ -7,7 +7,7 @@ use shaper_common::plan::DELIVERY_BYTES;
 use super::{distribution::content, units::quoted};
 
 /// The most opportunities of a trace: as many as the kernel searches (`shaper_common::link::Deliveries::next`).
-const MAX_OPPORTUNITIES: usize = 1_000_000;
+pub(super) const MAX_OPPORTUNITIES: usize = 1_000_000;
 
 /// A link that carries packets when its trace says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ const SCALE: f64 = DISTRIBUTION_SCALE as f64;
 /// How many entries each of netem's own tables has.
 const BUILTIN_ENTRIES: u32 = 4_096;
 /// The most entries of a table (iproute2's `MAX_DIST`).
-const MAX_ENTRIES: usize = 16_384;
+pub(super) const MAX_ENTRIES: usize = 16_384;
 /// The most samples of a file.
 const MAX_SAMPLES: usize = 1_000_000;
 

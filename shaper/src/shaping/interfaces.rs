@@ -3,7 +3,10 @@
 use std::fmt;
 
 use glob::Pattern;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
 use super::units::quoted;
 
@@ -14,7 +17,7 @@ const MAX_LENGTH: usize = 64;
 
 /// Interfaces by name or pattern (`eth1`, `eth*`), in place of those that connect a container to the outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[serde(try_from = "Patterns", into = "Vec<String>")]
 pub(crate) struct Interfaces(Vec<Pattern>);
 
 impl Interfaces {
@@ -36,6 +39,43 @@ pub(crate) fn check_interface(text: &str) -> Result<Pattern, String> {
         return Err(format!("no interface can be called {}: write for example eth1 or 'eth*'", quoted(text)));
     }
     Pattern::new(text).map_err(|error| format!("{} is no pattern: {error}", quoted(text)))
+}
+
+/// Patterns as they are read, a few more than may be.
+struct Patterns(Vec<String>);
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Self(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Patterns {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of interfaces")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
+        while let Some(pattern) = list.next_element()? {
+            if self.0.len() == MAX_PATTERNS {
+                return Err(A::Error::custom(format!(
+                    "more than {MAX_PATTERNS} interfaces are given: give from 1 to {MAX_PATTERNS}, or leave them out"
+                )));
+            }
+            self.0.push(pattern);
+        }
+        Ok(self)
+    }
+}
+
+impl TryFrom<Patterns> for Interfaces {
+    type Error = String;
+
+    fn try_from(Patterns(patterns): Patterns) -> Result<Self, String> {
+        patterns.try_into()
+    }
 }
 
 impl TryFrom<Vec<String>> for Interfaces {

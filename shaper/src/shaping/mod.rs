@@ -33,7 +33,7 @@ pub(crate) use compile::Peers;
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
 pub(crate) use deliveries::Deliveries;
 pub(crate) use distribution::{Distribution, Measured};
-pub(crate) use document::{Files, Format, NoFiles};
+pub(crate) use document::{Files, Format, NoFiles, distributions, traces};
 pub(crate) use effects::{Effects, Named, names_in};
 pub(crate) use error::ShapingError;
 pub(crate) use event::{Event, EventKind};

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ops::Range};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Direction, units::quoted};
+use super::{Direction, document::MAX_TOML, units::quoted};
 
 /// What is shipped, in the format that a file of the user's has as well.
 const SHIPPED: &str = include_str!("../../presets.toml");
@@ -63,6 +63,9 @@ impl Presets {
         text: &str,
         check: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Self, String> {
+        if text.len() > MAX_TOML {
+            return Err(format!("{file}: {} bytes are too many: the most are {MAX_TOML}", text.len()));
+        }
         let entries: BTreeMap<Spanned<String>, Entry> =
             toml::from_str(text).map_err(|error| format!("{file}: {}", error.to_string().trim_end()))?;
         entries

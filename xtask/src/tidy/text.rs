@@ -70,6 +70,11 @@ mod tests {
     use super::super::{check, rendered};
 
     #[test]
+    fn inputs_of_fuzzing_may_be_anything() {
+        assert_eq!(rendered(&check("shaper/fuzz/netem/01", "delay 1ms \r\n\n")), "");
+    }
+
+    #[test]
     fn markers_and_ignored_tests_are_refused() {
         let input =
             "fn a() {} // TO_DO: b\n// mentions HACK_ING, a TODOist\nFIX_ME()\n#[ig_nore = \"slow\"]\n";

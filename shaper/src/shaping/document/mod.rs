@@ -17,8 +17,12 @@ use serde::{
     de::{DeserializeSeed as _, Error as _},
 };
 
+pub(crate) use self::tables::{distributions, traces};
 use self::{parts::Document, tables::OnlyTables, values::Context};
 use super::{deliveries::Deliveries, distribution::Distribution, effects::Named, plan::Plan, units::quoted};
+
+/// The longest document in TOML, in bytes: reading it takes some sixty times as much memory.
+pub(super) const MAX_TOML: usize = 1 << 19;
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,10 @@ impl Plan {
         named: &Named,
     ) -> Result<Self, String> {
         match format {
+            Format::Toml if text.len() > MAX_TOML => Err(format!(
+                "{} bytes of TOML are too many: the most are {MAX_TOML}; name files of tables, or write JSON",
+                text.len()
+            )),
             Format::Toml => read(files, named, || toml::Deserializer::parse(text), |error| error.to_string()),
             Format::Json => {
                 let plan = read_json(text, files, named);
@@ -122,7 +130,7 @@ fn twice<T, E>(named: &Named, read: impl Fn(Document<'_>) -> Result<T, E>) -> Re
 }
 
 impl<'de> Deserialize<'de> for Plan {
-    /// Without files, by way of a value that is read as often as needed.
+    /// Without files, by way of a value that is read as often as needed. What may be large is better parsed.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let made = || Ok::<_, serde_json::Error>(&value);

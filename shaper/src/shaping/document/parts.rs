@@ -7,13 +7,15 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
+
 use super::values::{Context, Each, Keys, List, Text, table, text};
 use crate::shaping::{
     effects::{CLAUSES, Draft},
     interfaces::Interfaces,
     plan::{Course, Plan, Step, Target},
     policy::parse_duration,
-    selector::{Peer, Ports, Selector},
+    selector::{MAX_PREFIXES, Peer, Ports, Selector},
 };
 
 /// The whole of it.
@@ -98,7 +100,7 @@ impl Document<'_> {
                     targets = keys.value(
                         &mut map,
                         context,
-                        List { expecting: "targets", element: Targets(context) },
+                        List { expecting: "targets", most: MAX_COURSES as usize, element: Targets(context) },
                     )?;
                 }
                 "distributions" | "traces" => {
@@ -136,8 +138,11 @@ impl CourseParts {
         match key {
             "repeat" => self.repeats = Some(keys.value(map, context, PhantomData::<bool>)?),
             "step" => {
-                self.steps =
-                    Some(keys.value(map, context, List { expecting: "steps", element: Steps(context) })?);
+                self.steps = Some(keys.value(
+                    map,
+                    context,
+                    List { expecting: "steps", most: MAX_STEPS as usize, element: Steps(context) },
+                )?);
             }
             _ => {
                 self.has_clauses = true;
@@ -316,6 +321,11 @@ impl<'de> Visitor<'de> for To {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Selector, A::Error> {
         let mut peers = Vec::new();
         while let Some(peer) = list.next_element_seed(text("a peer", str::parse::<Peer>))? {
+            if peers.len() == MAX_PREFIXES {
+                return Err(A::Error::custom(format!(
+                    "more than {MAX_PREFIXES} peers are too many for a target"
+                )));
+            }
             peers.push(peer);
         }
         if peers.is_empty() {

@@ -7,8 +7,15 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Files, values::table};
-use crate::shaping::{deliveries::Deliveries, distribution::Distribution, effects::Named};
+use super::{Files, NoFiles, values::table};
+use crate::shaping::{
+    deliveries::{Deliveries, MAX_OPPORTUNITIES},
+    distribution::{Distribution, MAX_ENTRIES},
+    effects::Named,
+};
+
+/// The most distributions, and the most delivery traces, of a document.
+const MAX_TABLES: usize = 4_096;
 
 /// The tables of a document; the rest is not looked at.
 pub(super) struct OnlyTables<'a> {
@@ -27,6 +34,7 @@ impl OnlyTables<'_> {
                     map.next_value_seed(Tables {
                         into: &mut self.named.distributions,
                         read,
+                        most: MAX_ENTRIES,
                         make: |name, entries: Vec<i32>| Distribution::from_entries(name, entries),
                     })?;
                 }
@@ -35,6 +43,7 @@ impl OnlyTables<'_> {
                     map.next_value_seed(Tables {
                         into: &mut self.named.traces,
                         read,
+                        most: MAX_OPPORTUNITIES,
                         make: |name, times: Vec<u32>| Deliveries::from_times(name, times),
                     })?;
                 }
@@ -45,10 +54,30 @@ impl OnlyTables<'_> {
     }
 }
 
+/// Reads the distributions of a request, none of which is in a file.
+pub(crate) fn distributions<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, Distribution>, D::Error> {
+    let mut named = BTreeMap::new();
+    let read = |name: &str, path: &str| NoFiles.distribution(name, path);
+    let make = |name: &str, entries: Vec<i32>| Distribution::from_entries(name, entries);
+    Tables { into: &mut named, read, most: MAX_ENTRIES, make }.deserialize(from).map(|()| named)
+}
+
+/// Reads the delivery traces of a request, none of which is in a file.
+pub(crate) fn traces<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Deliveries>, D::Error> {
+    let mut named = BTreeMap::new();
+    let read = |name: &str, path: &str| NoFiles.trace(name, path);
+    let make = |name: &str, times: Vec<u32>| Deliveries::from_times(name, times);
+    Tables { into: &mut named, read, most: MAX_OPPORTUNITIES, make }.deserialize(from).map(|()| named)
+}
+
 /// Tables of one kind by name.
 struct Tables<'a, T, N, R> {
     into: &'a mut BTreeMap<String, T>,
     read: R,
+    /// The most numbers of each.
+    most: usize,
     make: fn(&str, Vec<N>) -> Result<T, String>,
 }
 
@@ -73,8 +102,13 @@ impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> Visito
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            let table = OneTable { name: &name, read: &self.read, make: self.make };
+            let table = OneTable { name: &name, read: &self.read, most: self.most, make: self.make };
             let table = map.next_value_seed(table)?;
+            if self.into.len() == MAX_TABLES {
+                return Err(A::Error::custom(format!(
+                    "more than {MAX_TABLES} tables of a kind are too many"
+                )));
+            }
             self.into.insert(name, table);
         }
         Ok(())
@@ -85,6 +119,7 @@ impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> Visito
 struct OneTable<'a, T, N, R> {
     name: &'a str,
     read: &'a R,
+    most: usize,
     make: fn(&str, Vec<N>) -> Result<T, String>,
 }
 
@@ -114,6 +149,12 @@ impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> Visito
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
         let mut numbers = Vec::new();
         while let Some(number) = list.next_element()? {
+            if numbers.len() == self.most {
+                let (name, most) = (self.name, self.most);
+                return Err(A::Error::custom(format!(
+                    "{name} has more than {most} numbers, which are the most"
+                )));
+            }
             numbers.push(number);
         }
         (self.make)(self.name, numbers).map_err(A::Error::custom)

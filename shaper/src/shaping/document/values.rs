@@ -167,6 +167,8 @@ impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Text<F> {
 /// A list, of which each element is made with the number of its place.
 pub(super) struct List<F> {
     pub(super) expecting: &'static str,
+    /// The most elements that are read.
+    pub(super) most: usize,
     pub(super) element: F,
 }
 
@@ -197,6 +199,12 @@ impl<'de, E: Each<'de>> Visitor<'de> for List<E> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
         while let Some(one) = self.element.read(&mut list)? {
+            if all.len() == self.most {
+                return Err(A::Error::custom(format!(
+                    "more than {} {} are too many",
+                    self.most, self.expecting
+                )));
+            }
             all.push(one);
         }
         Ok(all)

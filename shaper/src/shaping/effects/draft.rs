@@ -6,6 +6,9 @@ use super::{
     *,
 };
 
+/// The longest text of effects, in bytes.
+const MAX_TEXT: usize = 1 << 16;
+
 /// Effects of which not all clauses are read; a clause that takes an effect away is there and empty.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
@@ -46,6 +49,7 @@ impl Draft {
     ///
     /// As [`Effects::parse`], as far as single clauses go.
     pub(crate) fn read(&mut self, text: &str, named: &Named) -> Result<(), String> {
+        check_length(text)?;
         let pasted = paste::read(text)?;
         for undone in pasted.undone {
             Self::default().read_words(undone, named)?;
@@ -67,6 +71,7 @@ impl Draft {
     ///
     /// As [`Self::read`], and when there are other clauses in it.
     pub(crate) fn read_clause(&mut self, clause: &str, text: &str, named: &Named) -> Result<(), String> {
+        check_length(text)?;
         let mut words = Words::of(text);
         self.clause(clause, &mut words, named)?;
         let allowed =
@@ -216,4 +221,12 @@ impl LossModel {
     pub(super) const fn state(p13: Percent) -> [Percent; 5] {
         [p13, p13.rest(), Percent::ZERO, Percent::ALL, Percent::ZERO]
     }
+}
+
+/// Refuses text that is longer than any effects are.
+fn check_length(text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT {
+        return Err(format!("{} bytes of effects are too many: the most are {MAX_TEXT}", text.len()));
+    }
+    Ok(())
 }

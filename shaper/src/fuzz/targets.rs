@@ -1,0 +1,236 @@
+//! What takes inputs that anybody may write, each with its largest inputs; small ones are in files.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use crate::shaping::{
+    Asked, Clauses, Deliveries, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan,
+    Policy, Presets, Request, Selector, names_in,
+};
+
+/// Takes one input after the other.
+pub(super) type Take = Box<dyn FnMut(&[u8])>;
+
+/// Something that takes inputs.
+pub(super) struct Target {
+    pub(super) name: &'static str,
+    /// Makes it ready.
+    pub(super) start: fn() -> Take,
+    /// Inputs that are too large for files, of about so many bytes.
+    pub(super) large: fn(usize) -> Vec<String>,
+}
+
+/// Something that takes text, and needs no preparation.
+const fn of_text(name: &'static str, start: fn() -> Take, large: fn(usize) -> Vec<String>) -> Target {
+    Target { name, start, large }
+}
+
+/// Takes text; bytes that are none are replaced.
+fn text(take: impl Fn(&str) + 'static) -> Take {
+    Box::new(move |input| take(&String::from_utf8_lossy(input)))
+}
+
+/// Inputs of one part each, over and over.
+pub(super) fn repeated(parts: &[&str], length: usize) -> Vec<String> {
+    parts.iter().map(|part| part.repeat(length / part.len())).collect()
+}
+
+/// Words of effects, as single ones and all at once, and whole commands of `tc`.
+pub(super) const NETEM: Target = of_text(
+    "netem",
+    || {
+        text(|words| {
+            let named = Named::default();
+            // A longer word of a command line is refused by the kernel (`MAX_ARG_STRLEN`).
+            if words.len() < 128 << 10 {
+                names_in(words);
+            }
+            for effect in
+                ["latency", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "queue", "slot"]
+            {
+                let _ = Clauses::default().set(effect, words, &named);
+            }
+            let Ok(effects) = Effects::parse(words, &named) else { return };
+            assert_eq!(Effects::parse(&effects.to_string(), &named).as_ref(), Ok(&effects), "as it is shown");
+            carry_out(&effects.into());
+        })
+    },
+    |length| {
+        repeated(
+            &["x", " ", "loss ", "delay 1ms ", "tc qdisc add dev eth0 root netem loss 1%\n", "\\\n", "1e308"],
+            length,
+        )
+    },
+);
+
+/// Targets, as `--to` takes them.
+pub(super) const SELECTOR: Target = of_text(
+    "selector",
+    || {
+        text(|words| {
+            let Ok(selector) = words.parse::<Selector>() else { return };
+            assert_eq!(selector.to_string().parse().as_ref(), Ok(&selector), "as it is shown");
+            selector.short();
+            let loss = Effects::parse("loss 1%", &Named::default()).expect("a loss");
+            let asked = Asked::Effects(Box::new(loss));
+            let request = Request { asked, target: Some(selector), ..Request::default() };
+            if let Ok(policy) = Policy::default().after(&request, Direction::Egress, 1) {
+                carry_out(&policy);
+            }
+        })
+    },
+    |length| {
+        let ports =
+            |most: u16| (1..most).step_by(2).map(|port| port.to_string()).collect::<Vec<_>>().join(",");
+        let both = |most| format!("tcp port {0} local-port {0}", ports(most));
+        let mut large =
+            repeated(&["x", "10.0.0.0/8 ", "!", "1,", "fe80::1 ", "host:a ", "container:a "], length);
+        large.extend([
+            both(4_000),
+            both(20_000),
+            both(u16::MAX),
+            format!("10.0.0.1 port {}", ports(u16::MAX)),
+        ]);
+        large.push(format!("port {}", "1,".repeat(length / 2)));
+        large.push(
+            (0..length / 16)
+                .map(|net| format!("10.{}.{}.{}/32 ", net >> 12, net >> 4 & 255, net & 15))
+                .collect(),
+        );
+        large
+    },
+);
+
+/// Policy files in TOML.
+pub(super) const POLICY_TOML: Target = of_text(
+    "policy-toml",
+    || text(|text| read_plan(text, Format::Toml)),
+    |length| repeated(&["[", "[[step]]\n", "x", "a.", "seed = 1\n", "target = [{", "#", "\"", "\n"], length),
+);
+
+/// Policies in JSON: files, parts of requests, and what is pinned.
+pub(super) const POLICY_JSON: Target = of_text(
+    "policy-json",
+    || {
+        text(|text| {
+            read_plan(text, Format::Json);
+        })
+    },
+    |length| {
+        let mut large = repeated(&["[", "{\"a\":", "\"", "[[],", "1", "{\"step\":[{", " "], length);
+        let list = |element: &str| vec![element; length / (element.len() + 1)].join(",");
+        large.push(format!("{{\"step\": [{}]}}", list("{}")));
+        large.push(format!("{{\"target\": [{}]}}", list("{\"to\":\"::1\"}")));
+        large.push(format!("{{\"target\": [{{\"to\": [{}]}}]}}", list("\"::1\"")));
+        large.push(format!("{{\"traces\": {{\"a\": [{}]}}}}", list("1")));
+        large.push(format!("{{\"distributions\": {{\"a\": [{}]}}}}", list("0")));
+        large.push(format!(
+            "{{\"distributions\": {{{}}}}}",
+            (0..length / 16).map(|name| format!("\"{name}\":[0,1]")).collect::<Vec<_>>().join(",")
+        ));
+        large.push(format!("{{\"netem\": \"{}\"}}", "x".repeat(length)));
+        large
+    },
+);
+
+/// Files with presets.
+pub(super) const PRESETS: Target = of_text(
+    "presets",
+    || {
+        text(|text| {
+            let check = |words: &str| Effects::parse(words, &Named::default()).map(drop);
+            let Ok(presets) = Presets::parse("presets.toml", text, check) else { return };
+            for (name, preset) in presets.iter() {
+                assert_eq!(presets.find(name), Ok(preset));
+            }
+        })
+    },
+    |length| {
+        repeated(
+            &["[", "[a]\n", "x", "a.", "title = \"\n", "#", "[a]\ntitle=\"a\"\negress=\"loss 1%\"\n"],
+            length,
+        )
+    },
+);
+
+/// Delivery traces.
+pub(super) const TRACE: Target = of_text(
+    "trace",
+    || {
+        text(|text| {
+            let Ok(trace) = Deliveries::parse("t", text) else { return };
+            trace.mean_rate();
+            let mut named = Named::default();
+            named.traces.insert("t".to_owned(), trace);
+            if let Ok(effects) = Effects::parse("trace t", &named) {
+                carry_out(&effects.into());
+            }
+        })
+    },
+    |length| repeated(&["0\n", "4294967295\n", "#", "x", "\n", "1"], length),
+);
+
+/// Tables of distributions, and measured times.
+pub(super) const DISTRIBUTION: Target = of_text(
+    "distribution",
+    || {
+        text(|text| {
+            let measured = Distribution::from_samples("d", text).map(|measured| measured.distribution);
+            for distribution in [measured, Distribution::parse_table("d", text)].into_iter().flatten() {
+                let mut named = Named::default();
+                named.distributions.insert("d".to_owned(), distribution);
+                let words = "delay 100ms 10ms distribution d slot distribution d 1ms 1ms";
+                if let Ok(effects) = Effects::parse(words, &named) {
+                    carry_out(&effects.into());
+                }
+            }
+        })
+    },
+    |length| repeated(&["1\n", "1 ", "1\n2ms\n", "#", "x", "\n", "1e300\n"], length),
+);
+
+/// The map of a policy, as it is pinned: whatever bytes.
+pub(super) const PINNED: Target = Target {
+    name: "pinned",
+    start: || {
+        Box::new(|input| {
+            let number = |at: usize| {
+                input
+                    .get(at..at + 8)
+                    .map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+            };
+            let map = shaper_common::Policy {
+                expires_at_ns: number(0),
+                delay_ns: number(8),
+                loss: number(16) as u32,
+                orphan: number(20) as u32,
+                plan: number(24) as u32,
+                queueless: number(28) as u32,
+            };
+            let asked = String::from_utf8_lossy(input.get(32..).unwrap_or_default());
+            let asked = Plan::parse(&asked, Format::Json, &NoFiles, &Named::default()).ok().map(Arc::new);
+            let policy = Policy::from_map(&map, asked.as_ref());
+            policy.remaining(NonZeroU64::MIN.get());
+            policy.to_map();
+            carry_out(&policy);
+        })
+    },
+    large: |_| Vec::new(),
+};
+
+fn read_plan(text: &str, format: Format) {
+    if let Ok(plan) = Plan::parse(text, format, &NoFiles, &Named::default()) {
+        carry_out(&Policy { plan: Arc::new(plan), expires_at_ns: None });
+    }
+}
+
+/// Has a policy shown, read back, and made ready for the kernel.
+fn carry_out(policy: &Policy) {
+    let json = serde_json::to_string(&*policy.plan).expect("a plan can be written");
+    let read = Plan::parse(&json, Format::Json, &NoFiles, &Named::default());
+    assert_eq!(read.as_ref(), Ok(&*policy.plan), "as it is kept: {:.300}", json);
+    serde_json::to_string(policy).expect("a policy can be written");
+    policy.targets().for_each(drop);
+    let _ = (policy.overall_latency(), policy.overall_loss(), policy.needs_queue());
+    let _ = (policy.to_map(), policy.needs_single_segments());
+    let _ = policy.plan.compile(7, 42, &Peers::new());
+}
