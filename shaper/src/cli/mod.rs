@@ -22,11 +22,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use clap_complete::Shell;
 use serde::Serialize;
 
 use self::{client::Client, plain::Plain};
+use crate::shaping::short;
 
 /// Degrades the network of running containers, live.
 #[derive(Debug, Parser)]
@@ -93,9 +97,13 @@ impl<'a> Streams<'a> {
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut streams = Streams::new(&mut out, &mut err);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return misused(error, &mut streams),
+        Err(help) => help.exit(),
+    };
     match run(cli, &mut streams) {
         Ok(exit) => exit,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -105,6 +113,16 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints an error about the command line. clap itself would print the arguments whole, with their control characters.
+fn misused(mut error: clap::Error, streams: &mut Streams<'_>) -> ExitCode {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) {
+        let value = ContextValue::String(short(value));
+        error.insert(ContextKind::InvalidValue, value);
+    }
+    let _ = write!(streams.err, "{error}");
+    ExitCode::from(2)
 }
 
 fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {

@@ -273,6 +273,19 @@ async fn no_name_commands_a_terminal() {
     }
 }
 
+#[test]
+fn wrong_usage_is_quoted_short_and_without_commands_of_a_terminal() {
+    let long = "9 ".repeat(10_000);
+    for value in ["\u{1b}[31m\u{202e}evil", &long] {
+        let error = Cli::try_parse_from(["shaper", "set", "web", "--to", value]).expect_err("not a target");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        misused(error, &mut Streams::new(&mut out, &mut err));
+        let told = String::from_utf8(err).expect("text");
+        assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told:?}");
+        assert!(told.len() < 800, "{told}");
+    }
+}
+
 #[tokio::test]
 async fn clear_says_what_was_not_shaped() {
     let daemon = Daemon::start(FakeShaper::new([shaped_web()]));
