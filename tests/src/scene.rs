@@ -76,7 +76,7 @@ impl Scene {
     ///
     /// When they are not answered.
     pub fn send(&self, request: &[u8]) -> Result<Answer> {
-        http::exchange(&self.world.socket(), request, Duration::from_secs(10), 1 << 20)
+        http::exchange(&self.world.socket(), request, Duration::from_secs(10), 32 << 20)
     }
 
     /// Sends a request to the daemon, and gives the status and the text.
