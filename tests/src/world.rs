@@ -3,12 +3,13 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{
     daemon::{Daemon, eventually, program},
@@ -23,10 +24,24 @@ pub struct World {
     /// The world's directory in bpffs.
     pin_root: PathBuf,
     pin_dir: PathBuf,
+    bpffs: Option<Mounted>,
     host: Netns,
     containers: AtomicU8,
     /// After the host's namespace, which is mounted in it.
     directory: Directory,
+}
+
+/// A file system, unmounted with all that is in it.
+#[derive(Debug)]
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // The kernel keeps it for whoever still has a file in it open.
+        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("unmount {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// A directory, gone with all that is in it.
@@ -87,7 +102,8 @@ impl World {
             .with_context(|| format!("make {}", directory.0.display()))?;
         let host = Netns::create(directory.0.join("host"))?;
         let pin_dir = Path::new("/sys/fs/bpf").join(&name);
-        Ok(Self { pin_root: pin_dir.clone(), pin_dir, host, containers: AtomicU8::new(0), directory })
+        let containers = AtomicU8::new(0);
+        Ok(Self { pin_root: pin_dir.clone(), pin_dir, bpffs: None, host, containers, directory })
     }
 
     /// The namespace that the daemon is in.
@@ -102,15 +118,19 @@ impl World {
         &self.pin_dir
     }
 
-    /// Has the daemon pin in a directory that it makes where everybody may make one.
+    /// Has the daemon pin in a bpffs of the world's own, of mode 1777: everybody may make a directory beside the daemon's,
+    /// whoever may enter the machine's.
     ///
     /// # Errors
     ///
-    /// Without bpffs.
+    /// When it cannot be mounted.
     pub fn pin_among_others(&mut self) -> Result<()> {
-        fs::create_dir(&self.pin_root).with_context(|| format!("make {}", self.pin_root.display()))?;
-        fs::set_permissions(&self.pin_root, fs::Permissions::from_mode(0o1777))?;
-        self.pin_dir = self.pin_root.join("shaper");
+        let path = self.directory.0.join("bpf");
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        mount(Some("bpf"), &path, Some("bpf"), MsFlags::empty(), Some("mode=1777"))
+            .with_context(|| format!("mount a bpffs on {}", path.display()))?;
+        self.pin_dir = path.join("shaper");
+        self.bpffs = Some(Mounted(path));
         Ok(())
     }
 

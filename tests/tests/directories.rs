@@ -7,7 +7,7 @@ use std::{
         fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink},
         process::CommandExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -19,18 +19,6 @@ use shaper_tests::{
 
 /// `nobody`.
 const STRANGER: u32 = 65534;
-
-/// A directory in bpffs to which everybody may write, as to a bpffs that is mounted with mode 1777.
-struct Open(PathBuf);
-
-impl Open {
-    fn new(world: &World) -> Self {
-        let path = world.pin_dir().join("open");
-        fs::create_dir_all(&path).expect("a directory in bpffs");
-        set_mode(&path, 0o1777);
-        Self(path)
-    }
-}
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
@@ -81,13 +69,13 @@ fn refusal(world: &World, pin_dir: &Path) -> String {
 #[test]
 fn a_strangers_link_among_the_pins_removes_nothing() {
     needs!(Root);
-    let world = World::new().expect("a world");
+    let mut world = World::new().expect("a world");
+    world.pin_among_others().expect("a bpffs");
     let _web = world.container("web").expect("a container");
     let victim = world.directory().join("victim");
     fs::create_dir(&victim).expect("a directory");
     fs::write(victim.join("precious"), "").expect("a file");
-    let open = Open::new(&world);
-    let pin_dir = open.0.join("shaper");
+    let pin_dir = world.pin_dir().to_owned();
     let shown = pin_dir.display();
     stranger(&format!(
         "mkdir '{shown}'; ln -s '{}' '{shown}/new-netns-1-if-2-egress'; ln -s '{}' '{shown}/netns-1-if-2-egress'",
@@ -136,7 +124,8 @@ fn a_pin_directory_that_others_may_write_to_is_refused_by_name() {
 #[test]
 fn a_strangers_lock_keeps_no_daemon_out() {
     needs!(Root);
-    let world = World::new().expect("a world");
+    let mut world = World::new().expect("a world");
+    world.pin_among_others().expect("a bpffs");
     let _web = world.container("web").expect("a container");
     let directory_of_socket = world.socket().parent().expect("a directory").to_owned();
     for directory in [world.pin_dir(), &directory_of_socket] {
