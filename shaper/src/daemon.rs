@@ -190,6 +190,8 @@ struct Daemon {
     owners: Mutex<BTreeMap<NetnsId, String>>,
     /// Whether all runtimes have told of their containers.
     listed: AtomicBool,
+    /// True once the datapath is ready, and all containers have been looked at since.
+    is_ready: AtomicBool,
     hosts: Hosts,
     turns: Turns,
     /// Rung when containers have changed, and so perhaps their addresses.
@@ -215,6 +217,7 @@ impl Daemon {
             histories: Mutex::default(),
             owners: Mutex::default(),
             listed: AtomicBool::new(false),
+            is_ready: AtomicBool::new(false),
             hosts: Hosts::new(),
             turns: Turns::default(),
             renamed: Notify::new(),
@@ -300,11 +303,12 @@ impl Daemon {
 
     /// Tries again what could not be done at the start: to make the datapath ready, and to take over what is pinned.
     async fn prepare(&self) {
-        if !self.datapath.is_unprepared() {
-            return self.blocking(Datapath::retry_kept).await;
-        }
-        if let Err(error) = self.blocking(Datapath::prepare).await {
+        if let Err(error) = self.ready().await {
             return tracing::debug!(%error, "nothing can be shaped yet");
+        }
+        // A request may have made the datapath ready.
+        if self.is_ready.swap(true, Ordering::Relaxed) {
+            return self.blocking(Datapath::retry_kept).await;
         }
         tracing::info!("ready");
         let known: BTreeSet<_> =
@@ -425,7 +429,7 @@ impl Shaper for Daemon {
     }
 
     async fn ready(&self) -> Result<(), ShapingError> {
-        self.blocking(Datapath::prepare).await
+        if self.datapath.is_unprepared() { self.blocking(Datapath::prepare).await } else { Ok(()) }
     }
 
     fn revision(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Nothing of ours stays that nobody knows, and nothing ends because somebody could not look: daemons that come and go.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -117,6 +117,36 @@ fn a_lack_of_descriptors_at_a_restart_ends_no_shaping() {
     assert!(states(&daemon).iter().all(|state| state == "intact"), "{}", daemon.log());
     assert_eq!(world.pins(), pins);
     drop(crowd);
+}
+
+#[test]
+fn a_daemon_before_its_bpffs_knows_nothing_of_what_is_pinned_and_says_so() {
+    needs!(Root);
+    let world = World::new().expect("a world");
+    let web = world.container("web").expect("a container");
+    let before = web.netns.traces();
+    let daemon = world.daemon().expect("a daemon");
+    daemon.view("web");
+    daemon.run("set web --loss 100%");
+    daemon.kill(Signal::SIGKILL);
+    let mut command = world.host().command("unshare");
+    let hide = "mount -t tmpfs tmpfs /sys/fs/bpf && exec \"$@\"";
+    command.args(["--mount", "--propagation", "slave", "sh", "-c", hide, "sh"]).arg(program());
+    let early = Daemon::spawn(command, &world, world.pin_dir(), &["--runtime", "netns"]);
+    let early = early.expect("it answers nonetheless");
+    let unknown = wait_for_interfaces(&early, "web", 1).remove(0);
+    assert_eq!(unknown["state"], "unknown");
+    for line in ["list", "inspect web"] {
+        assert!(early.run(line).contains("unknown: no bpffs is mounted at"), "{}", early.run(line));
+    }
+    assert!(!early.shaper("status").output().expect("it runs").status.success());
+    let pid = early.pid().to_string();
+    let shown = Command::new("nsenter").args(["-t", &pid, "--mount", "umount", "/sys/fs/bpf"]).status();
+    assert!(shown.expect("nsenter runs").success());
+    eventually("it takes over", || (early.view("web")["interfaces"][0]["state"] == "intact").then_some(()));
+    assert_eq!(lost(&web), 20);
+    early.run("clear web");
+    assert_eq!(web.netns.traces(), before, "{}", early.log());
 }
 
 #[test]

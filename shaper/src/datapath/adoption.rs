@@ -58,13 +58,14 @@ impl Datapath {
     pub(super) fn keep_all(&self, reason: &str) {
         let mut unread = lock(&self.unread);
         match pins::walk(&self.pin_dir) {
-            Ok(pinned) => {
+            // Where bpffs is not mounted yet, nothing is known of what is pinned.
+            Ok(pinned) if pins::is_in_bpffs(&self.pin_dir) => {
                 *unread = None;
                 let mut kept = lock(&self.kept);
                 kept.clear();
                 kept.extend(pinned.into_iter().map(|pinned| (pinned.name, reason.to_owned())));
             }
-            Err(_) => *unread = Some(reason.to_owned()),
+            _ => *unread = Some(reason.to_owned()),
         }
     }
 

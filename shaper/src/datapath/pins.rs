@@ -58,15 +58,19 @@ impl PinName {
     }
 }
 
+/// Returns true if the directory, or the nearest one above it that exists, is in bpffs.
+pub(super) fn is_in_bpffs(pin_dir: &Path) -> bool {
+    let nearest = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    statfs(nearest).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
 /// Makes the directory, if it is in bpffs, and takes it for this daemon alone, until what is returned is dropped.
 ///
 /// # Errors
 ///
 /// When it is not, may not be made, another user can change it, or another daemon has it.
 pub(super) fn take(pin_dir: &Path) -> Result<Lock, ShapingError> {
-    let mount = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let is_bpffs = statfs(mount).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
-    if !is_bpffs {
+    if !is_in_bpffs(pin_dir) {
         return Err(ShapingError::Refused(format!(
             "no bpffs is mounted at {}, where shaping is pinned: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`",
             pin_dir.display()
