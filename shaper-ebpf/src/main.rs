@@ -52,7 +52,7 @@ enum Outcome {
     Overflow,
     /// A copy without a socket took its place, and has had its own verdict.
     Replaced,
-    /// As `Replaced`, but something behind the classifier dropped the copy.
+    /// A copy without a socket took its place, and something behind the classifier dropped the copy.
     Refused,
 }
 

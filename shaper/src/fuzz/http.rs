@@ -1,4 +1,4 @@
-//! What the plugin socket's clients send: bodies, and requests of whatever bytes.
+//! The inputs of clients of the plugin socket: bodies, and requests of any bytes.
 
 use std::{
     path::{Path, PathBuf},

@@ -9,7 +9,7 @@ const LONGEST_REPEATED: usize = 1 << 20;
 /// One mutation of so many repeats a part until it is as long as may be.
 const RARELY: u32 = 500;
 
-/// What has broken programs.
+/// Inputs that have broken other programs.
 const ODD: [&str; 36] = [
     "0",
     "-0",

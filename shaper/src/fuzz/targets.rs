@@ -1,4 +1,4 @@
-//! What takes inputs that anybody may write, each with its largest inputs; small ones are in files.
+//! The readers of input that anybody may write, each with its largest inputs; small ones are in files.
 
 use std::{num::NonZeroU64, sync::Arc};
 

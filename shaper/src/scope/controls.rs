@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::buttons::{Action, Buttons};
-use crate::shaping::{ContainerView, Latency, Loss, Request, Shaper, ShapingError};
+use crate::shaping::{ContainerView, Latency, Loss, Request, Shaper, ShapingError, quoted};
 
 /// What follows a container's id in a node's id.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
@@ -26,12 +26,12 @@ pub(super) async fn carry_out(
     request: &ControlRequest,
 ) -> Result<Vec<ContainerView>, String> {
     let id = request.node_id.strip_suffix(NODE_SUFFIX).filter(|id| !id.is_empty()).ok_or_else(|| {
-        format!("node {:?} is no container: its id should end in {NODE_SUFFIX}", request.node_id)
+        format!("node {} is no container: its id should end in {NODE_SUFFIX}", quoted(&request.node_id))
     })?;
     let button = buttons
         .iter()
         .find(|button| button.id == request.control)
-        .ok_or_else(|| format!("there is no control {:?}: reload the page", request.control))?;
+        .ok_or_else(|| format!("there is no control {}: reload the page", quoted(&request.control)))?;
     let changed = act(shaper, id, button.action).await?;
     Ok(with_neighbours(&**shaper, changed).await)
 }

@@ -115,7 +115,7 @@ pub(crate) struct Container {
     pub(crate) runtime: RuntimeName,
     /// Whether it runs.
     pub(crate) state: ContainerState,
-    /// Its network namespace; none while it is stopped, or if it cannot be seen.
+    /// The network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,
 }
 

@@ -46,7 +46,7 @@ pub(crate) use presets::{Preset, Presets};
 pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request};
 pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
-pub(crate) use units::short;
+pub(crate) use units::{quoted, short};
 pub(crate) use view::{
     Cleared, ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts,
     Sample, ShapingState, Status, Totals,

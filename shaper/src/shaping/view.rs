@@ -170,13 +170,13 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// The reason why nothing can be shaped; none if it can.
     pub(crate) problem: Option<String>,
-    /// Containers that the runtimes tell of.
+    /// The number of containers that the runtimes list.
     pub(crate) containers: usize,
-    /// Those with shaping of any state.
+    /// The number of containers with shaping, whatever its state.
     pub(crate) shaped: usize,
-    /// Those with shaping of which somebody else took off a part.
+    /// The number of containers of whose shaping somebody else removed a part.
     pub(crate) broken: usize,
-    /// Those with shaping that cannot be looked at.
+    /// The number of containers with shaping that cannot be looked at.
     pub(crate) unknown: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What `tc -j qdisc show` prints, in netem's words (iproute2's `netem_print_opt`).
+//! Translates the output of `tc -j qdisc show` to netem's words (iproute2's `netem_print_opt`).
 
 use std::fmt::Write as _;
 
