@@ -26,5 +26,7 @@ LABEL org.opencontainers.image.title="shaper" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /src/target/release/shaper /usr/local/bin/shaper
+# Unhealthy while nothing can be shaped.
+HEALTHCHECK --start-period=5s --timeout=12s CMD ["/usr/local/bin/shaper", "status"]
 ENTRYPOINT ["/usr/local/bin/shaper"]
 CMD ["serve"]

@@ -1,6 +1,7 @@
 //! Wires containers, datapath and adapters together.
 
 mod changes;
+mod health;
 mod hosts;
 mod names;
 mod tasks;
@@ -23,11 +24,11 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
-    task::{JoinSet, spawn_blocking},
+    task::spawn_blocking,
     time::{Instant, timeout_at},
 };
 
-use self::{hosts::Hosts, tasks::Tasks, turns::Turns};
+use self::{health::Health, hosts::Hosts, tasks::Tasks, turns::Turns};
 use crate::{
     api,
     containers::{self, Docker, NamedNetns, Registry, Runtime as _, Update},
@@ -37,7 +38,7 @@ use crate::{
     server::{self, PluginSocket},
     shaping::{
         Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
-        NetnsId, Presets, Request, RuntimeName, Shaper, ShapingError, Totals,
+        NetnsId, Presets, Problem, Request, RuntimeName, Shaper, ShapingError, Status, Totals,
     },
 };
 
@@ -81,20 +82,20 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone(), blindness(&options))
         .context("look at the host's network namespace")?;
-    let daemon = Arc::new(Daemon::new(datapath, presets));
+    let daemon = Arc::new(Daemon::new(datapath, presets, options.runtimes.iter().copied()));
     // Not the end: the reason may go away, and until then each request is answered with it.
-    if let Err(error) = daemon.blocking(Datapath::prepare).await {
+    if let Err(error) = daemon.ready().await {
         tracing::error!(%error, "nothing can be shaped yet");
     }
     let mut tasks = Tasks::default();
     let (sender, updates) = mpsc::channel(UPDATES);
     watch(&options, sender, &mut tasks);
-    let awaited = options.runtimes.iter().copied().collect();
-    tasks.spawn("follows containers", Arc::clone(&daemon).follow(updates, awaited));
+    tasks.spawn("follows containers", Arc::clone(&daemon).follow(updates));
     tasks.spawn("takes away what is over", Arc::clone(&daemon).settle());
     tasks.spawn("reads counters", Arc::clone(&daemon).sample());
     tasks.spawn("follows names in targets", Arc::clone(&daemon).follow_names());
     tasks.spawn("looks up hosts in targets", Arc::clone(&daemon).follow_hosts());
+    tasks.spawn("shows what BPF logs", Arc::clone(&daemon).forward_log());
     let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
     let mut ended = None;
@@ -188,8 +189,7 @@ struct Daemon {
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last known names of the containers that are shaped.
     owners: Mutex<BTreeMap<NetnsId, String>>,
-    /// Whether all runtimes have told of their containers.
-    listed: AtomicBool,
+    health: Health,
     /// True once the datapath is ready, and all containers have been looked at since.
     is_ready: AtomicBool,
     hosts: Hosts,
@@ -209,14 +209,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Daemon {
-    fn new(datapath: Datapath, presets: Presets) -> Self {
+    fn new(datapath: Datapath, presets: Presets, runtimes: impl IntoIterator<Item = RuntimeName>) -> Self {
         Self {
             datapath: Arc::new(datapath),
             presets,
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry::awaiting(runtimes)),
             histories: Mutex::default(),
             owners: Mutex::default(),
-            listed: AtomicBool::new(false),
+            health: Health::new(),
             is_ready: AtomicBool::new(false),
             hosts: Hosts::new(),
             turns: Turns::default(),
@@ -236,29 +236,21 @@ impl Daemon {
         }
     }
 
-    /// Takes in what runtimes tell; `awaited` are those that have not told of all their containers yet.
-    async fn follow(
-        self: Arc<Self>,
-        mut updates: mpsc::Receiver<Update>,
-        mut awaited: BTreeSet<RuntimeName>,
-    ) {
+    /// Takes in what runtimes tell.
+    async fn follow(self: Arc<Self>, mut updates: mpsc::Receiver<Update>) {
         while let Some(update) = updates.recv().await {
-            let listed = match &update {
-                Update::All { runtime, .. } => awaited.remove(runtime) && awaited.is_empty(),
-                _ => false,
-            };
-            let (affected, are_all_seen_now) = {
+            let sees_all = |registry: &Registry| registry.has_all() && !registry.has_unseen();
+            let (affected, sees_all_now) = {
                 let mut registry = lock(&self.registry);
-                let had_unseen = registry.has_unseen();
+                let saw_all = sees_all(&registry);
                 let affected = registry.apply(update);
-                (affected, had_unseen && !registry.has_unseen())
+                (affected, !saw_all && sees_all(&registry))
             };
             for netns in affected.netns {
                 self.refresh(netns).await;
             }
             self.renamed.notify_one();
-            self.listed.fetch_or(listed, Ordering::Relaxed);
-            if listed || are_all_seen_now && self.listed.load(Ordering::Relaxed) {
+            if sees_all_now {
                 for netns in self.datapath.shaped() {
                     self.refresh(netns).await;
                 }
@@ -321,11 +313,8 @@ impl Daemon {
 
     /// Takes away what is over, for ever.
     async fn settle(self: Arc<Self>) {
-        let mut logs = JoinSet::new();
         loop {
-            if let Some(ring) = self.datapath.take_log_ring() {
-                logs.spawn(forward_log(ring));
-            }
+            self.health.settles();
             self.prepare().await;
             let mut draining = self.blocking(|datapath| datapath.settle(&datapath.shaped())).await;
             let end = Instant::now() + TICK;
@@ -347,6 +336,7 @@ impl Daemon {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.health.samples();
             let totals = self.blocking(totals).await;
             let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
             self.remember_owners(&totals);
@@ -359,6 +349,16 @@ impl Daemon {
             drop(histories);
             self.touch();
             self.sampled.notify_waiters();
+        }
+    }
+
+    /// Hands what BPF logs to the daemon's own log, once there is anything that may log; for ever.
+    async fn forward_log(self: Arc<Self>) {
+        loop {
+            if let Some(ring) = self.datapath.take_log_ring() {
+                forward(ring).await;
+            }
+            self.sampled().await;
         }
     }
 
@@ -407,7 +407,7 @@ fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {
 }
 
 /// Hands what BPF logs to the daemon's own log.
-async fn forward_log(ring: LogRing) {
+async fn forward(ring: LogRing) {
     #[expect(unsafe_code, reason = "tokio calls every other way to make an AsyncFd deprecated")]
     // SAFETY: the ring has one descriptor all its life, and nothing takes it out of the `AsyncFd`.
     let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -429,7 +429,25 @@ impl Shaper for Daemon {
     }
 
     async fn ready(&self) -> Result<(), ShapingError> {
-        if self.datapath.is_unprepared() { self.blocking(Datapath::prepare).await } else { Ok(()) }
+        if !self.datapath.is_unprepared() {
+            return Ok(());
+        }
+        let ready = self.blocking(Datapath::prepare).await;
+        self.health.note(&ready);
+        ready
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        self.health.problem()
+    }
+
+    fn alive(&self) -> Result<(), ShapingError> {
+        self.health.alive()
+    }
+
+    async fn status(&self) -> Status {
+        let runtimes = lock(&self.registry).runtimes();
+        Status::of(&self.list().await, runtimes, self.problem(), self.health.started)
     }
 
     fn revision(&self) -> u64 {

@@ -60,6 +60,7 @@ pub(crate) async fn serve(socket: PluginSocket, router: Router, shutdown: impl F
             async move { Ok::<_, Infallible>(answer_to(&client, router, &budget, request).await) }
         });
         let connection = graceful.watch(server.serve_connection(TokioIo::new(Stream::new(stream)), service));
+        #[expect(clippy::disallowed_methods, reason = "a connection that panics is its client's loss alone")]
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a client's connection ended early");

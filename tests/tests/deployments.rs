@@ -158,9 +158,13 @@ fn the_image_and_its_arguments_are_what_there_is() {
     assert_eq!(arguments[0], "serve");
     accepts(&arguments);
     let (entry, _) = entry_point();
-    for (probe, command) in [(container.liveness_probe, "list"), (container.readiness_probe, "status")] {
+    let probes = [container.liveness_probe, container.readiness_probe];
+    for (probe, arguments) in probes.into_iter().zip([&["status", "--live"][..], &["status"]]) {
         let probe = probe.and_then(|probe| probe.exec?.command).expect("a command");
-        assert_eq!((&probe[0], &*probe[1]), (&entry[0], command));
+        assert_eq!(
+            (&probe[0], &probe[1..]),
+            (&entry[0], &*arguments.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+        );
         accepts(&probe[1..]);
     }
     let compose = compose();
@@ -275,6 +279,11 @@ fn the_image_starts_the_binary_that_was_built() {
     let name = all(build, "FROM")[0].rsplit_once(" AS ").expect("it has a name").1;
     assert_eq!(from, format!("--from={name}"));
     assert_eq!([target], *entry);
+    let [check] = *all(image, "HEALTHCHECK") else { panic!("there is not one check") };
+    let (_, check) = check.split_once(" CMD ").expect("a command");
+    let check: Vec<String> = serde_json::from_str(check).expect("a list in JSON");
+    assert_eq!(check[0], target);
+    accepts(&check[1..]);
     let directory = all(build, "WORKDIR")[0];
     assert_eq!(source, format!("{directory}/target/release/shaper"));
     assert!(all(build, "RUN").iter().any(|run| run.contains("cargo build --release --locked -p shaper")));

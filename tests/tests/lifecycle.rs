@@ -7,6 +7,7 @@ use serde_json::Value;
 use shaper_tests::{
     daemon::{Daemon, eventually, program},
     needs,
+    probe::Probe,
     traffic::ping,
     world::{Container, World},
 };
@@ -167,13 +168,22 @@ fn a_daemon_that_could_not_begin_says_so_and_begins_by_itself() {
     for line in ["list", "inspect web"] {
         assert!(second.run(line).contains("unknown: another shaper daemon pins in"), "{}", second.run(line));
     }
+    let report = Probe::new(own.socket(), "1f9e").report().expect("Scope takes it");
+    let described = &report.plugins[0].description;
+    assert!(described.contains("Z: another shaper daemon pins in"), "{described}");
     let status = second.shaper("status").output().expect("it runs");
     let said = String::from_utf8_lossy(&status.stderr).into_owned();
     assert_eq!(status.status.code(), Some(1), "a readiness probe fails");
-    assert!(said.starts_with("error: nothing can be shaped: another shaper daemon pins in"), "{said}");
+    assert!(said.starts_with("error: nothing can be shaped since "), "{said}");
+    assert!(said.contains("Z: another shaper daemon pins in"), "{said}");
+    second.run("status --live");
     first.kill(Signal::SIGKILL);
     eventually("it takes over", || (second.view("web")["interfaces"][0]["state"] == "intact").then_some(()));
-    assert!(second.run("status").ends_with("1 containers, 1 shaped, 0 broken, 0 unknown\n"));
+    let status = second.run("status");
+    assert!(
+        status.contains(": 1 containers, 1 shaped, 0 broken, 0 unknown\nnetns: 1 containers\n"),
+        "{status}"
+    );
     assert_eq!(lost(&web), 20);
     second.run("clear web");
     assert_eq!(lost(&web), 0);

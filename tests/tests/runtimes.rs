@@ -59,7 +59,7 @@ fn a_container_of_podman_is_listed_once_by_its_runtime_and_seen_to_stop() {
 }
 
 #[test]
-fn a_machine_without_docker_has_one_line_about_it_and_no_warning() {
+fn a_machine_without_a_docker_that_answers_has_one_line_about_it_and_no_warning() {
     needs!(Root);
     let world = World::new().expect("a world");
     let socket = world.directory().join("docker.sock");
@@ -69,8 +69,19 @@ fn a_machine_without_docker_has_one_line_about_it_and_no_warning() {
         Daemon::spawn(command, &world, world.pin_dir(), &["--docker-socket", path]).expect("a daemon");
     eventually("it says so", || daemon.log().contains("no Docker").then_some(()));
     assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
-    // A socket that nobody listens on: Docker is there, and does not run.
+    let status = daemon.run("status");
+    assert!(status.contains("\ndocker: not watched: "), "{status}");
+    // A socket that nobody listens on: Docker was there, and does not run.
     drop(UnixListener::bind(&socket).expect("a socket"));
-    eventually("it tries again", || daemon.log().contains("Docker cannot be watched").then_some(()));
+    eventually("it tries again", || daemon.run("status").contains("refused").then_some(()));
     assert_eq!(daemon.log().matches("no Docker").count(), 1, "{}", daemon.log());
+    assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
+    let dead = socket.to_str().expect("UTF-8");
+    let mut named = world.host().command(program());
+    named.args(["serve", "--runtime", "docker", "--docker-socket", dead, "--pin-dir"]).arg(world.pin_dir());
+    drop(daemon);
+    let named = Daemon::listening_on(world.socket(), named).expect("a daemon");
+    let warned = || named.log().contains("WARN").then_some(());
+    eventually("who asks for Docker by name is warned", warned);
+    assert!(named.log().contains("Docker cannot be watched"), "{}", named.log());
 }

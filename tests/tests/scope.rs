@@ -112,6 +112,27 @@ fn timeless(mut value: Value) -> Value {
 }
 
 #[test]
+fn what_somebody_took_off_is_seen_as_broken_and_a_click_puts_it_back() {
+    needs!(Root);
+    let scene = scene(&["web"]);
+    let web = &scene.containers[0];
+    let before = web.netns.traces();
+    press(&scene, "web", "pkt-drop-low", ["-", "10%"]);
+    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    eventually("Scope shows it", || {
+        let report = scene.report();
+        let summary = report.node("web")?.latest("traffic-control-summary")?.to_owned();
+        summary.contains("broken: classifier removed").then_some(())
+    });
+    assert_eq!(lost_from(web, 100), 0);
+    press(&scene, "web", "pkt-drop-low", ["-", "10%"]);
+    let lost: Vec<_> = (0..2).map(|_| lost_from(web, 1000)).collect();
+    assert!(lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
+    press(&scene, "web", "clear", ["-", "-"]);
+    assert_eq!(web.netns.traces(), before);
+}
+
+#[test]
 fn packet_drop_is_seen_at_once_and_felt() {
     needs!(Root);
     let scene = scene(&["web"]);

@@ -32,7 +32,7 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::clone(&shaper));
     let probes = Router::new()
-        .route("/healthz", get(version))
+        .route("/healthz", get(liveness::<S>))
         .route("/readyz", get(readiness::<S>))
         .method_not_allowed_fallback(unknown_method)
         .with_state(shaper);
@@ -47,8 +47,15 @@ async fn version() -> Json<Value> {
 }
 
 async fn status<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<Status> {
-    let ready = shaper.ready().await;
-    Json(Status::of(&shaper.list().await, ready))
+    // The reason is found anew, so that it is that of this moment.
+    let _ = shaper.ready().await;
+    Json(shaper.status().await)
+}
+
+/// Answers with an error once the daemon no longer does its work.
+async fn liveness<S: Shaper>(State(shaper): State<Arc<S>>) -> Answer<Value> {
+    shaper.alive().map_err(|error| ApiError::unavailable(error.to_string()))?;
+    Ok(version().await)
 }
 
 /// Answers with an error while nothing can be shaped.

@@ -54,6 +54,9 @@ async fn probes_tell_life_from_readiness() {
     );
     let (_, status) = ask(&shaper, "GET", "/status", "").await;
     assert_eq!(status["problem"], "no bpffs is mounted");
+    assert_eq!(status["problem_since"], "1970-01-01T00:00:00Z");
+    *shaper.stalled.lock().expect("not poisoned") = true;
+    assert_eq!(get("/healthz").await, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use thiserror::Error;
 use tokio::time;
 
@@ -58,6 +61,11 @@ impl Client {
         self.ask(Method::GET, "/status", None).await
     }
 
+    /// Fails when the daemon no longer does its work.
+    pub(super) async fn live(&self) -> Result<(), ClientError> {
+        self.ask_at(Method::GET, "/healthz", None).await.map(|_: IgnoredAny| ())
+    }
+
     pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {
         self.ask(Method::GET, "/presets", None).await
     }
@@ -81,6 +89,15 @@ impl Client {
         path: &str,
         body: Option<&Shaping>,
     ) -> Result<T, ClientError> {
+        self.ask_at(method, &format!("/api/v1{path}"), body).await
+    }
+
+    async fn ask_at<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Shaping>,
+    ) -> Result<T, ClientError> {
         let what = format!("{method} {path}");
         let broken = |error: String| ClientError::Broken { socket: self.socket.clone(), what, error };
         let body = match body.map(serde_json::to_vec).transpose() {
@@ -89,7 +106,7 @@ impl Client {
         };
         let request = Request::builder()
             .method(method)
-            .uri(hyperlocal::Uri::new(&self.socket, &format!("/api/v1{path}")))
+            .uri(hyperlocal::Uri::new(&self.socket, path))
             .header(hyper::header::CONTENT_TYPE, "application/json")
             .body(body);
         let request = match request {

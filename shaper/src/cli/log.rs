@@ -1,11 +1,13 @@
 //! Writes log lines to standard error without ever holding up, or ending, whoever logs.
 //!
 //! Standard error may be closed, a full disk, or a pipe that nobody reads. So a thread of its own writes; lines that it
-//! cannot write are dropped, and those that it has no room to keep are counted.
+//! cannot write are dropped, and those that it has no room to keep are counted. A writer that panics loses the lines that
+//! it had taken.
 
 use std::{
     collections::VecDeque,
     io::{self, Write},
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -43,10 +45,16 @@ impl Log {
     /// # Errors
     ///
     /// When there can be no more threads.
-    pub(super) fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn to(mut out: impl Write + Send + 'static) -> io::Result<Self> {
         let log = Self::default();
         let writer = log.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_for_ever(out))?;
+        let write = move || {
+            loop {
+                // The panic has a line of its own.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| writer.write_for_ever(&mut out)));
+            }
+        };
+        thread::Builder::new().name("log".to_owned()).spawn(write)?;
         Ok(log)
     }
 
@@ -68,7 +76,7 @@ impl Log {
         let _ = self.0.changed.wait_timeout_while(self.queue(), PATIENCE, waits);
     }
 
-    fn write_for_ever(&self, mut out: impl Write) {
+    fn write_for_ever(&self, out: &mut impl Write) {
         loop {
             let idle = |queue: &mut Queue| queue.lines.is_empty();
             let mut queue =
@@ -152,5 +160,34 @@ mod tests {
         while last != b"last" {
             last = written.recv().expect("it goes on");
         }
+    }
+
+    /// Panics at the first line.
+    struct Panics {
+        lines: usize,
+        written: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Panics {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.lines += 1;
+            assert!(self.lines > 1, "on purpose");
+            self.written.send(bytes.to_owned()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_panics_writes_the_next_line() {
+        let (sender, written) = mpsc::channel();
+        let log = Log::to(Panics { lines: 0, written: sender }).expect("a thread");
+        log.line(b"lost");
+        log.flush();
+        log.line(b"written");
+        assert_eq!(written.recv().expect("it goes on"), b"written");
     }
 }

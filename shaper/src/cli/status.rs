@@ -1,38 +1,61 @@
-//! `shaper status`: tells whether the daemon can shape, for people and for probes.
+//! `shaper status`: tells whether the daemon works and can shape, for people and for probes.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::{Result, bail};
 
 use super::{Client, Streams, print_json};
+use crate::shaping::{RuntimeStatus, Status};
 
 /// The arguments of `shaper status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The exit code is 0 if containers can be shaped, and 1 if not.
+The exit code is 0 if containers can be shaped, and 1 if not. With --live it is 0 as long as the daemon works.
 
 Examples:
   shaper status
-  shaper status --json | jq .problem")]
+  shaper status --json | jq .problem
+  shaper status --live")]
 pub(super) struct Args {
     /// Print the daemon's answer as JSON
     #[arg(long)]
     json: bool,
+    /// Only ask whether the daemon works, or has to be started again
+    #[arg(long, conflicts_with = "json")]
+    live: bool,
 }
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    if args.live {
+        client.live().await?;
+        return Ok(writeln!(streams.out, "the daemon works")?);
+    }
     let status = client.status().await?;
     if args.json {
         print_json(&status, streams)?;
     } else {
-        writeln!(
-            streams.out,
-            "shaper {}: {} containers, {} shaped, {} broken, {} unknown",
-            status.version, status.containers, status.shaped, status.broken, status.unknown
-        )?;
+        print(&status, streams)?;
     }
-    match status.problem {
-        None => Ok(()),
-        Some(problem) => bail!("nothing can be shaped: {problem}"),
+    match (status.problem, status.problem_since) {
+        (None, _) => Ok(()),
+        (Some(problem), since) => {
+            bail!("nothing can be shaped since {}: {problem}", since.unwrap_or(status.started))
+        }
     }
+}
+
+fn print(status: &Status, streams: &mut Streams<'_>) -> io::Result<()> {
+    let Status { version, started, containers, shaped, broken, unknown, .. } = status;
+    writeln!(
+        streams.out,
+        "shaper {version} since {started}: {containers} containers, {shaped} shaped, {broken} broken, \
+         {unknown} unknown"
+    )?;
+    for RuntimeStatus { runtime, containers, problem } in &status.runtimes {
+        match problem {
+            None => writeln!(streams.out, "{runtime}: {containers} containers")?,
+            Some(problem) => writeln!(streams.out, "{runtime}: not watched: {problem}")?,
+        }
+    }
+    Ok(())
 }

@@ -301,15 +301,33 @@ async fn clear_says_what_was_not_shaped() {
 async fn status_tells_whether_anything_can_be_shaped() {
     let daemon = Daemon::start(FakeShaper::new([shaped_web(), frozen()]));
     let version = env!("CARGO_PKG_VERSION");
-    let line = format!("shaper {version}: 2 containers, 1 shaped, 0 broken, 0 unknown\n");
+    let line = format!(
+        "shaper {version} since 1970-01-01T00:00:00Z: 2 containers, 1 shaped, 0 broken, 0 unknown\n\
+         docker: 1 containers\n\
+         netns: not watched: list /run/netns: Permission denied (os error 13)\n"
+    );
     assert_eq!(daemon.output(&["status"]).await, line);
     *daemon.shaper.unready.lock().expect("not poisoned") = Some("no bpffs is mounted".to_owned());
     let (out, _, result) = daemon.run(&["status"]).await;
     assert_eq!(out, line);
-    assert_eq!(result.expect_err("not ready").to_string(), "nothing can be shaped: no bpffs is mounted");
+    assert_eq!(
+        result.expect_err("not ready").to_string(),
+        "nothing can be shaped since 1970-01-01T00:00:00Z: no bpffs is mounted"
+    );
     let (out, _, result) = daemon.run(&["status", "--json"]).await;
     assert!(out.contains("\"problem\": \"no bpffs is mounted\""), "{out}");
     assert!(result.is_err());
+}
+
+#[tokio::test]
+async fn a_daemon_lives_as_long_as_its_tasks_go_on() {
+    let daemon = Daemon::start(FakeShaper::new([]));
+    *daemon.shaper.unready.lock().expect("not poisoned") = Some("no bpffs is mounted".to_owned());
+    assert_eq!(daemon.output(&["status", "--live"]).await, "the daemon works\n");
+    *daemon.shaper.stalled.lock().expect("not poisoned") = true;
+    let (out, _, result) = daemon.run(&["status", "--live"]).await;
+    assert_eq!(out, "");
+    assert_eq!(result.expect_err("it hangs").to_string(), "nothing was done for 120s");
 }
 
 #[tokio::test]
@@ -417,7 +435,7 @@ async fn a_daemon_of_another_kind_is_recognised() {
     tokio::spawn(server::serve(socket, other, std::future::pending()));
     let (_, _, result) = run_on(&path, &["list"]).await;
     let error = result.expect_err("no list").to_string();
-    assert!(error.contains("(GET /containers): it answered with something else"), "{error}");
+    assert!(error.contains("(GET /api/v1/containers): it answered with something else"), "{error}");
 }
 
 #[test]

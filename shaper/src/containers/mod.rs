@@ -41,6 +41,13 @@ pub(crate) enum Update {
         /// Which one.
         id: ContainerId,
     },
+    /// It cannot be watched now; what was told of it stays true.
+    Lost {
+        /// Whose containers may have changed unseen.
+        runtime: RuntimeName,
+        /// The reason.
+        problem: String,
+    },
 }
 
 /// Something that runs containers, and can be watched.

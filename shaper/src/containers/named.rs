@@ -40,12 +40,19 @@ impl NamedNetns {
         let mut complaints = Complaints::default();
         loop {
             let listed = list(&self.dir, &mut complaints);
-            if let Some(containers) = complaints.about_the_list(&self.dir, listed)
-                && told.as_ref() != Some(&containers)
-            {
-                let all = Update::All { runtime: RuntimeName::Netns, containers: containers.clone() };
-                updates.send(all).await?;
-                told = Some(containers);
+            complaints.about_the_list(&self.dir, &listed);
+            match listed {
+                Ok(containers) if told.as_ref() != Some(&containers) => {
+                    let all = Update::All { runtime: RuntimeName::Netns, containers: containers.clone() };
+                    updates.send(all).await?;
+                    told = Some(containers);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let problem = format!("list {}: {error}", self.dir.display());
+                    updates.send(Update::Lost { runtime: RuntimeName::Netns, problem }).await?;
+                    told = None;
+                }
             }
             tokio::select! {
                 () = mounts.changed() => {}
@@ -119,7 +126,7 @@ impl Complaints {
         }
     }
 
-    fn about_the_list(&mut self, dir: &Path, listed: io::Result<Vec<Container>>) -> Option<Vec<Container>> {
+    fn about_the_list(&mut self, dir: &Path, listed: &io::Result<Vec<Container>>) {
         let error = listed.as_ref().err().map(ToString::to_string);
         match &error {
             Some(error) if self.list.as_ref() != Some(error) => {
@@ -129,7 +136,6 @@ impl Complaints {
             _ => {}
         }
         self.list = error;
-        listed.ok()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Update;
-use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, ShapingError};
+use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, RuntimeStatus, ShapingError};
 
 /// All containers that are known, of all runtimes.
 ///
@@ -13,6 +13,16 @@ use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, ShapingError}
 pub(crate) struct Registry {
     /// By who tells of it, and its id.
     containers: BTreeMap<(RuntimeName, ContainerId), Container>,
+    /// Those that tell.
+    runtimes: BTreeMap<RuntimeName, Teller>,
+}
+
+/// A runtime, as it is heard.
+#[derive(Debug, Default)]
+struct Teller {
+    /// True once it has told of all its containers.
+    has_listed: bool,
+    problem: Option<String>,
 }
 
 /// The longest text, in bytes, that is compared with names.
@@ -29,11 +39,20 @@ pub(crate) struct Affected {
 }
 
 impl Registry {
+    /// A registry that knows of nothing yet, and waits to hear from `runtimes`.
+    pub(crate) fn awaiting(runtimes: impl IntoIterator<Item = RuntimeName>) -> Self {
+        let silent = |runtime| {
+            (runtime, Teller { problem: Some("it has not answered yet".to_owned()), ..Default::default() })
+        };
+        Self { runtimes: runtimes.into_iter().map(silent).collect(), ..Self::default() }
+    }
+
     /// Takes in what a runtime told.
     pub(crate) fn apply(&mut self, update: Update) -> Affected {
         let mut affected = Affected::default();
         match update {
             Update::All { runtime, containers } => {
+                self.runtimes.insert(runtime, Teller { has_listed: true, problem: None });
                 let told: BTreeSet<_> = containers.iter().map(|c| c.id.clone()).collect();
                 let silent = self.containers.keys().filter(|(of, id)| *of == runtime && !told.contains(id));
                 for key in silent.cloned().collect::<Vec<_>>() {
@@ -45,8 +64,27 @@ impl Registry {
             }
             Update::One { runtime, container } => self.insert(runtime, container, &mut affected),
             Update::Gone { runtime, id } => self.remove(&(runtime, id), &mut affected),
+            Update::Lost { runtime, problem } => {
+                self.runtimes.entry(runtime).or_default().problem = Some(problem);
+            }
         }
         affected
+    }
+
+    /// Returns true once all runtimes have told of all their containers.
+    pub(crate) fn has_all(&self) -> bool {
+        self.runtimes.values().all(|teller| teller.has_listed)
+    }
+
+    /// The runtimes that tell, by name.
+    pub(crate) fn runtimes(&self) -> Vec<RuntimeStatus> {
+        let containers = |runtime| self.containers.keys().filter(|(of, _)| *of == runtime).count();
+        let status = |(&runtime, teller): (&RuntimeName, &Teller)| RuntimeStatus {
+            runtime,
+            containers: containers(runtime),
+            problem: teller.problem.clone(),
+        };
+        self.runtimes.iter().map(status).collect()
     }
 
     /// All containers, by name.
@@ -277,6 +315,29 @@ mod tests {
         let gone = registry.apply(Update::All { runtime: RuntimeName::Docker, containers: vec![] });
         assert_eq!(gone.gone, [podman], "whoever told of it says that it has gone");
         assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &named]);
+    }
+
+    #[test]
+    fn a_runtime_is_told_of_with_what_is_wrong_with_it() {
+        let mut registry = Registry::awaiting([RuntimeName::Docker, RuntimeName::Netns]);
+        let shown = |registry: &Registry| {
+            let runtimes = registry.runtimes().into_iter();
+            let text = |status: RuntimeStatus| {
+                format!("{} {} {}", status.runtime, status.containers, status.problem.unwrap_or_default())
+            };
+            runtimes.map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&registry), ["docker 0 it has not answered yet", "netns 0 it has not answered yet"]);
+        let all = |runtime, containers| Update::All { runtime, containers };
+        registry.apply(all(RuntimeName::Docker, vec![docker("a1", "web", 1)]));
+        assert!(!registry.has_all());
+        registry.apply(all(RuntimeName::Netns, vec![]));
+        assert!(registry.has_all());
+        registry.apply(Update::Lost { runtime: RuntimeName::Docker, problem: "it is gone".to_owned() });
+        assert_eq!(shown(&registry), ["docker 1 it is gone", "netns 0 "]);
+        assert!(registry.has_all(), "what was told stays true");
+        registry.apply(all(RuntimeName::Docker, vec![]));
+        assert_eq!(shown(&registry), ["docker 0 ", "netns 0 "]);
     }
 
     fn any_update() -> impl Strategy<Value = Update> {

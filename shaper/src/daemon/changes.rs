@@ -37,7 +37,12 @@ impl Daemon {
             drop(turn);
             done.inspect_err(|error| tracing::warn!(container = container_name, %error, "not changed"))
         };
-        match tokio::spawn(task.instrument(Span::current())).await {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "whoever asked for the change gets its panic as an error"
+        )]
+        let task = tokio::spawn(task.instrument(Span::current()));
+        match task.await {
             Ok(done) => done,
             Err(error) => {
                 let reason = tasks::reason(error);

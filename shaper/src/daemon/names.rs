@@ -1,15 +1,11 @@
 //! Keeps the addresses of what targets name: containers and hosts.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Daemon, hosts::AT_ONCE};
+use super::{Daemon, hosts::AT_ONCE, lock};
 use crate::{
     datapath::Datapath,
     shaping::{ContainerState, Name, ShapingError},
@@ -93,7 +89,7 @@ impl Daemon {
     /// of all their containers yet, or when one cannot be looked at, the last addresses stay.
     fn miss_container(&self, name: &Name, error: &ShapingError) {
         match error {
-            ShapingError::NotFound { .. } if self.listed.load(Ordering::Relaxed) => {
+            ShapingError::NotFound { .. } if lock(&self.registry).has_all() => {
                 self.datapath.name_found(name, Vec::new(), Some("there is no such container"));
             }
             ShapingError::NotFound { .. } => {

@@ -127,9 +127,12 @@ async fn post_control<S: Shaper>(
     // All that is logged in its course says so, also when the probe has given up by then.
     let span = tracing::info_span!("control", id = request.control, node = request.node_id);
     match controls::carry_out(&shaper, buttons, &request).instrument(span).await {
-        Ok(views) => Ok(reporter.report(&views, &probe.probe_id, SystemTime::now(), |report| {
-            Json(ControlAnswer::Done { shortcut_report: report }).into_response()
-        })),
+        Ok(views) => {
+            let (problem, now) = (shaper.problem(), SystemTime::now());
+            Ok(reporter.report(&views, problem.as_ref(), &probe.probe_id, now, |report| {
+                Json(ControlAnswer::Done { shortcut_report: report }).into_response()
+            }))
+        }
         Err(error) => Ok(Json(ControlAnswer::Failed { error }).into_response()),
     }
 }

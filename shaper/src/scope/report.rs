@@ -124,7 +124,7 @@ pub(super) struct Plugin {
     /// Must be the socket's file name without its extension.
     pub(super) id: &'static str,
     pub(super) label: &'static str,
-    pub(super) description: &'static str,
+    pub(super) description: String,
     pub(super) interfaces: [&'static str; 2],
     pub(super) api_version: &'static str,
 }

@@ -21,7 +21,7 @@ use super::{
     report::{Report, Topology},
     templates,
 };
-use crate::shaping::{ContainerView, Shaper};
+use crate::shaping::{ContainerView, Problem, Shaper};
 
 /// The least and the longest time from a probe's question to the end of the answer, where Docker's reporter has buttons on
 /// the same containers.
@@ -57,10 +57,11 @@ impl Reporter {
         Self { buttons, networks, recent: Mutex::default() }
     }
 
-    /// Hands what the probe `probe_id` is told at `now` to `write`.
+    /// Hands what the probe `probe_id` is told at `now` to `write`; `problem` is one with all shaping.
     pub(super) fn report<T>(
         &self,
         views: &[ContainerView],
+        problem: Option<&Problem>,
         probe_id: &str,
         now: SystemTime,
         write: impl FnOnce(&Report<'_>) -> T,
@@ -86,7 +87,7 @@ impl Reporter {
                 metric_templates: templates::metrics(),
                 table_templates: templates::tables(),
             },
-            plugins: [templates::plugin()],
+            plugins: [templates::plugin(problem)],
         })
     }
 }
@@ -137,6 +138,7 @@ impl<S: Shaper> Reports<S> {
     /// When the report cannot be written.
     pub(super) async fn ask(self: &Arc<Self>, probe_id: &str) -> io::Result<Made> {
         let made = self.current(probe_id).await?;
+        #[expect(clippy::disallowed_methods, reason = "without it, the report is made when it is asked for")]
         let next = (made.took > QUICK)
             .then(|| tokio::spawn(Arc::clone(self).prepare(probe_id.to_owned())).abort_handle());
         let last =
@@ -178,10 +180,10 @@ impl<S: Shaper> Reports<S> {
     async fn make(&self, revision: u64, probe_id: String) -> io::Result<Made> {
         // Before anything is read: what is changed meanwhile is told with a later time.
         let (begin, now) = (Instant::now(), SystemTime::now());
-        let views = self.shaper.list().await;
+        let (views, problem) = (self.shaper.list().await, self.shaper.problem());
         let reporter = Arc::clone(&self.reporter);
         let make = move || {
-            let gzip = reporter.report(&views, &probe_id, now, compressed)?.into();
+            let gzip = reporter.report(&views, problem.as_ref(), &probe_id, now, compressed)?.into();
             let races = views.iter().any(|view| !docker_controls(view).is_empty());
             let took = begin.elapsed();
             let hold = if races { hold(took) } else { Duration::ZERO };

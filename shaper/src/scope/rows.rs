@@ -95,9 +95,20 @@ fn policy_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
         let words = set_both_ways(view, |policy| {
             policy.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
         });
+        let words = match without_address(view, &selector) {
+            Some(name) => format!("{words}; nothing yet: {name} has no address"),
+            None => words,
+        };
         rows.push((format!("{ROW_PREFIX}to {selector}").into(), words));
     }
     rows
+}
+
+/// A name in a target that stands for no address.
+fn without_address<'a>(view: &'a ContainerView, selector: &str) -> Option<&'a str> {
+    let mut names = view.interfaces.iter().flat_map(|view| &view.names);
+    let of_target = |name: &str| selector.split([' ', '!']).any(|word| word == name);
+    names.find(|named| named.addresses.is_empty() && of_target(&named.name)).map(|named| named.name.as_str())
 }
 
 /// The preset, or all in netem's words, if anything is set.

@@ -1,6 +1,6 @@
 //! The parts of a report that do not depend on containers.
 //!
-//! They never change while the daemon runs: the probe sends them on with every third report only, as it takes them for
+//! All but the plugin's description never change while the daemon runs: the probe sends them on with every third report only, as it takes them for
 //! static (`UnsafeUnMerge` in Scope's `report/topology.go`), and the app keeps the highest priority that a line had.
 
 use super::{
@@ -9,20 +9,30 @@ use super::{
     report::{ById, Control, MetadataTemplate, MetricTemplate, Plugin, TableTemplate},
     rows::{COUNT_PREFIX, LATENCY, LOSS, ROW_PREFIX, SUMMARY},
 };
+use crate::shaping::Problem;
 
 /// Must be the stem of the plugin socket's file name.
 const PLUGIN_ID: &str = "traffic-control";
+const WORKS: &str = "Degrades the network of running containers: delay, loss, rate and netem's other effects, in both \
+                     directions, by target and by time";
 /// Passed packets per second.
 pub(super) const PASSED: &str = "traffic_control_passed";
 /// Dropped packets per second.
 pub(super) const DROPPED: &str = "traffic_control_dropped";
 
-pub(super) const fn plugin() -> Plugin {
+/// The plugin, as it is in Scope's list; a `problem` with all shaping is said there.
+pub(super) fn plugin(problem: Option<&Problem>) -> Plugin {
+    let description = match problem {
+        None => WORKS.to_owned(),
+        Some(Problem { reason, since }) => {
+            let since = humantime::format_rfc3339_seconds(*since);
+            format!("Nothing can be shaped since {since}: {reason}")
+        }
+    };
     Plugin {
         id: PLUGIN_ID,
         label: "Traffic control",
-        description: "Degrades the network of running containers: delay, loss, rate and netem's other effects, in both \
-                      directions, by target and by time",
+        description,
         interfaces: ["reporter", "controller"],
         api_version: API_VERSION,
     }

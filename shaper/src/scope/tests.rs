@@ -1,5 +1,6 @@
 use std::{
     io::Read as _,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -12,8 +13,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, ContainerView, Counts, Direction, Effects, InterfaceView, Named, Policy, RuntimeName,
-    Sample, ShapingError,
+    ContainerState, ContainerView, Counts, Direction, Effects, InterfaceView, Named, NamedPeer, Policy,
+    Problem, RuntimeName, Sample, ShapingError,
     fake::{FakeShaper, WEB, container, interface, policy, shaped_web, web},
 };
 
@@ -62,7 +63,23 @@ fn reporter() -> Reporter {
 }
 
 fn report_at(reporter: &Reporter, views: &[ContainerView], now: SystemTime) -> Value {
-    reporter.report(views, "1f9e", now, |report| serde_json::to_value(report).expect("JSON"))
+    reporter.report(views, None, "1f9e", now, |report| serde_json::to_value(report).expect("JSON"))
+}
+
+#[test]
+fn the_plugins_description_says_why_nothing_can_be_shaped() {
+    let problem = Problem { reason: "no bpffs is mounted".to_owned(), since: SystemTime::UNIX_EPOCH };
+    let described = |problem| {
+        let report = reporter().report(&[], problem, "1f9e", SystemTime::UNIX_EPOCH, |report| {
+            serde_json::to_value(report).expect("JSON")
+        });
+        report["Plugins"][0]["description"].as_str().expect("text").to_owned()
+    };
+    assert!(described(None).starts_with("Degrades the network"));
+    assert_eq!(
+        described(Some(&problem)),
+        "Nothing can be shaped since 1970-01-01T00:00:00Z: no bpffs is mounted"
+    );
 }
 
 /// A row of the first table, if `web` has it.
@@ -145,6 +162,27 @@ fn rows_tell_all_effects_and_targets_and_what_they_did() {
     assert_eq!(row(&report, "to 10.0.0.0/8"), Some("loss 5%"));
     let counts = ["duplicated", "corrupted", "marked"].map(|name| count(&report, name));
     assert_eq!(counts, [Some("7"), None, None]);
+}
+
+#[test]
+fn a_target_whose_name_has_no_address_says_so() {
+    let plan =
+        r#"{"target": [{"to": "container:db port 80", "loss": "5%"}, {"to": "container:d", "loss": "5%"}]}"#;
+    let plan = serde_json::from_str(plan).expect("a plan");
+    let named = |name: &str, addresses: &[IpAddr]| NamedPeer {
+        name: name.to_owned(),
+        addresses: addresses.to_vec(),
+        age_ms: None,
+        problem: None,
+    };
+    let sent = InterfaceView {
+        names: vec![named("container:db", &[]), named("container:d", &[IpAddr::from([10, 0, 0, 7])])],
+        ..interface(Direction::Egress, Policy { plan: Arc::new(plan), expires_at_ns: None })
+    };
+    let report = report(&[ContainerView { interfaces: vec![sent], ..web() }]);
+    let shown = row(&report, "to container:db port 80");
+    assert_eq!(shown, Some("loss 5%; nothing yet: container:db has no address"));
+    assert_eq!(row(&report, "to container:d"), Some("loss 5%"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use super::*;
@@ -25,6 +26,8 @@ pub(crate) struct FakeShaper {
     pub(crate) waits: Mutex<u64>,
     /// The reason why nothing can be shaped, if any.
     pub(crate) unready: Mutex<Option<String>>,
+    /// Whether the daemon does its work no longer.
+    pub(crate) stalled: Mutex<bool>,
     /// What every change fails with, if anything.
     pub(crate) failure: Mutex<Option<fn() -> ShapingError>>,
 }
@@ -107,6 +110,27 @@ impl Shaper for FakeShaper {
             Some(reason) => Err(ShapingError::Failed(reason)),
             None => Ok(()),
         }
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let reason = self.unready.lock().expect("not poisoned").clone()?;
+        Some(Problem { reason, since: SystemTime::UNIX_EPOCH })
+    }
+
+    fn alive(&self) -> Result<(), ShapingError> {
+        match *self.stalled.lock().expect("not poisoned") {
+            true => Err(ShapingError::Failed("nothing was done for 120s".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    async fn status(&self) -> Status {
+        let problem = Some("list /run/netns: Permission denied (os error 13)".to_owned());
+        let runtimes = vec![
+            RuntimeStatus { runtime: RuntimeName::Docker, containers: 1, problem: None },
+            RuntimeStatus { runtime: RuntimeName::Netns, containers: 0, problem },
+        ];
+        Status::of(&self.list().await, runtimes, self.problem(), SystemTime::UNIX_EPOCH)
     }
 
     fn revision(&self) -> u64 {

@@ -25,6 +25,7 @@ mod ramp;
 mod request;
 mod selector;
 mod shaper;
+mod status;
 mod units;
 mod view;
 
@@ -46,8 +47,9 @@ pub(crate) use presets::{Preset, Presets};
 pub(crate) use request::{Asked, Change, Direction, Directions, Lifetime, Request};
 pub(crate) use selector::{Name, Selector};
 pub(crate) use shaper::Shaper;
+pub(crate) use status::{Problem, RuntimeStatus, Status};
 pub(crate) use units::{quoted, short};
 pub(crate) use view::{
     Cleared, ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts,
-    Sample, ShapingState, Status, Totals,
+    Sample, ShapingState, Totals,
 };

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{Cleared, ContainerView, Inspection, NetnsId, Presets, Request, ShapingError};
+use super::{Cleared, ContainerView, Inspection, NetnsId, Presets, Problem, Request, ShapingError, Status};
 
 /// The daemon, seen from the side of those who talk to people.
 ///
@@ -11,8 +11,19 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// All containers that are running, paused or stopped, by name.
     fn list(&self) -> impl Future<Output = Vec<ContainerView>> + Send;
 
-    /// Returns an error with the reason while nothing can be shaped.
+    /// Returns an error with the reason while nothing can be shaped, after it was tried to do something about it.
     fn ready(&self) -> impl Future<Output = Result<(), ShapingError>> + Send;
+
+    /// What [`Self::ready`] last said, without waiting.
+    fn problem(&self) -> Option<Problem>;
+
+    /// Returns an error with the reason when the daemon no longer does its work, and has to be started again.
+    ///
+    /// Being unable to shape is no such reason.
+    fn alive(&self) -> Result<(), ShapingError>;
+
+    /// The state of the daemon.
+    fn status(&self) -> impl Future<Output = Status> + Send;
 
     /// A number that becomes another one whenever [`Self::list`] may say something else, counters aside until they have
     /// been read for the rates.

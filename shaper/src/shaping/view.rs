@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, Policy, ShapingError};
+use super::{Container, Direction, Policy};
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,40 +161,6 @@ pub(crate) struct ContainerView {
     pub(crate) interfaces: Vec<InterfaceView>,
     /// Rates of up to the last minute, oldest first.
     pub(crate) samples: Vec<Sample>,
-}
-
-/// The state of the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Status {
-    /// The daemon's version.
-    pub(crate) version: String,
-    /// The reason why nothing can be shaped; none if it can.
-    pub(crate) problem: Option<String>,
-    /// The number of containers that the runtimes list.
-    pub(crate) containers: usize,
-    /// The number of containers with shaping, whatever its state.
-    pub(crate) shaped: usize,
-    /// The number of containers of whose shaping somebody else removed a part.
-    pub(crate) broken: usize,
-    /// The number of containers with shaping that cannot be looked at.
-    pub(crate) unknown: usize,
-}
-
-impl Status {
-    pub(crate) fn of(views: &[ContainerView], ready: Result<(), ShapingError>) -> Self {
-        let count = |is: &dyn Fn(&ContainerView) -> bool| views.iter().filter(|view| is(view)).count();
-        let has = |view: &ContainerView, is: fn(&ShapingState) -> bool| {
-            view.interfaces.iter().any(|interface| is(&interface.state))
-        };
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            problem: ready.err().map(|error| error.to_string()),
-            containers: views.len(),
-            shaped: count(&|view| !view.interfaces.is_empty()),
-            broken: count(&|view| has(view, |state| matches!(state, ShapingState::Broken(_)))),
-            unknown: count(&|view| has(view, |state| matches!(state, ShapingState::Unknown(_)))),
-        }
-    }
 }
 
 /// A container whose shaping was ended.

@@ -32,7 +32,9 @@ pub(super) fn container(
     let id = inspected.id.as_deref().and_then(ContainerId::new).ok_or(Malformed("id"))?;
     let Some(state) = state(inspected)? else { return Ok(None) };
     let name = inspected.name.as_deref().map(|name| name.trim_start_matches('/'));
-    let name = name.filter(|name| !name.is_empty()).ok_or(Malformed("name"))?.to_owned();
+    let is_one =
+        |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let name = name.filter(is_one).ok_or(Malformed("name"))?.to_owned();
     let netns = match state {
         ContainerState::Running | ContainerState::Paused => run(inspected).pid.and_then(netns_of),
         ContainerState::Stopped => None,
@@ -143,6 +145,15 @@ mod tests {
     fn a_container_that_never_ran_or_is_being_removed_is_none() {
         for status in ["created", "removing"] {
             assert_eq!(described(status, 0), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_break_a_line_is_none() {
+        let running = || json!({ "Status": "running", "Pid": 42 });
+        for name in ["/", "/we b", "/web\n3f2a9c is no longer shaped", "/\u{1b}[31mweb"] {
+            let described = container(&inspected(name, running()), RuntimeName::Docker, |_| None);
+            assert_eq!(described, Err(Malformed("name")), "{name:?}");
         }
     }
 

@@ -100,14 +100,18 @@ impl Watcher {
             let connected = || (pause, is_expected, logged) = (FIRST_PAUSE, true, BTreeSet::new());
             let Err(error) = self.follow(socket, connected).await else { return };
             let error = format!("{error:#}");
+            let lost = Update::Lost { runtime: RuntimeName::Docker, problem: error.clone() };
+            if self.updates.send(lost).await.is_err() {
+                return;
+            }
             if !logged.contains(&error) {
-                if is_expected || socket.exists() {
+                if is_expected {
                     warn!(
                         ?socket,
                         error, "Docker cannot be watched: what is known is kept, and Docker waited for"
                     );
-                } else {
-                    info!(?socket, "no Docker: it is watched once it listens there");
+                } else if logged.is_empty() {
+                    info!(?socket, error, "no Docker: it is watched once it listens there");
                 }
                 logged.insert(error);
             }

@@ -1,0 +1,107 @@
+//! Tells whether the daemon does its work, and since when it cannot shape.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::lock;
+use crate::shaping::{Problem, ShapingError};
+
+/// The longest time between two looks at all shaping. A look waits for changes under way, which may take a minute each.
+const LONGEST_LOOK: Duration = Duration::from_secs(180);
+
+/// What is known of the daemon's own state.
+pub(super) struct Health {
+    pub(super) started: SystemTime,
+    problem: Mutex<Option<Problem>>,
+    settled: Mutex<Instant>,
+    sampled: Mutex<Instant>,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            started: SystemTime::now(),
+            problem: Mutex::default(),
+            settled: Mutex::new(now),
+            sampled: Mutex::new(now),
+        }
+    }
+
+    /// Notes that what is over is being looked for again.
+    pub(super) fn settles(&self) {
+        *lock(&self.settled) = Instant::now();
+    }
+
+    /// Notes that counters are being read again.
+    pub(super) fn samples(&self) {
+        *lock(&self.sampled) = Instant::now();
+    }
+
+    /// Notes whether anything can be shaped.
+    pub(super) fn note(&self, ready: &Result<(), ShapingError>) {
+        let mut problem = lock(&self.problem);
+        *problem = ready.as_ref().err().map(|error| {
+            let since = problem.as_ref().map_or_else(SystemTime::now, |problem| problem.since);
+            Problem { reason: error.to_string(), since }
+        });
+    }
+
+    pub(super) fn problem(&self) -> Option<Problem> {
+        lock(&self.problem).clone()
+    }
+
+    /// Returns an error when a task has hung for minutes.
+    pub(super) fn alive(&self) -> Result<(), ShapingError> {
+        for (what, last) in [("looked for what is over", &self.settled), ("read counters", &self.sampled)] {
+            let last = lock(last).elapsed();
+            if last > LONGEST_LOOK {
+                let seconds = last.as_secs();
+                return Err(ShapingError::Failed(format!(
+                    "the daemon has not {what} for {seconds}s: start it again; shaping stays as it is"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(reason: &str) -> Result<(), ShapingError> {
+        Err(ShapingError::Failed(reason.to_owned()))
+    }
+
+    #[test]
+    fn a_problem_lasts_from_its_first_reason_to_its_end() {
+        let health = Health::new();
+        health.note(&failed("no bpffs"));
+        let first = health.problem().expect("a problem");
+        health.note(&failed("another daemon"));
+        let second = health.problem().expect("still one");
+        assert_eq!((second.reason.as_str(), second.since), ("another daemon", first.since));
+        health.note(&Ok(()));
+        assert_eq!(health.problem(), None);
+    }
+
+    #[test]
+    fn a_daemon_one_of_whose_tasks_hangs_is_not_alive() {
+        let long_ago = Instant::now().checked_sub(LONGEST_LOOK * 2).expect("the machine has run for minutes");
+        let health = Health::new();
+        health.alive().expect("it has just begun");
+        for (task, said) in [(&health.settled, "looked for what is over"), (&health.sampled, "read counters")]
+        {
+            let last = std::mem::replace(&mut *lock(task), long_ago);
+            let error = health.alive().expect_err("it hangs").to_string();
+            assert!(error.starts_with(&format!("the daemon has not {said} for 360s")), "{error}");
+            *lock(task) = last;
+        }
+        health.settles();
+        health.samples();
+        health.alive().expect("it goes on");
+    }
+}
