@@ -2,7 +2,12 @@
 
 use std::{fs, net::Ipv4Addr};
 
-use serde_json::json;
+use aya::maps::{LpmTrie, Map, MapData};
+use serde_json::{Value, json};
+use shaper_common::{
+    TARGETS_MAP,
+    plan::{Address, RuleList},
+};
 use shaper_tests::{daemon::eventually, needs, scene::Scene};
 
 const WEB: &str = "/api/v1/containers/web/shaping";
@@ -20,6 +25,13 @@ fn resident(scene: &Scene) -> u64 {
     line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
+/// A plan with so many prefixes.
+fn plan(prefixes: u32) -> Value {
+    let prefix = |number: u32| format!("{}/28", Ipv4Addr::from(0x0a00_0000 + (number << 4)));
+    let prefixes: Vec<_> = (0..prefixes).map(prefix).collect();
+    json!({ "target": [{ "to": prefixes, "netem": "loss 1%" }] })
+}
+
 fn check_given_back(scene: &Scene, before: u64, work: &str) {
     eventually(&format!("memory is given back after {work}"), || {
         (resident(scene) < before + KEPT).then_some(())
@@ -33,10 +45,7 @@ fn memory_is_given_back_after_large_work() {
     let (status, text) = scene.ask("PUT", WEB, r#"{"loss": "1%"}"#);
     assert_eq!(status, 200, "{text}");
     let before = resident(&scene);
-    let prefix = |number: u32| format!("{}/28", Ipv4Addr::from(0x0a00_0000 + (number << 4)));
-    let prefixes: Vec<_> = (0..PREFIXES).map(prefix).collect();
-    let plan =
-        json!({ "policy": { "target": [{ "to": prefixes, "netem": "loss 1%" }] }, "direction": "both" });
+    let plan = json!({ "policy": plan(PREFIXES), "direction": "both" });
     let (status, text) = scene.ask("PUT", WEB, &plan.to_string());
     assert_eq!(status, 200, "{text:.200}");
     let (status, text) = scene.ask("DELETE", WEB, "");
@@ -49,4 +58,25 @@ fn memory_is_given_back_after_large_work() {
         }
     });
     check_given_back(&scene, before, "large bodies");
+}
+
+/// The kernel frees all entries of a trie in one go, and holds up a processor meanwhile.
+#[test]
+fn a_large_trie_that_was_replaced_is_emptied_before_the_kernel_frees_it() {
+    needs!(Root);
+    let scene = Scene::of(&["web"]).expect("a scene");
+    let set = |body: Value| {
+        let (status, text) = scene.ask("PUT", WEB, &body.to_string());
+        assert_eq!(status, 200, "{text:.200}");
+    };
+    set(json!({ "policy": plan(20_000) }));
+    let pins = scene.world.pins();
+    let directory = pins.iter().find(|name| name.starts_with("netns-")).expect("an instance");
+    let pin = scene.world.pin_dir().join(directory).join(TARGETS_MAP);
+    let trie: LpmTrie<_, Address, RuleList> = MapData::from_pin(pin)
+        .and_then(|map| LpmTrie::try_from(Map::LpmTrie(map)))
+        .expect("the daemon's trie");
+    assert_eq!(trie.keys().count(), 20_000);
+    set(json!({ "policy": plan(10) }));
+    eventually("it is emptied", || trie.keys().next().is_none().then_some(()));
 }

@@ -1,6 +1,6 @@
 //! The list of system calls that the daemon may make is enough, and each call on it is made.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, process::Command};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -73,6 +73,15 @@ fn exercise(world: &World, daemon: &Daemon) {
         let words: Vec<_> = command.split(' ').map(|word| word.replace('\u{a0}', " ")).collect();
         daemon.words(&words.iter().map(String::as_str).collect::<Vec<_>>());
     }
+    // So large that it is taken apart by a thread of its own.
+    let prefixes =
+        (0..20_000u32).map(|number| format!("\"{}/28\"", Ipv4Addr::from(0x0a00_0000 + (number << 4))));
+    let prefixes = prefixes.collect::<Vec<_>>().join(",");
+    let file = world.directory().join("large.json");
+    fs::write(&file, format!(r#"{{"target": [{{"to": [{prefixes}], "loss": "1%"}}]}}"#))
+        .expect("there is room");
+    daemon.words(&["set", "web", "--policy", file.to_str().expect("UTF-8")]);
+    daemon.words(&["set", "web", "--netem", "loss 1%"]);
     Probe::new(world.socket(), PROBE_ID).report().expect("a report");
 }
 

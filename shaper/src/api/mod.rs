@@ -12,13 +12,15 @@ use axum::{
     body::Bytes,
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     http::Method,
+    response::{IntoResponse as _, Response},
     routing::{get, put},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Request, Shaper, Status};
+use crate::shaping::{Preset, Request, Shaper, Status};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
@@ -40,6 +42,8 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
+/// An answer of any size.
+type LargeAnswer = Result<Response, ApiError>;
 type Name = Result<Path<String>, PathRejection>;
 
 async fn version() -> Json<Value> {
@@ -71,16 +75,22 @@ async fn presets<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<BTreeMap<Strin
     Json(shaper.presets().iter().map(|(name, preset)| (name.to_owned(), preset.clone())).collect())
 }
 
-async fn list<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<Vec<ContainerView>> {
-    Json(shaper.list().await)
+async fn list<S: Shaper>(State(shaper): State<Arc<S>>) -> LargeAnswer {
+    large(shaper.list().await).await
 }
 
-async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<Inspection> {
+async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
     let Path(name) = name?;
-    Ok(Json(shaper.inspect(&name).await?))
+    large(shaper.inspect(&name).await?).await
 }
 
-async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> Answer<ContainerView> {
+/// Writes an answer that may have a policy of megabytes, off the threads that serve other requests.
+async fn large<T: Serialize + Send + 'static>(answer: T) -> LargeAnswer {
+    let written = spawn_blocking(move || Json(answer).into_response()).await;
+    written.map_err(|error| ApiError::failed(error.to_string()))
+}
+
+async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
     let Path(name) = name?;
     let request = match body.len() {
         ..=QUICKLY_READ => request(&body)?,
@@ -88,7 +98,7 @@ async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -
             .await
             .map_err(|error| ApiError::failed(error.to_string()))??,
     };
-    Ok(Json(shaper.set(&name, request).await?))
+    large(shaper.set(&name, request).await?).await
 }
 
 fn request(body: &[u8]) -> Result<Request, ApiError> {
@@ -97,9 +107,9 @@ fn request(body: &[u8]) -> Result<Request, ApiError> {
     input.try_into().map_err(ApiError::bad_request)
 }
 
-async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> Answer<Cleared> {
+async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
     let Path(name) = name?;
-    Ok(Json(shaper.clear(&name).await?))
+    large(shaper.clear(&name).await?).await
 }
 
 async fn unknown_route(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -1,4 +1,4 @@
-//! Writes many entries of a map with one system call, which aya does not offer; one by one where the kernel cannot do so.
+//! Writes many entries of a map with one system call, which aya does not offer.
 
 use std::{
     io,
@@ -14,21 +14,6 @@ use nix::libc;
 
 /// `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd`; for arrays since Linux 5.6, for LPM tries since 5.13.
 const UPDATE_BATCH: libc::c_int = 26;
-
-/// `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`.
-const UPDATE_ELEM: libc::c_int = 2;
-/// `ENOTSUPP` of `include/linux/errno.h`.
-const NOT_SUPPORTED: i32 = 524;
-
-/// The part of `union bpf_attr` that is about one element.
-#[repr(C)]
-struct Element {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
 
 /// The part of `union bpf_attr` that is about batches.
 #[repr(C)]
@@ -58,14 +43,8 @@ pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) ->
     if value_size != size_of::<V>() {
         return Err(MapError::InvalidValueSize { size: size_of::<V>(), expected: value_size });
     }
-    match update_at_once(map, keys, values) {
-        // Before Linux 5.13, LPM tries have no such command (ENOTSUPP of the kernel's own, which libc does not have).
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | NOT_SUPPORTED)) => {
-            keys.iter().zip(values).try_for_each(|(key, value)| update_one(map, key, value))
-        }
-        done => done,
-    }
-    .map_err(|io_error| SyscallError { call: "bpf_map_update_batch", io_error }.into())
+    update_at_once(map, keys, values)
+        .map_err(|io_error| SyscallError { call: "bpf_map_update_batch", io_error }.into())
 }
 
 fn update_at_once<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> io::Result<()> {
@@ -87,21 +66,6 @@ fn update_at_once<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> io
     // SAFETY: the kernel reads `count` keys and values of the map's sizes, which the caller has compared with those of `K`
     // and `V`, from slices that are at least as long, and writes to `batch.count` only.
     let done = unsafe { libc::syscall(libc::SYS_bpf, UPDATE_BATCH, &raw mut batch, size_of::<Batch>()) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn update_one<K: Pod, V: Pod>(map: &MapData, key: &K, value: &V) -> io::Result<()> {
-    let mut element = Element {
-        map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-        padding: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_ref(value) as u64,
-        flags: 0,
-    };
-    #[expect(unsafe_code, reason = "aya's own is for typed maps")]
-    // SAFETY: the kernel reads one key and one value of the map's sizes, which the caller has compared with those of `K`
-    // and `V`, and writes nothing.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, UPDATE_ELEM, &raw mut element, size_of::<Element>()) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -8,6 +8,7 @@ mod attachment;
 mod batch;
 mod change;
 mod clearing;
+mod disposal;
 mod following;
 mod inspection;
 mod instance;

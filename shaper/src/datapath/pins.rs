@@ -13,7 +13,7 @@ use shaper_common::{
     STEPS_MAP, TARGETS_MAP,
 };
 
-use super::place;
+use super::{disposal, place};
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
     shaping::{Direction, ShapingError},
@@ -182,6 +182,7 @@ pub(super) fn program_id(directory: &Path) -> Option<u32> {
 
 /// Removes an instance's directory and the pins in it.
 pub(super) fn remove(directory: &Path) {
+    disposal::empty_later(directory);
     log_failure(directory, files::remove(directory));
 }
 
