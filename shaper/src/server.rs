@@ -319,6 +319,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_in_too_many_chunks_is_refused_before_its_end() {
+        let running = start();
+        let stream = connect(&running.path).await;
+        let (mut read, mut write) = stream.into_split();
+        let send = async {
+            let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            write.write_all(head).await.expect("a request");
+            // It is refused meanwhile.
+            let _ = write.write_all("1\r\nx\r\n".repeat(1 << 20).as_bytes()).await;
+        };
+        let mut answer = Vec::new();
+        let (_, _) = tokio::join!(send, read.read_to_end(&mut answer));
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("chunks"), "{answer}");
+    }
+
+    #[tokio::test]
     async fn all_errors_have_the_same_form() {
         let running = start();
         let fields = "x: y\r\n".repeat(100_000);

@@ -13,7 +13,7 @@ use shaper_tests::{daemon::eventually, needs, scene::Scene};
 const WEB: &str = "/api/v1/containers/web/shaping";
 const PREFIXES: u32 = 100_000;
 /// What the large bodies have in bytes, each.
-const LARGE: usize = 15 << 20;
+const LARGE: usize = 11 << 20;
 /// What may stay after large work beyond what was there before: less than two of the eight bodies.
 const KEPT: u64 = 24 << 20;
 

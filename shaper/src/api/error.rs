@@ -12,7 +12,7 @@ use crate::shaping::ShapingError;
 
 /// A status and a sentence.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     text: String,
 }

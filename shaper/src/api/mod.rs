@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{Preset, Request, Shaper, Status};
+use crate::shaping::{Preset, Request, Shaper, Status, short};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
@@ -71,6 +71,9 @@ async fn readiness<S: Shaper>(State(shaper): State<Arc<S>>) -> Answer<Value> {
 /// The largest body that is read in a fraction of a millisecond; others must not hold up the requests on this thread.
 const QUICKLY_READ: usize = 16 << 10;
 
+/// The longest error that is passed on whole.
+const LONGEST_ERROR: usize = 1 << 10;
+
 async fn presets<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<BTreeMap<String, Preset>> {
     Json(shaper.presets().iter().map(|(name, preset)| (name.to_owned(), preset.clone())).collect())
 }
@@ -101,10 +104,17 @@ async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -
     large(shaper.set(&name, request).await?).await
 }
 
-fn request(body: &[u8]) -> Result<Request, ApiError> {
+/// What the body of a change asks for.
+pub(crate) fn request(body: &[u8]) -> Result<Request, ApiError> {
     let input: ShapingInput = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {error}")))?;
+        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {}", bounded(&error))))?;
     input.try_into().map_err(ApiError::bad_request)
+}
+
+/// An error of a bounded length: it may quote what a client wrote.
+fn bounded(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.len() > LONGEST_ERROR { short(&text) } else { text }
 }
 
 async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {

@@ -40,6 +40,15 @@ async fn containers_are_listed_and_inspected() {
 }
 
 #[tokio::test]
+async fn an_error_does_not_quote_megabytes() {
+    let body = format!(r#"{{"{}": 1}}"#, "x".repeat(1 << 20));
+    let (status, answer) =
+        ask(&Arc::new(FakeShaper::new([web()])), "PUT", "/containers/web/shaping", &body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 200), "{answer:.300}");
+}
+
+#[tokio::test]
 async fn probes_tell_life_from_readiness() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     let get = async |path: &str| {

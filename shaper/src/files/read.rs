@@ -10,7 +10,7 @@ use std::{
 use nix::fcntl::OFlag;
 
 /// The most bytes of a file: as many as of a request's body, into which a policy with its tables has to fit.
-const LIMIT: u64 = 16 * 1024 * 1024;
+const LIMIT: u64 = 12 * 1024 * 1024;
 
 /// Reads a regular file of text.
 ///
@@ -98,11 +98,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("large");
         File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
-        let expected = format!("read {}: it has 1099511627776 bytes, the most is 16777216", path.display());
+        let expected = format!("read {}: it has 1099511627776 bytes, the most is 12582912", path.display());
         assert_eq!(read(&path), Err(expected));
         assert_eq!(
             read_bounded(io::repeat(b' ')),
-            Err("it has more than 16777216 bytes, which is the most".to_owned())
+            Err("it has more than 12582912 bytes, which is the most".to_owned())
         );
         File::create(&path).and_then(|file| file.set_len(LIMIT)).expect("a file of the size that is allowed");
         assert_eq!(read(&path).map(|text| text.len() as u64), Ok(LIMIT));

@@ -40,15 +40,22 @@ const PROBE: &str = "api_version=1&probe_id=1f9e";
 /// Bodies of changes.
 pub(super) const BODY: Target = Target {
     name: "body",
-    start: || take_bodies(|| Request::put(WEB)),
+    start: || {
+        let mut take = take_bodies(|| Request::put(WEB));
+        Box::new(move |input| {
+            // On this thread, so that it is measured: the daemon reads large ones on another.
+            drop(api::request(input));
+            take(input);
+        })
+    },
     large: |length| {
         let field = |name: &str, value: String| format!("{{\"{name}\": {value}}}");
         let list = |element: &str| vec![element; length / (element.len() + 1)].join(",");
         let long = "x".repeat(length);
         let mut large = repeated(&["[", "{\"policy\":", "\"", "{\"latency\":\"", " "], length);
-        large.extend(
-            ["netem", "to", "for", "preset", "trace", &long].map(|name| field(name, format!("\"{long}\""))),
-        );
+        large
+            .extend(["netem", "to", "for", "preset", "trace"].map(|name| field(name, format!("\"{long}\""))));
+        large.push(field(&long, "1".to_owned()));
         large.extend(["seed", "policy"].map(|name| field(name, "1".repeat(length))));
         large.push(field("policy", "[".repeat(length)));
         large.push(field("interface", format!("[{}]", list("\"a*\""))));

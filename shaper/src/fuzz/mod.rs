@@ -34,7 +34,7 @@ const MOST_BYTES: usize = 64 << 20;
 /// has it, and in one that is not, as the tests are.
 const LONGEST_TIMES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// The bytes of the largest inputs: as many as a file and a request's body may have, and fewer as a test.
-const LARGE: [usize; 2] = [16 << 20, 1 << 19];
+const LARGE: [usize; 2] = [12 << 20, 1 << 19];
 /// The seconds that a target runs for as a test, beside its seeds.
 const SHORTLY: u64 = 2;
 /// The faults after which a target ends.

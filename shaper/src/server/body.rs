@@ -12,13 +12,17 @@ use tokio::{
 
 use super::READ_TIMEOUT;
 
-/// The largest request body: a policy with a delivery trace of a million opportunities. Scope's are below 1 KiB.
-pub(super) const LIMIT: usize = 16 * 1024 * 1024;
+/// The largest request body: a policy with a delivery trace of a million opportunities, of ten digits each. Scope's are below
+/// 1 KiB.
+pub(super) const LIMIT: usize = 12 * 1024 * 1024;
 /// The bodies in flight, altogether.
 const BUDGET: usize = 4 * LIMIT;
 /// The largest body that may be in flight besides. It is as large as the buffer that each connection has anyway, and
 /// Scope's do not wait for others.
 const SMALL: usize = 8 * 1024;
+
+/// The most chunks that a body may be sent in: each takes a microsecond or two, however small it is.
+const MOST_CHUNKS: usize = 1 << 16;
 
 /// The memory for the bodies of requests in flight.
 #[derive(Clone)]
@@ -55,15 +59,11 @@ impl Budget {
                 return Err(refusal);
             }
         };
-        match timeout(READ_TIMEOUT, collect(body, LIMIT)).await {
-            Ok(Ok(Some(bytes))) => Ok(Whole { bytes, _share: share }),
-            Ok(Ok(None)) => Err(too_large()),
-            Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("read the request's body: {error}"))),
-            Err(_) => Err((
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the request's body took longer than {READ_TIMEOUT:?}"),
-            )),
-        }
+        let read = timeout(READ_TIMEOUT, collect(body, LIMIT)).await.unwrap_or_else(|_| {
+            let error = format!("the request's body took longer than {READ_TIMEOUT:?}");
+            Err((StatusCode::REQUEST_TIMEOUT, error))
+        });
+        read.map(|bytes| Whole { bytes, _share: share })
     }
 
     /// Takes from the budget, in the order of asking, what a body may need.
@@ -93,15 +93,26 @@ fn too_large() -> Refusal {
     (StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {LIMIT} bytes"))
 }
 
-/// A whole body, or nothing if it is larger than `limit`.
-async fn collect(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
-    let mut bytes = Vec::new();
+/// A whole body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// When it is larger, which is known at its end, or when it is in too many chunks, and when the client sends no more.
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let (mut bytes, mut chunks) = (Vec::new(), 0);
     let mut fits = body.size_hint().lower() <= limit as u64;
     if fits {
         bytes.reserve_exact(usize::try_from(body.size_hint().lower()).unwrap_or_default());
     }
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        chunks += 1;
+        if chunks > MOST_CHUNKS {
+            let error = format!("the request's body is in more than {MOST_CHUNKS} chunks");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, error));
+        }
+        let frame =
+            frame.map_err(|error| (StatusCode::BAD_REQUEST, format!("read the request's body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
         fits &= bytes.len() + data.len() <= limit;
         if fits {
             bytes.extend_from_slice(&data);
@@ -109,7 +120,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Er
             bytes = Vec::new();
         }
     }
-    Ok(fits.then(|| bytes.into()))
+    if fits { Ok(bytes.into()) } else { Err(too_large()) }
 }
 
 #[cfg(test)]
