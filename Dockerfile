@@ -12,9 +12,11 @@ COPY xtask xtask/
 COPY shaper/Cargo.toml shaper/
 COPY shaper-common/Cargo.toml shaper-common/
 COPY shaper-ebpf/Cargo.toml shaper-ebpf/
+COPY shaper-policy/Cargo.toml shaper-policy/
 COPY tests/Cargo.toml tests/
-RUN mkdir shaper/src shaper-common/src shaper-ebpf/src tests/src \
- && touch shaper/src/main.rs shaper-common/src/lib.rs shaper-ebpf/src/main.rs tests/src/lib.rs \
+RUN mkdir shaper/src shaper-common/src shaper-ebpf/src shaper-policy/src tests/src \
+ && touch shaper/src/main.rs shaper-common/src/lib.rs shaper-ebpf/src/main.rs shaper-policy/src/lib.rs \
+    tests/src/lib.rs \
  && cargo xtask setup bpf \
  && rm -rf /var/lib/apt/lists/*
 COPY . .

@@ -17,8 +17,6 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::world::World;
-
 /// How long anything may take before a test gives up on it; the emulated machine is slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,17 +63,6 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`, which is to end with the program, as a daemon that watches the world's containers.
-    ///
-    /// # Errors
-    ///
-    /// When it ends instead of answering.
-    pub fn spawn(mut command: Command, world: &World, pin_dir: &Path, runtime: &[&str]) -> Result<Self> {
-        command.arg("serve").arg("--pin-dir").arg(pin_dir);
-        command.arg("--netns-dir").arg(world.netns_dir()).args(runtime);
-        Self::listening_on(world.socket(), command)
-    }
-
     /// Starts `command`, which is to run `shaper serve`, perhaps by way of another program, and has it listen on
     /// `socket`. Its log is three levels above.
     ///

@@ -5,6 +5,7 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
@@ -260,13 +261,24 @@ impl World {
         self.daemon_pinning_in(&self.pin_dir)
     }
 
+    /// Starts `command`, which is to end with the program, as a daemon that watches this world's containers.
+    ///
+    /// # Errors
+    ///
+    /// When it ends instead of answering.
+    pub fn spawn(&self, mut command: Command, pin_dir: &Path, arguments: &[&str]) -> Result<Daemon> {
+        command.arg("serve").arg("--pin-dir").arg(pin_dir);
+        command.arg("--netns-dir").arg(self.netns_dir()).args(arguments);
+        Daemon::listening_on(self.socket(), command)
+    }
+
     /// Starts a daemon that pins elsewhere.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub fn daemon_pinning_in(&self, pin_dir: &Path) -> Result<Daemon> {
-        Daemon::spawn(self.host.command(program()), self, pin_dir, &["--runtime", "netns"])
+        self.spawn(self.host.command(program()), pin_dir, &["--runtime", "netns"])
     }
 
     /// What is pinned, as names; the daemon's lock and its record of the host are no pins.

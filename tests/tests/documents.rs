@@ -213,7 +213,8 @@ fn sources(directory: &Path) -> String {
 
 #[test]
 fn errors_are_quoted_as_they_are() {
-    let sources = sources(&root().join("shaper/src")) + &sources(&root().join("shaper-ebpf/src"));
+    let of = |package: &str| sources(&root().join(package).join("src"));
+    let sources = ["shaper", "shaper-policy", "shaper-ebpf"].map(of).concat();
     let page = read("docs/troubleshooting.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let quotes: Vec<_> = rows.flat_map(|(quotes, _)| quotes.split("`, `")).collect();
@@ -248,7 +249,8 @@ fn the_architecture_names_every_module_and_only_tests_there_are() {
     let tests = sources(&root().join("shaper"))
         + &sources(&root().join("tests"))
         + &sources(&root().join("xtask"))
-        + &sources(&root().join("shaper-common"));
+        + &sources(&root().join("shaper-common"))
+        + &sources(&root().join("shaper-policy"));
     let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains("::"));
     let mut count = 0;
     for named in

@@ -103,7 +103,7 @@ fn a_lack_of_descriptors_at_a_restart_ends_no_shaping() {
     let pins = world.pins();
     let mut command = world.host().command("prlimit");
     command.arg("--nofile=64:64").arg(program());
-    let scarce = Daemon::spawn(command, &world, world.pin_dir(), &["--runtime", "netns"]);
+    let scarce = world.spawn(command, world.pin_dir(), &["--runtime", "netns"]);
     let scarce = scarce.expect("it answers nonetheless");
     assert_eq!(world.pins(), pins);
     let states = |daemon: &Daemon| -> Vec<String> {
@@ -133,7 +133,7 @@ fn a_daemon_before_its_bpffs_knows_nothing_of_what_is_pinned_and_says_so() {
     let mut command = world.host().command("unshare");
     let hide = "mount -t tmpfs tmpfs /sys/fs/bpf && exec \"$@\"";
     command.args(["--mount", "--propagation", "slave", "sh", "-c", hide, "sh"]).arg(program());
-    let early = Daemon::spawn(command, &world, world.pin_dir(), &["--runtime", "netns"]);
+    let early = world.spawn(command, world.pin_dir(), &["--runtime", "netns"]);
     let early = early.expect("it answers nonetheless");
     let unknown = wait_for_interfaces(&early, "web", 1).remove(0);
     assert_eq!(unknown["state"], "unknown");

@@ -19,7 +19,8 @@ fn daemon(world: &World, redirection: &str) -> Daemon {
     let mut command = Command::new("bash");
     command.arg("-c").arg(format!("{redirection}; exec \"$0\" \"$@\"")).arg(program());
     command.current_dir(world.directory());
-    Daemon::spawn(command, world, world.pin_dir(), &["--runtime", "netns", "--log-level", "shaper=trace"])
+    world
+        .spawn(command, world.pin_dir(), &["--runtime", "netns", "--log-level", "shaper=trace"])
         .expect("a daemon")
 }
 

@@ -60,8 +60,8 @@ impl Site {
             "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"",
         );
         command.arg(self.file("hosts")).arg(self.file("resolv")).arg(program());
-        let daemon = Daemon::spawn(command, &self.world, self.world.pin_dir(), &["--runtime", "netns"])
-            .expect("it starts");
+        let daemon =
+            self.world.spawn(command, self.world.pin_dir(), &["--runtime", "netns"]).expect("it starts");
         daemon.view("web");
         daemon
     }

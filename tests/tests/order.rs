@@ -19,7 +19,8 @@ const SHAPING: &str = "/api/v1/containers/web/shaping";
 
 fn daemon(world: &World) -> Daemon {
     let command: Command = world.host().command(program());
-    Daemon::spawn(command, world, world.pin_dir(), &["--runtime", "netns", "--log-level", "shaper=debug"])
+    world
+        .spawn(command, world.pin_dir(), &["--runtime", "netns", "--log-level", "shaper=debug"])
         .expect("a daemon")
 }
 

@@ -94,8 +94,7 @@ fn the_daemon_makes_the_system_calls_that_are_listed_and_no_others() {
     let start = || {
         let mut command = world.host().command("strace");
         command.args(traced(&program(), &log));
-        let daemon =
-            Daemon::spawn(command, &world, world.pin_dir(), &["--runtime", "netns"]).expect("it answers");
+        let daemon = world.spawn(command, world.pin_dir(), &["--runtime", "netns"]).expect("it answers");
         daemon.view("web");
         daemon.view("db");
         daemon

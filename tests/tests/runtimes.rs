@@ -65,8 +65,7 @@ fn a_machine_without_a_docker_that_answers_has_one_line_about_it_and_no_warning(
     let socket = world.directory().join("docker.sock");
     let path = socket.to_str().expect("UTF-8");
     let command = world.host().command(program());
-    let daemon =
-        Daemon::spawn(command, &world, world.pin_dir(), &["--docker-socket", path]).expect("a daemon");
+    let daemon = world.spawn(command, world.pin_dir(), &["--docker-socket", path]).expect("a daemon");
     eventually("it says so", || daemon.log().contains("no Docker").then_some(()));
     assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
     let status = daemon.run("status");

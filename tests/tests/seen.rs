@@ -45,7 +45,7 @@ fn devices(world: &World, web: &Container) -> String {
 }
 
 fn spawn(world: &World, command: Command) -> Daemon {
-    Daemon::spawn(command, world, world.pin_dir(), &["--runtime", "netns"]).expect("it answers nonetheless")
+    world.spawn(command, world.pin_dir(), &["--runtime", "netns"]).expect("it answers nonetheless")
 }
 
 /// The daemon, in another pid namespace, whose `/proc` it sees.
@@ -262,7 +262,7 @@ fn a_process_with_the_number_of_a_containers_in_another_namespace_is_not_taken_f
     command.arg(format!("--net=/proc/{}/ns/net", engine.pid())).arg(program());
     let socket = engine.socket().to_string_lossy().into_owned();
     let runtime = ["--runtime", "docker", "--docker-socket", &socket];
-    let daemon = Daemon::spawn(command, &world, world.pin_dir(), &runtime).expect("it answers");
+    let daemon = world.spawn(command, world.pin_dir(), &runtime).expect("it answers");
     let view = daemon.view("web");
     assert_eq!(view["interfaces"][0]["state"], "unknown", "{view}");
     let complaint = daemon.complaint("set web --loss 1%");

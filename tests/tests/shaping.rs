@@ -398,8 +398,8 @@ fn a_daemon_without_permission_says_which_it_needs() {
         "-bpf,-net_admin,-sys_admin",
     ]);
     command.arg(shaper_tests::daemon::program());
-    let daemon = Daemon::spawn(command, &world, world.pin_dir(), &["--runtime", "netns"])
-        .expect("it serves nonetheless");
+    let daemon =
+        world.spawn(command, world.pin_dir(), &["--runtime", "netns"]).expect("it serves nonetheless");
     daemon.view("web");
     let complaint = daemon.complaint("set web --loss 1%");
     assert!(complaint.contains("permission") && complaint.contains("CAP_"), "{complaint}");

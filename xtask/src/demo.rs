@@ -10,8 +10,8 @@ use crate::artifacts;
 use crate::capabilities::has_qdisc;
 use crate::process::shell_line;
 use crate::progress::say;
+use crate::setup::kernel::Series;
 use crate::setup::{self, Component, is_root};
-use crate::vm::kernel::Series;
 use crate::vm::{self, GuestCommand, Machine};
 use crate::workspace::Workspace;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -33,23 +34,32 @@ pub(crate) struct Arguments {
     target: Vec<String>,
 }
 
-/// What has the compiler count the edges of the control flow that are taken.
-const COVERAGE: [&str; 3] = [
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=3",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-];
-/// Has one package optimised; assertions and checks for overflow stay.
-const OPTIMISED: &str = "profile.test.package.shaper.opt-level=3";
+/// Stands before the compiler, and has it count the edges of the control flow that are taken in the crates of the targets.
+const COUNTING: &str = r#"#!/bin/sh
+compiler=$1
+shift
+case " $* " in
+*" --crate-name shaper "* | *" --crate-name shaper_policy "*)
+    set -- "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
+        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+    ;;
+esac
+exec "$compiler" "$@"
+"#;
+/// Have the packages of the targets optimised; assertions and checks for overflow stay.
+const OPTIMISED: [&str; 2] =
+    ["profile.test.package.shaper.opt-level=3", "profile.test.package.shaper-policy.opt-level=3"];
 const HEADER: [&str; 7] = ["target", "inputs", "per second", "edges", "slowest ms", "most KiB", "faults"];
 
 /// `cargo xtask fuzz`.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(workspace, &[Component::Bpf])?;
     say("building shaper's targets");
-    let mut build =
-        vec!["rustc", "--config", OPTIMISED, "--package=shaper", "--bin=shaper", "--profile=test", "--"];
-    build.extend(COVERAGE);
+    let compiler = counting_compiler(workspace)?;
+    let wrapper = format!("build.rustc-workspace-wrapper={compiler:?}");
+    let mut build = vec!["test", "--no-run", "--config", &wrapper];
+    OPTIMISED.iter().for_each(|profile| build.extend(["--config", profile]));
+    build.extend(["--package=shaper", "--bin=shaper"]);
     let built = artifacts::build(workspace, &build)?;
     let program = built.iter().find(|artifact| artifact.is_test).context("cargo built no tests of shaper")?;
     let all = targets(program)?;
@@ -67,6 +77,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     }
     println!("\n{}", table(&rows));
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes [`COUNTING`] to a file that can be run.
+fn counting_compiler(workspace: &Workspace) -> Result<PathBuf> {
+    let path = workspace.root.join("target/fuzz/compiler");
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(&path, COUNTING)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    };
+    write().with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
 }
 
 /// The names of all targets.

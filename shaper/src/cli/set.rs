@@ -7,17 +7,30 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{ArgGroup, builder::NonEmptyStringValueParser};
+use clap::{ArgGroup, ValueEnum, builder::NonEmptyStringValueParser};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{Client, Streams, client::Shaping, print_json, tables::FilesIn, text};
 use crate::{
     files,
     shaping::{
-        Clauses, Directions, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, check_interface,
+        Clauses, Effects, Files as _, Format, Lifetime, Named, Plan, Selector, check_interface,
         parse_duration,
     },
 };
+
+/// A value of `--direction`, which the API takes as it is.
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Direction {
+    /// What the container sends
+    Egress,
+    /// What the container receives
+    Ingress,
+    /// Both, each with the whole of what is asked: a latency of 50 ms adds 100 ms to a round trip
+    Both,
+}
 
 /// What `shaper set` can be told. Values are checked here and sent as they were written.
 #[derive(Debug, clap::Args)]
@@ -116,7 +129,7 @@ pub(super) struct Args {
     ramp: Option<String>,
     /// Which packets: those that the container sends, those that it receives, or both [default: egress]
     #[arg(long, value_enum)]
-    direction: Option<Directions>,
+    direction: Option<Direction>,
     /// When it ends by itself: after 10m, or not (forever)
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = lifetime)]
     r#for: Option<String>,

@@ -11,12 +11,13 @@ use std::{
 
 use super::{
     Datapath, attachment,
-    instance::{self, Instance, Key},
+    device::{End, Key, Target},
+    instance::{self, Instance},
     lock,
     pins::{self, PinName, Pinned},
     place, restore,
     strays::Stray,
-    survey::{self, End, Located, Target},
+    survey::{self, Located},
     whereabouts,
 };
 use crate::{

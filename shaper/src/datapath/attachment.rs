@@ -8,29 +8,24 @@ use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, TcError,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
-use nix::libc::{EEXIST, ENODEV, ENOENT, EPERM};
+use nix::libc::{EEXIST, ENOENT};
 use shaper_common::MAX_DELAY_NS;
 
 use super::{
+    device::Device,
+    error::{cannot_enter, chain, explain, gone},
     instance::Instance,
+    loaded::Loaded,
     monotonic_ns,
-    program::Loaded,
+    present::{PRIORITY, Present, our_queue},
     restore::{self, take_off, take_queue},
-    segments, state,
-    survey::{Device, cannot_enter},
+    segments,
     whereabouts::{locate, on_device},
 };
 use crate::{
-    network::{
-        Filter, FqLimits, NetlinkError, Qdisc, Socket, add_clsact, add_fq, egress_filters, hook, link_at,
-        root,
-    },
+    network::{Filter, FqLimits, NetlinkError, Socket, add_clsact, add_fq, egress_filters, link_at},
     shaping::{Policy, QueueCounts, ShapingError, ShapingState},
 };
-
-/// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
-/// takes the others along exactly once.
-const PRIORITY: u16 = 1;
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
 /// no departure is further ahead than a stamp that is respected and a delay.
@@ -48,60 +43,6 @@ pub(super) enum Settled {
     Removed,
     /// Its device is not where it was, for this reason.
     Gone(&'static str),
-}
-
-/// What sits on a device.
-pub(super) struct Present {
-    root: Option<Qdisc>,
-    pub(super) hook: Option<Qdisc>,
-    filters: Vec<Filter>,
-}
-
-impl Present {
-    pub(super) fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
-        let ifindex = device.ifindex;
-        Ok(Self {
-            root: root(socket, ifindex)?,
-            hook: hook(socket, ifindex)?,
-            filters: egress_filters(socket, ifindex)?,
-        })
-    }
-
-    pub(super) fn runs(&self, program_id: u32) -> Option<&Filter> {
-        self.filters.iter().find(|filter| filter.program_id == Some(program_id))
-    }
-
-    /// Whether the device lets a classifier of ours run before all others.
-    fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
-        let name = &device.name;
-        if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
-            return Err(ShapingError::Refused(format!(
-                "{name} has a qdisc {} where the clsact hook would be: remove it (`tc qdisc del dev {name} {}`)",
-                other.kind, other.kind
-            )));
-        }
-        let first = self.filters.iter().find(|filter| filter.priority <= PRIORITY);
-        if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
-            return Err(ShapingError::Refused(format!(
-                "{name} has a {} classifier at priority {PRIORITY}, before which ours cannot run: give it another \
-                 priority (`tc filter show dev {name} egress`)",
-                other.kind
-            )));
-        }
-        Ok(())
-    }
-
-    /// Whether the device's root may be our `fq`: only the kernel's defaults have no handle.
-    fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
-        let foreign = self.root.as_ref().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
-        foreign.map_or(Ok(()), |root| {
-            Err(ShapingError::Refused(format!(
-                "{0} already has a root qdisc, {1} {2:x}:, and a delay would replace it. Remove it (`tc qdisc del dev \
-                 {0} root`), or ask for loss alone",
-                device.name, root.kind, root.handle.major
-            )))
-        })
-    }
 }
 
 /// Attaches what was loaded and pinned for `instance`; its policy is still to be written.
@@ -304,11 +245,6 @@ pub(super) fn resume(instance: &Instance) -> Result<bool, ShapingError> {
     Ok(filters.iter().any(|filter| filter.program_id == Some(instance.program_id())))
 }
 
-/// What our queue on a device says, if there is one.
-pub(super) fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
-    Ok(root(socket, device.ifindex)?.filter(Qdisc::is_our_fq).as_ref().map(state::counts))
-}
-
 /// Gives an instance that has held no queue so far the one that a delay needs.
 ///
 /// # Errors
@@ -409,29 +345,6 @@ pub(super) fn detach(instance: &Instance) -> Result<bool, ShapingError> {
     let device = instance.device();
     let detach = || take_off(&Socket::open()?, device, Some(instance.program_id()), instance.original());
     netns.enter(detach).map_err(cannot_enter)?.map_err(|error| explain(&error))
-}
-
-pub(super) fn gone() -> ShapingError {
-    ShapingError::Failed("the network namespace has gone".to_owned())
-}
-
-/// Says what the kernel's refusal means.
-pub(super) fn explain(error: &NetlinkError) -> ShapingError {
-    ShapingError::Failed(match error.errno() {
-        Some(EPERM) => {
-            format!("{error}: no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")
-        }
-        Some(ENODEV) => format!("{error}: the interface has gone"),
-        _ => error.to_string(),
-    })
-}
-
-/// An error and its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
-    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 fn log_failure<T>(device: &Device, taken: Result<T, impl Display>) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{attachment, instance::Instance, program::Loaded};
+use super::{attachment, instance::Instance, loaded::Loaded};
 use crate::shaping::{Policy, ShapingError};
 
 /// What is left to be done to change an interface's policy.

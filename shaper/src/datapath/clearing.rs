@@ -1,6 +1,6 @@
 //! Ends shaping.
 
-use super::{Datapath, change::Change, survey};
+use super::{Datapath, change::Change, error::cannot_enter, survey};
 use crate::{
     network::Netns,
     shaping::{Directions, EventKind, NetnsId, NetnsRef, ShapingError},
@@ -26,7 +26,7 @@ impl Datapath {
         let was_shaped = self.changing.with(netns.id, || {
             self.refuse_kept(netns.id)?;
             let mut found = false;
-            if !survey::is_hosts(netns, &self.host) && Netns::is_at(netns).map_err(survey::cannot_enter)? {
+            if !survey::is_hosts(netns, &self.host) && Netns::is_at(netns).map_err(cannot_enter)? {
                 let inside = survey::look(netns, &self.host)?;
                 found = self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), |_, _| false)?;
             }

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{
     Datapath,
-    instance::{Instance, Key},
+    device::Key,
+    instance::Instance,
     monotonic_ns,
     survey::{self, Located},
 };

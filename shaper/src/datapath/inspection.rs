@@ -1,9 +1,9 @@
 //! Where an instance can be seen with the kernel's own tools. Nobody needs the container's lock for that.
 
 use super::{
-    attachment::gone,
+    device::End,
+    error::{cannot_enter, gone},
     instance::Instance,
-    survey::{End, cannot_enter},
     whereabouts::on_device,
 };
 use crate::{

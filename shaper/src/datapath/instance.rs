@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    fmt, io, iter,
+    fmt, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::{
@@ -23,37 +23,19 @@ use nix::{
 use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, PEERS_MAP, POLICY_MAP};
 
 use super::{
-    Queue, attachment, lock, monotonic_ns,
-    pins::{self, PinName},
+    Queue,
+    device::{Device, Key, Target},
+    error::OpenError,
+    loaded::Loaded,
+    lock, monotonic_ns,
+    pins::{self},
     prepared::{self, Prepared},
-    program::{Loaded, Loader},
+    program::Loader,
     retarget::Targets,
-    segments,
-    survey::{Device, Target},
 };
 use crate::shaping::{
-    Counts, Direction, Event, EventKind, InterfaceView, Name, NetnsId, NetnsRef, Peers, Plan, Policy,
-    ShapingError, ShapingState,
+    Counts, Event, EventKind, InterfaceView, Name, NetnsRef, Peers, Plan, Policy, ShapingError, ShapingState,
 };
-
-/// Which interface, and which way: `ifindex` is the container's end even for ingress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) netns: NetnsId,
-    pub(super) ifindex: u32,
-    pub(super) direction: Direction,
-}
-
-impl Key {
-    /// The least key of a namespace.
-    pub(super) const fn first_of(netns: NetnsId) -> Self {
-        Self { netns, ifindex: 0, direction: Direction::Egress }
-    }
-
-    pub(super) const fn pin_name(&self) -> PinName {
-        PinName { inode: self.netns.inode, ifindex: self.ifindex, direction: self.direction }
-    }
-}
 
 /// A shaped interface and direction. Holds descriptors of maps only, nothing that would keep a namespace alive.
 pub(super) struct Instance {
@@ -179,7 +161,7 @@ impl Instance {
             original: Mutex::new(original),
             queue: Mutex::default(),
             state: Mutex::default(),
-            held: segments::are_held(&target.device, original.gso_max_segs).into(),
+            held: target.device.is_held(original.gso_max_segs).into(),
         })
     }
 
@@ -452,36 +434,4 @@ fn cannot_pin(error: &dyn fmt::Display) -> ShapingError {
 
 fn cannot_open(what: &str, directory: &Path, error: &(dyn Error + 'static)) -> OpenError {
     OpenError::new(&format!("open the pinned {what} in {}", directory.display()), error)
-}
-
-/// Why an instance cannot be opened.
-#[derive(Debug)]
-pub(super) struct OpenError {
-    pub(super) text: String,
-    /// Whether it never can be: a pin is missing, or another version made it. A lack of descriptors, memory or
-    /// permission may end.
-    pub(super) is_unusable: bool,
-}
-
-impl OpenError {
-    pub(super) fn new(attempt: &str, error: &(dyn Error + 'static)) -> Self {
-        let mut causes = iter::successors(Some(error), |cause| (*cause).source());
-        let refused = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
-        Self {
-            text: format!("{attempt}: {}", attachment::chain(error)),
-            is_unusable: refused.is_none_or(|error| error.kind() == io::ErrorKind::NotFound),
-        }
-    }
-}
-
-impl From<ShapingError> for OpenError {
-    fn from(error: ShapingError) -> Self {
-        Self { text: error.to_string(), is_unusable: false }
-    }
-}
-
-impl From<OpenError> for ShapingError {
-    fn from(error: OpenError) -> Self {
-        Self::Failed(error.text)
-    }
 }

@@ -13,11 +13,13 @@ use shaper_common::{COUNTERS_MAP, Counters, PLAN_PROGRAM, POLICY_MAP, PROGRAM, P
 
 use super::{
     Datapath, attachment,
-    instance::{Instance, OpenError},
+    device::{End, Target},
+    error::{OpenError, cannot_enter, explain, gone},
+    instance::Instance,
     pins,
     program::Loader,
     restore,
-    survey::{self, End, Target},
+    survey::{self},
 };
 use crate::{
     network::{Filter, NetlinkError, Socket, delete_filter, egress_filters, link_at},
@@ -144,11 +146,11 @@ impl Datapath {
         let mut found = Vec::new();
         if let Some(first) = inner.first() {
             let netns = survey::open(&first.netns, &self.host)?;
-            let listed = netns.enter(|| self.list_suspects(inner)).map_err(survey::cannot_enter)?;
-            found.extend(listed.map_err(|error| attachment::explain(&error))?);
+            let listed = netns.enter(|| self.list_suspects(inner)).map_err(cannot_enter)?;
+            found.extend(listed.map_err(|error| explain(&error))?);
         }
         if !outer.is_empty() {
-            found.extend(self.list_suspects(outer).map_err(|error| attachment::explain(&error))?);
+            found.extend(self.list_suspects(outer).map_err(|error| explain(&error))?);
         }
         Ok(found)
     }
@@ -173,7 +175,7 @@ impl Datapath {
         pins::publish(&self.pin_dir, target.key.pin_name())?;
         let device = &target.device;
         let look = || link_at(&Socket::open()?, device.ifindex);
-        let link = survey::on_device(target, &self.host, look)?.ok_or_else(attachment::gone)?;
+        let link = survey::on_device(target, &self.host, look)?.ok_or_else(gone)?;
         instance.write_original(restore::guess(device, &link))?;
         attachment::resume(&instance)?;
         tracing::info!(interface = %instance, "adopted without its pins");

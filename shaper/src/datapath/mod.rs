@@ -8,16 +8,20 @@ mod attachment;
 mod batch;
 mod change;
 mod clearing;
+mod device;
 mod disposal;
+mod error;
 mod following;
 mod inspection;
 mod instance;
 mod leftovers;
+mod loaded;
 mod locks;
 mod names;
 mod pins;
 mod place;
 mod prepared;
+mod present;
 mod program;
 mod restore;
 mod retarget;
@@ -40,16 +44,19 @@ pub(crate) use program::LogRing;
 
 use self::{
     change::Change,
-    instance::{Instance, Key},
+    device::{Key, Target},
+    error::{cannot_enter, explain},
+    instance::Instance,
+    loaded::Loaded,
     locks::Locks,
     names::Names,
     pins::PinName,
     prepared::Prepared,
-    program::{Loaded, Loader},
+    program::Loader,
     selection::Selection,
     state::Seen,
     strays::Stray,
-    survey::{Inside, Target},
+    survey::Inside,
 };
 use crate::{
     network::{NetlinkError, Netns, Socket, addresses},
@@ -400,8 +407,8 @@ impl Datapath {
             let socket = Socket::open()?;
             Ok((Inside::read(&socket, &self.host)?, addresses(&socket)?))
         };
-        let looked = survey::open(netns, &self.host)?.enter(look).map_err(survey::cannot_enter)?;
-        let (inside, all) = looked.map_err(|error| attachment::explain(&error))?;
+        let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
+        let (inside, all) = looked.map_err(|error| explain(&error))?;
         Ok(all.into_iter().filter(|(ifindex, _)| !inside.is_inner(*ifindex)).map(|(_, own)| own).collect())
     }
 

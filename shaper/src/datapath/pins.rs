@@ -13,7 +13,7 @@ use shaper_common::{
     STEPS_MAP, TARGETS_MAP,
 };
 
-use super::{disposal, place};
+use super::disposal;
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
     shaping::{Direction, ShapingError},
@@ -23,6 +23,9 @@ use crate::{
 pub(super) const PROGRAM: &str = "program";
 /// The pin of the ring that all instances log to.
 pub(super) const LOG_RING: &str = "AYA_LOGS";
+/// The record of the host: a symbolic link, as bpffs admits no plain files, that leads nowhere.
+pub(super) const RECORD: &str = "host";
+
 /// The maps that an instance has whatever program it runs; the next one takes them over, but for the policy.
 pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP];
 /// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
@@ -193,7 +196,7 @@ pub(super) fn remove_empty(pin_dir: &Path) {
         log_failure(&ring, fs::remove_file(&ring));
     }
     if pin_dir.exists() {
-        remove(&pin_dir.join(place::RECORD));
+        remove(&pin_dir.join(RECORD));
         log_failure(pin_dir, fs::remove_dir(pin_dir.join(LOCK)));
         log_failure(pin_dir, fs::remove_dir(pin_dir));
     }

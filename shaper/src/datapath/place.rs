@@ -16,9 +16,6 @@ use crate::{
     shaping::ShapingError,
 };
 
-/// The record: a symbolic link, as bpffs admits no plain files, that leads nowhere.
-pub(super) const RECORD: &str = "host";
-
 /// The pid namespace in which all others are (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const OUTERMOST: u64 = 0xEFFF_FFFC;
 
@@ -85,7 +82,7 @@ impl fmt::Display for Place {
 }
 
 fn record(pin_dir: &Path) -> PathBuf {
-    pin_dir.join(RECORD)
+    pin_dir.join(pins::RECORD)
 }
 
 /// Refuses what is pinned by a daemon that was elsewhere, unless its host has ended.

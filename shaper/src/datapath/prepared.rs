@@ -13,7 +13,7 @@ use shaper_common::{
     plan::{Address, RuleList},
 };
 
-use super::{batch, instance::OpenError, program::Loaded, retarget};
+use super::{batch, error::OpenError, loaded::Loaded};
 use crate::shaping::{Direction, Format, Maps, Named, NoFiles, Peers, Plan, ShapingError};
 
 static NO: u32 = 0;
@@ -54,9 +54,9 @@ impl Prepared {
             // Each of them was checked against a limit far below.
             plan.map_or(1, |plan| u32::try_from(of(plan)).unwrap_or(u32::MAX).max(1))
         };
-        let targets = |plan: &Self| retarget::room(plan.maps.targets.len(), plan.peers.is_some());
-        let rules = |plan: &Self| retarget::room(plan.maps.rules.len(), plan.peers.is_some());
-        let peers = |plan: &Self| plan.peers.as_ref().map_or(0, retarget::room_for_peers);
+        let targets = |plan: &Self| room(plan.maps.targets.len(), plan.peers.is_some());
+        let rules = |plan: &Self| room(plan.maps.rules.len(), plan.peers.is_some());
+        let peers = |plan: &Self| plan.peers.as_ref().map_or(0, room_for_peers);
         [
             (ASKED_MAP, size(&|plan| plan.asked.len())),
             (PEERS_MAP, size(&peers)),
@@ -106,6 +106,23 @@ impl Prepared {
         let lists: Vec<_> = self.maps.targets.iter().map(|(.., list)| *list).collect();
         batch::update(loaded.map(TARGETS_MAP)?, &keys, &lists).map_err(|error| failed(TARGETS_MAP, &error))
     }
+}
+
+/// Entries beyond those that are needed now, where names may get more addresses.
+const SPARE: usize = 1_024;
+
+/// How many entries a map of `needed` ones has, which is to be changed later or not: twice as many and some, as old and
+/// new ones are there at the same time.
+const fn room(needed: usize, changes: bool) -> usize {
+    if changes { 2 * (needed + SPARE) } else { needed }
+}
+
+/// How many entries the map of `peers` has: twice as many and some, as those of other maps.
+fn room_for_peers(peers: &Peers) -> usize {
+    /// An address in JSON, at most.
+    const ADDRESS: usize = 48;
+    let needed = json_of_peers(peers).map_or(0, |entries| entries.len());
+    2 * (needed + SPARE * ADDRESS / ASKED_ENTRY)
 }
 
 /// What is written as JSON is in entries of this size: its length in the first eight bytes, little-endian, then itself.

@@ -3,9 +3,10 @@
 use shaper_common::Original;
 
 use super::{
-    attachment::{Present, our_queue},
+    device::{Device, End, Target},
+    present::{Present, our_queue},
     segments,
-    survey::{self, Device, End, Target},
+    survey::{self},
 };
 use crate::{
     network::{

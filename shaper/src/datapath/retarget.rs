@@ -10,32 +10,12 @@ use std::{
 
 use aya::maps::{IterableMap as _, LpmTrie, Map, MapData, MapError, MapInfo, lpm_trie::Key};
 use shaper_common::{
-    ASKED_ENTRY, PEERS_MAP, RULES_MAP, TARGETS_MAP,
+    PEERS_MAP, RULES_MAP, TARGETS_MAP,
     plan::{Address, RuleList},
 };
 
-use super::{
-    batch,
-    prepared::{self, Entry},
-};
-use crate::shaping::{Maps, Peers};
-
-/// Entries beyond those that are needed now, where names may get more addresses.
-const SPARE: usize = 1_024;
-
-/// How many entries a map of `needed` ones has, which is to be changed later or not: twice as many and some, as old and
-/// new ones are there at the same time.
-pub(super) const fn room(needed: usize, changes: bool) -> usize {
-    if changes { 2 * (needed + SPARE) } else { needed }
-}
-
-/// How many entries the map of `peers` has: twice as many and some, as those of other maps.
-pub(super) fn room_for_peers(peers: &Peers) -> usize {
-    /// An address in JSON, at most.
-    const ADDRESS: usize = 48;
-    let needed = prepared::json_of_peers(peers).map_or(0, |entries| entries.len());
-    2 * (needed + SPARE * ADDRESS / ASKED_ENTRY)
-}
+use super::{batch, prepared::Entry};
+use crate::shaping::Maps;
 
 /// The maps of a plan's targets.
 pub(super) struct Targets {

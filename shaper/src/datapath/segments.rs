@@ -6,20 +6,13 @@
 //! host's end, which would merely part it behind the classifier. So that end is left as it is.
 
 use super::{
+    device::{Device, End, SINGLE},
     instance::Instance,
-    survey::{Device, End},
 };
 use crate::network::{NetlinkError, Socket, link_at, set_gso_max_segs};
 
-/// What a device that holds senders to single packets takes.
-const SINGLE: u32 = 1;
 /// What a device takes unless told otherwise: `GSO_MAX_SEGS`.
 const DEFAULT: u32 = 65_535;
-
-/// Whether a device that took `original` segments at once takes single ones by our doing.
-pub(super) const fn are_held(device: &Device, original: u32) -> bool {
-    matches!(device.end, End::Container) && device.gso_max_segs == SINGLE && original != SINGLE
-}
 
 /// Whether a device that took `original` segments at once may have been made to take single ones.
 pub(super) const fn may_be_held(original: u32, end: End) -> bool {

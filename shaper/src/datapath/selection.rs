@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Datapath,
+    device::Target,
     instance::Instance,
-    survey::{self, Inside, Target},
+    survey::{self, Inside},
 };
 use crate::shaping::{Direction, NetnsId, NetnsRef, Policy, Request, ShapingError};
 

@@ -5,15 +5,19 @@
 use std::sync::Arc;
 
 use super::{
-    Datapath, attachment,
+    Datapath,
+    device::{Device, End},
+    error::{cannot_enter, explain},
     instance::Instance,
-    lock, monotonic_ns, restore,
-    survey::{self, Device, End, Inside, cannot_enter},
+    lock, monotonic_ns,
+    present::counts,
+    restore,
+    survey::{self, Inside},
     whereabouts::on_device,
 };
 use crate::{
     network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
-    shaping::{Event, EventKind, NetnsId, NetnsRef, QueueCounts, ShapingError, ShapingState},
+    shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
 
 /// An instance's device, as it was seen.
@@ -38,10 +42,10 @@ impl Datapath {
             Ok((Inside::read(&socket, &self.host)?, look_at_all(&socket, inner)?))
         };
         let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
-        let (inside, mut seen) = looked.map_err(|error| attachment::explain(&error))?;
+        let (inside, mut seen) = looked.map_err(|error| explain(&error))?;
         if !outer.is_empty() {
             let looked = Socket::open().and_then(|socket| look_at_all(&socket, outer));
-            seen.extend(looked.map_err(|error| attachment::explain(&error))?);
+            seen.extend(looked.map_err(|error| explain(&error))?);
         }
         seen.into_iter().for_each(|(instance, seen)| self.note(&instance, seen));
         Ok(inside)
@@ -155,7 +159,7 @@ pub(super) fn look_at(instance: &Instance) -> Result<Option<Seen>, ShapingError>
     let Some(netns) = on_device(instance)? else { return Ok(None) };
     let look = || look(&Socket::open()?, instance);
     let seen = netns.enter(look).map_err(cannot_enter)?;
-    seen.map(Some).map_err(|error| attachment::explain(&error))
+    seen.map(Some).map_err(|error| explain(&error))
 }
 
 /// Only the kernel's defaults have no handle: they are there when nothing else is.
@@ -164,9 +168,4 @@ fn queue_fault(root: Option<&Qdisc>) -> String {
         Some(other) if u32::from(other.handle) != 0 => format!("queue replaced by {}", other.kind),
         _ => "queue removed".to_owned(),
     }
-}
-
-/// What a queue says of itself.
-pub(super) fn counts(queue: &Qdisc) -> QueueCounts {
-    QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }
 }

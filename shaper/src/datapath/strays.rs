@@ -13,11 +13,12 @@ use shaper_common::Original;
 
 use super::{
     Datapath,
-    instance::{Instance, Key, OpenError, recorded},
+    device::{Device, End, Key},
+    error::OpenError,
+    instance::{Instance, recorded},
     lock,
     pins::{self, PinName},
     restore,
-    survey::{Device, End},
 };
 use crate::{
     network::{Filter, Link, NetlinkError, Netns, Socket, egress_filters, link_at, links},

@@ -1,12 +1,15 @@
 //! Which devices shape a network namespace's interfaces.
 
-use std::{collections::BTreeSet, fmt, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use netlink_packet_route::link::InfoKind;
 
-use super::instance::Key;
+use super::{
+    device::{Device, End, Key, Target},
+    error::cannot_enter,
+};
 use crate::{
-    network::{Link, NetlinkError, Netns, Peer, Socket, default_route_devices, link_at, links, netns_id_of},
+    network::{Link, NetlinkError, Netns, Socket, default_route_devices, link_at, links, netns_id_of},
     shaping::{Direction, Directions, Interfaces, NetnsRef, ShapingError},
 };
 
@@ -16,51 +19,6 @@ const FIRST: &str = "/proc/1/ns/net";
 const SHOWN_LINKS: usize = 10;
 /// How many interfaces of a container can be shaped; each has programs, maps and pins of its own.
 const MOST_INTERFACES: usize = 128;
-
-/// Which end of an interface a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// In the container's namespace.
-    Container,
-    /// In the host's, where the daemon is.
-    Host,
-}
-
-impl End {
-    /// The one at which a direction is shaped.
-    pub(super) const fn of(direction: Direction) -> Self {
-        match direction {
-            Direction::Egress => Self::Container,
-            Direction::Ingress => Self::Host,
-        }
-    }
-}
-
-/// The device that carries a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Device {
-    pub(super) end: End,
-    pub(super) ifindex: u32,
-    pub(super) name: String,
-    pub(super) gso_max_segs: u32,
-    /// The other end of a veth.
-    pub(super) peer: Option<Peer>,
-}
-
-/// An interface of a container, one direction, and the device that can shape it.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) key: Key,
-    pub(super) interface: String,
-    pub(super) device: Device,
-    pub(super) netns: NetnsRef,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.interface, self.key.direction)
-    }
-}
 
 /// What a namespace looks like from inside.
 pub(super) struct Inside {
@@ -285,18 +243,6 @@ pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Loca
 #[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
 fn failed(error: NetlinkError) -> ShapingError {
     ShapingError::Failed(error.to_string())
-}
-
-/// Says what a failed setns(2) means.
-#[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
-pub(super) fn cannot_enter(error: std::io::Error) -> ShapingError {
-    ShapingError::Failed(match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            "no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN"
-                .to_owned()
-        }
-        _ => format!("enter a network namespace: {error}"),
-    })
 }
 
 /// Whether a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that is

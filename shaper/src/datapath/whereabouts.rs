@@ -4,10 +4,10 @@ use netlink_packet_route::link::InfoKind;
 use shaper_common::Original;
 
 use super::{
-    attachment::explain,
+    device::End,
+    error::{cannot_enter, explain},
     instance::Instance,
     restore,
-    survey::{End, cannot_enter},
 };
 use crate::{
     network::{Link, NamespaceKind, NetlinkError, Netns, Search, Socket, link_at, links, netns_id_of},

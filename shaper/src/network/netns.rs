@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process,
 };
 
 use nix::sched::{CloneFlags, setns};
 
-use super::search::{self, has_ended};
+use super::search::{self, has_ended, id_of};
 use crate::shaping::{NetnsId, NetnsRef};
 
 /// An open network namespace. It lives as long as this does, so never keep one.
@@ -118,8 +118,4 @@ impl Drop for Return {
             process::abort();
         }
     }
-}
-
-pub(super) fn id_of(metadata: &fs::Metadata) -> NetnsId {
-    NetnsId { dev: metadata.dev(), inode: metadata.ino() }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,8 +18,7 @@ use procfs::{
     process::{MountInfo, Process},
 };
 
-use super::netns::id_of;
-use crate::shaping::NetnsRef;
+use crate::shaping::{NetnsId, NetnsRef};
 
 /// The most looks at everything, if processes end meanwhile: one may hand a namespace on to one that it starts.
 const PASSES: usize = 3;
@@ -51,6 +51,11 @@ impl NamespaceKind {
 /// When `/proc` is not mounted.
 pub(crate) fn own_namespace(kind: NamespaceKind) -> io::Result<u64> {
     Ok(id_of(&fs::metadata(namespace_path("self", kind))?).inode)
+}
+
+/// The identity of a namespace, by its file.
+pub(super) fn id_of(metadata: &fs::Metadata) -> NetnsId {
+    NetnsId { dev: metadata.dev(), inode: metadata.ino() }
 }
 
 fn namespace_path(process: &str, kind: NamespaceKind) -> PathBuf {

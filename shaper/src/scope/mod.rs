@@ -38,6 +38,7 @@ pub(crate) use self::buttons::Buttons;
 use self::{
     controls::ControlRequest,
     networks::Networks,
+    nodes::Nodes,
     report::Report,
     reports::{Reporter, Reports},
 };
@@ -109,7 +110,7 @@ enum ControlAnswer<'a, 'b> {
     Done {
         // Scope reads this key only, whatever its documents say.
         #[serde(rename = "shortcutReport")]
-        shortcut_report: &'a Report<'b>,
+        shortcut_report: &'a Report<Nodes<'b>>,
     },
     Failed {
         error: String,

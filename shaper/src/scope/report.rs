@@ -4,8 +4,6 @@ use std::{borrow::Cow, collections::BTreeMap, io::Write as _, time::SystemTime};
 
 use serde::{Serialize, Serializer, ser::Error as _};
 
-use super::nodes::Nodes;
-
 /// A map by id, in the order of ids so that equal reports are equal bytes.
 pub(super) type ById<T> = BTreeMap<&'static str, T>;
 /// The same with ids that name something of a container's own.
@@ -14,17 +12,17 @@ pub(super) type Rows<T> = BTreeMap<Cow<'static, str>, T>;
 /// All there is to show.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Report<'a> {
-    pub(super) container: Topology<'a>,
+pub(super) struct Report<N> {
+    pub(super) container: Topology<N>,
     /// Ourselves: Scope refuses a report with any other number of plugins.
     pub(super) plugins: [Plugin; 1],
 }
 
 /// Containers, and how to show what is said of them.
 #[derive(Serialize)]
-pub(super) struct Topology<'a> {
+pub(super) struct Topology<N> {
     /// By `<full container id>;<container>`.
-    pub(super) nodes: Nodes<'a>,
+    pub(super) nodes: N,
     pub(super) controls: ById<Control>,
     pub(super) metadata_templates: ById<MetadataTemplate>,
     pub(super) metric_templates: ById<MetricTemplate>,

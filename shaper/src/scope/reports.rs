@@ -64,7 +64,7 @@ impl Reporter {
         problem: Option<&Problem>,
         probe_id: &str,
         now: SystemTime,
-        write: impl FnOnce(&Report<'_>) -> T,
+        write: impl FnOnce(&Report<Nodes<'_>>) -> T,
     ) -> T {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.forget(now);
@@ -193,7 +193,7 @@ impl<S: Shaper> Reports<S> {
     }
 }
 
-fn compressed(report: &Report<'_>) -> io::Result<Vec<u8>> {
+fn compressed(report: &Report<Nodes<'_>>) -> io::Result<Vec<u8>> {
     let encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let mut writer = BufWriter::with_capacity(BUFFER, encoder);
     serde_json::to_writer(&mut writer, report)?;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::units::quoted;
+use super::quoted;
 
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]

@@ -117,7 +117,7 @@ impl Hardship {
         if let Self::Attackers(attackers) = self {
             attackers.end()?;
         }
-        let daemon = Daemon::spawn(command, &stage.world, stage.world.pin_dir(), arguments)?;
+        let daemon = stage.world.spawn(command, stage.world.pin_dir(), arguments)?;
         daemon.view("web");
         match self {
             Self::Memory(group) => group.add(daemon.pid())?,

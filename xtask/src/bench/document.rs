@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::process::{find_program, output};
-use crate::vm::kernel::{Kernel, Series};
+use crate::setup::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
 const FILE: &str = "BENCHMARKS.md";

@@ -15,8 +15,8 @@ use self::table::{Lines, Table};
 use crate::artifacts;
 use crate::process::shell_line;
 use crate::progress::say;
+use crate::setup::kernel::Series;
 use crate::setup::{self, Component};
-use crate::vm::kernel::Series;
 use crate::vm::{Event, GuestCommand, Machine, show};
 use crate::workspace::Workspace;
 

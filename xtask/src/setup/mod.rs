@@ -5,6 +5,7 @@
 
 mod apt;
 mod bpf;
+pub(crate) mod kernel;
 
 use std::process::Command;
 
@@ -12,9 +13,9 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 pub(crate) use self::apt::Apt;
+use self::kernel::{Kernel, Series};
 use crate::process::{run_logged, shell_line};
 use crate::progress::{say, step};
-use crate::vm::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
 /// Installs what building, testing and virtual machines need

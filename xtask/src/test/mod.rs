@@ -17,8 +17,8 @@ use crate::artifacts::{self, Artifact};
 use crate::capabilities::{REQUIRE, required_in_vm, required_on_host};
 use crate::process::{cargo, output, shell_line};
 use crate::progress::say;
+use crate::setup::kernel::Series;
 use crate::setup::{self, Component, is_root};
-use crate::vm::kernel::Series;
 use crate::vm::{Event, GuestCommand, Machine, show};
 use crate::workspace::Workspace;
 

@@ -12,6 +12,9 @@ const ADAPTERS: [&str; 5] = ["containers", "scope", "api", "datapath", "cli"];
 const IO_CRATES: [&str; 8] =
     ["tokio", "aya", "axum", "bollard", "nix", "rtnetlink", "netlink_sys", "hyperlocal"];
 
+/// The rooms of `shaper-policy`; each knows those before it.
+const ROOMS: [&str; 5] = ["model", "text", "compile", "file", "change"];
+
 /// Words that belong to the code that moves between network namespaces.
 // Split, or this file would break the rule that it states.
 const NAMESPACE_WORDS: [&str; 2] = [concat!("set", "ns"), concat!("CLONE_", "NEWNET")];
@@ -26,11 +29,15 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
             "belongs in shaper/src/network/ and tests/ only",
         ));
     }
+    if path.starts_with("shaper-policy/src/") {
+        complaints.extend(check_purity(&code));
+        complaints.extend(check_rooms(path, &code));
+    }
     let Some(module) = module(path) else { return complaints };
     if module == "shaping" {
         complaints.extend(check_purity(&code));
     }
-    for (line, named) in named_modules(&code) {
+    for (line, named) in named_after(&code, "crate::") {
         if let Some(reason) = forbidden(module, &named) {
             complaints.push(Complaint::new(line, format!("`{module}` names `crate::{named}`: {reason}")));
         }
@@ -64,6 +71,20 @@ fn forbidden(module: &str, named: &str) -> Option<&'static str> {
     }
 }
 
+/// Names of rooms of `shaper-policy` that a file names, and that come after its own.
+fn check_rooms(path: &str, code: &[&str]) -> Vec<Complaint> {
+    let place = |room: &str| ROOMS.iter().position(|other| *other == room);
+    let room = path.strip_prefix("shaper-policy/src/").and_then(|rest| rest.split('/').next());
+    let Some(own) = room.and_then(place) else { return Vec::new() };
+    let named = named_after(code, "crate::").into_iter();
+    let later = named.filter(|(_, named)| place(named).is_some_and(|other| other > own));
+    later
+        .map(|(line, named)| {
+            Complaint::new(line, format!("`{}` names `crate::{named}`, which comes after it", ROOMS[own]))
+        })
+        .collect()
+}
+
 /// What makes the core depend on more than its arguments.
 fn check_purity(code: &[&str]) -> Vec<Complaint> {
     let reason = "the core does no I/O and reads no clock: take it as an argument";
@@ -93,17 +114,17 @@ fn find_words(code: &[&str], words: &[&str], reason: &str) -> Vec<Complaint> {
     found.collect()
 }
 
-/// The top-level modules that code names, by line: in `crate::a::b`, and in `crate::{a, b::{c, d}}` over many lines.
-fn named_modules(code: &[&str]) -> Vec<(usize, String)> {
+/// The modules that code names after `prefix`, by line: in `crate::a::b`, and in `crate::{a, b::{c, d}}` over many lines.
+pub(super) fn named_after(code: &[&str], prefix: &str) -> Vec<(usize, String)> {
     let mut named = Vec::new();
-    // Depth of the braces after `crate::`; zero outside of them.
+    // Depth of the braces after the prefix; zero outside of them.
     let mut depth = 0;
     for (line, number) in code.iter().zip(1..) {
         let mut rest = *line;
         while !rest.is_empty() {
             if depth == 0 {
-                let Some(at) = rest.find("crate::") else { break };
-                rest = &rest[at + "crate::".len()..];
+                let Some(at) = rest.find(prefix) else { break };
+                rest = &rest[at + prefix.len()..];
                 if let Some(inside) = rest.strip_prefix('{') {
                     (depth, rest) = (1, inside);
                 } else {
@@ -141,7 +162,7 @@ fn identifier(text: &str) -> &str {
 }
 
 /// A line up to its comment. The `//` of a URL does not start one.
-fn without_comment(line: &str) -> &str {
+pub(super) fn without_comment(line: &str) -> &str {
     let comment = line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':'));
     comment.map_or(line, |(at, _)| &line[..at])
 }
@@ -181,6 +202,14 @@ use nix as os;
         assert_eq!(lines("shaper/src/shaping/mod.rs", text), [1, 2]);
         assert_eq!(lines("shaper/src/main.rs", text), [] as [usize; 0]);
         assert_eq!(lines("shaper/src/daemon/wiring.rs", text), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_room_of_policies_names_none_after_it() {
+        let text = "use crate::{\n    model::Plan,\n    change::Request,\n};\nuse std::time::Instant;\n";
+        assert_eq!(lines("shaper-policy/src/file/mod.rs", text), [3, 5]);
+        assert_eq!(lines("shaper-policy/src/change/request.rs", text), [5]);
+        assert_eq!(lines("shaper-policy/src/lib.rs", text), [5]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The rules of this repository that a machine can check. Each complaint gives the rule's reason.
 
+mod circles;
 mod layers;
 mod text;
 
@@ -26,6 +27,7 @@ impl Complaint {
 /// `cargo xtask tidy`.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut count = 0;
+    let mut sources = Vec::new();
     for file in files(&workspace.root)? {
         let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         // What is not text has no lines to complain about.
@@ -36,6 +38,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             eprintln!("{path}:{line}: {message}");
             count += 1;
         }
+        sources.push((path.to_owned(), text));
+    }
+    for (directory, modules) in circles::find(&sources) {
+        eprintln!("{directory}: {} know one another in a circle", modules.join(" -> "));
+        count += 1;
     }
     if count > 0 {
         bail!("the rules of this repository are broken in {count} places");

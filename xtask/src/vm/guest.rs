@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernel::Kernel;
 use crate::process::{find_program, output, shell_quote};
+use crate::setup::kernel::Kernel;
 
 /// A command for the guest.
 pub(crate) struct GuestCommand {

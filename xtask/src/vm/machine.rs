@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::guest::{GuestCommand, write_initramfs};
-use super::kernel::{Kernel, Series};
 use super::stream::{Event, Stream};
 use crate::process::{find_program, last_lines};
+use crate::setup::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
 /// What kind of machine to run.

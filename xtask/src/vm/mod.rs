@@ -1,7 +1,6 @@
 //! Runs commands on Debian's kernel, which has what this machine's kernel may lack, with all files of this machine.
 
 mod guest;
-pub(crate) mod kernel;
 mod machine;
 mod stream;
 
@@ -13,9 +12,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::guest::GuestCommand;
-use self::kernel::Series;
 pub(crate) use self::machine::Machine;
 pub(crate) use self::stream::Event;
+use crate::setup::kernel::Series;
 use crate::setup::{self, Component};
 use crate::workspace::Workspace;
 

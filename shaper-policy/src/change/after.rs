@@ -1,0 +1,62 @@
+//! What a request makes of the policy in force.
+
+use std::num::NonZeroU64;
+
+use super::{
+    request::Request,
+    setting::{Change, Lifetime},
+};
+use crate::model::{Direction, Policy};
+
+impl Policy {
+    /// The policy after `request`: what it does not mention stays. One that is over counts as nothing.
+    ///
+    /// # Errors
+    ///
+    /// When what is asked contradicts what is in force, or cannot be reached from it.
+    pub fn after(&self, request: &Request, direction: Direction, now_ns: u64) -> Result<Self, String> {
+        let old = if self.is_in_force(now_ns) { self.clone() } else { Self::default() };
+        Ok(Self {
+            plan: request.applied_to(&old.plan, direction)?,
+            expires_at_ns: match request.lifetime {
+                Change::Keep => old.expires_at_ns,
+                Change::To(Lifetime::Forever) => None,
+                Change::To(Lifetime::For(duration)) => {
+                    let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+                    NonZeroU64::new(now_ns.saturating_add(ns))
+                }
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Loss, samples::effects};
+
+    fn policy(words: &str) -> Policy {
+        effects(words).into()
+    }
+
+    fn after(old: &Policy, request: &Request, now_ns: u64) -> Policy {
+        old.after(request, Direction::Egress, now_ns).expect("it can be done")
+    }
+
+    #[test]
+    fn setting_one_effect_keeps_the_other_and_the_deadline() {
+        let old = Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s") };
+        let request = Request::of_loss(Loss::parse("10%").expect("a loss"));
+        assert_eq!(
+            after(&old, &request, 50),
+            Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s loss 10%") }
+        );
+    }
+
+    #[test]
+    fn a_policy_that_is_over_leaves_nothing_to_keep() {
+        let old = Policy { expires_at_ns: NonZeroU64::new(100), ..policy("delay 1s") };
+        let request = Request::of_loss(Loss::parse("10%").expect("a loss"));
+        assert_eq!(after(&old, &request, 100), policy("loss 10%"));
+    }
+}

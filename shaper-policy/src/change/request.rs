@@ -1,0 +1,332 @@
+//! What a person asks for.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    clauses::Clauses,
+    setting::{Change, Lifetime},
+};
+use crate::{
+    compile,
+    file::Presets,
+    model::{
+        Course, Direction, Directions, Effects, Interfaces, Latency, Loss, Losses, Name, Named, Plan,
+        Selector, Step, Target,
+    },
+};
+
+/// A change of a container's shaping. What it does not mention stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Which directions it is about.
+    pub directions: Directions,
+    /// What is to become of packets.
+    pub asked: Asked,
+    /// Which packets; none is those of no target.
+    pub target: Option<Selector>,
+    /// On which interfaces from now on; none is on those that were chosen before.
+    pub interfaces: Option<Interfaces>,
+    /// How long what is in force takes to turn into what is asked; none is at once.
+    pub ramp: Option<Duration>,
+    /// The deadline.
+    pub lifetime: Change<Lifetime>,
+}
+
+/// What is to become of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Some effects change, the others stay.
+    Clauses(Box<Clauses>),
+    /// These instead of all that there are.
+    Effects(Box<Effects>),
+    /// Those of a network, by its name.
+    Preset(String),
+    /// These in one direction, and those in the other; none leaves it alone.
+    Network {
+        /// What the container sends goes through.
+        egress: Option<Box<Effects>>,
+        /// What it receives went through.
+        ingress: Option<Box<Effects>>,
+    },
+    /// All of this, targets included.
+    Plan(Arc<Plan>),
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self::Clauses(Box::default())
+    }
+}
+
+impl Request {
+    /// Another latency in what the container sends.
+    pub fn of_latency(latency: Option<Latency>) -> Self {
+        let clauses = Clauses { latency: Change::To(latency), ..Clauses::default() };
+        Self { asked: Asked::Clauses(Box::new(clauses)), ..Self::default() }
+    }
+
+    /// Another loss of what the container sends.
+    pub fn of_loss(loss: Option<Loss>) -> Self {
+        let clauses = Clauses { loss: Change::To(loss.map(Losses::from)), ..Clauses::default() };
+        Self { asked: Asked::Clauses(Box::new(clauses)), ..Self::default() }
+    }
+
+    /// The effects of a network in both directions, by its name.
+    pub fn of_preset(name: &str) -> Self {
+        Self { directions: Directions::Both, asked: Asked::Preset(name.to_owned()), ..Self::default() }
+    }
+
+    /// The same with the effects of the network that it names.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such network.
+    pub fn resolved(self, presets: &Presets) -> Result<Self, String> {
+        let Asked::Preset(name) = &self.asked else { return Ok(self) };
+        let preset = presets.find(name)?;
+        let effects = |direction| {
+            let effects = preset.effects(direction).map(|words| Effects::parse(words, &Named::default()));
+            effects.transpose().map(|effects| effects.map(Box::new))
+        };
+        let (egress, ingress) = (effects(Direction::Egress)?, effects(Direction::Ingress)?);
+        Ok(Self { asked: Asked::Network { egress, ingress }, ..self })
+    }
+
+    /// What has to be resolved to addresses for it.
+    pub fn names(&self) -> BTreeSet<Name> {
+        let plan = match &self.asked {
+            Asked::Plan(plan) => plan.names(),
+            _ => BTreeSet::new(),
+        };
+        plan.into_iter().chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
+    }
+
+    /// The interfaces that it chooses.
+    pub fn chosen(&self) -> Option<&Interfaces> {
+        let of_plan = match &self.asked {
+            Asked::Plan(plan) => plan.interfaces.as_ref(),
+            _ => None,
+        };
+        self.interfaces.as_ref().or(of_plan)
+    }
+
+    /// The plan after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
+    pub(super) fn applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
+        let plan = self.effects_applied_to(old, direction)?;
+        let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !plan.is_empty());
+        if plan.interfaces.as_ref() == chosen {
+            return Ok(plan);
+        }
+        Ok(Arc::new(Plan { interfaces: chosen.cloned(), ..Plan::clone(&plan) }))
+    }
+
+    fn effects_applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
+        if self.asked == Asked::default() {
+            return Ok(Arc::clone(old));
+        }
+        let plan = match (&self.asked, &self.target) {
+            (Asked::Plan(plan), None) if self.ramp.is_none() => return plan.seen_in(direction),
+            (Asked::Plan(plan), _) if !plan.targets.is_empty() => {
+                return Err(
+                    "a plan with targets of its own has no ramp and no target: leave them out".to_owned()
+                );
+            }
+            (_, None) => Plan { course: self.course_after(&old.course, direction)?, ..Plan::clone(old) },
+            (_, Some(selector)) => self.with_target(Plan::clone(old), selector, direction)?,
+        };
+        plan.checked().map(Arc::new)
+    }
+
+    fn with_target(&self, mut plan: Plan, selector: &Selector, direction: Direction) -> Result<Plan, String> {
+        let selector = selector.seen_in(direction);
+        let place = plan.targets.iter().position(|target| target.selector == selector);
+        let nothing = Course::default();
+        let course =
+            self.course_after(place.map_or(&nothing, |place| &plan.targets[place].course), direction)?;
+        match place {
+            Some(place) if course.is_empty() => drop(plan.targets.remove(place)),
+            Some(place) => plan.targets[place].course = course,
+            None if course.is_empty() => {}
+            None => {
+                // The narrower ones are asked first.
+                let wider = |target: &Target| target.selector.narrowness() < selector.narrowness();
+                let place = plan.targets.iter().position(wider).unwrap_or(plan.targets.len());
+                plan.targets.insert(place, Target { selector, course });
+            }
+        }
+        Ok(plan)
+    }
+
+    fn course_after(&self, old: &Course, direction: Direction) -> Result<Course, String> {
+        let settled = || {
+            old.settled().ok_or_else(|| {
+                "what is in force changes in the course of time: clear it first, or replace all of it (`--netem`, \
+                 `--policy`, `--preset`)"
+                    .to_owned()
+            })
+        };
+        let effects = match &self.asked {
+            Asked::Clauses(clauses) => clauses.applied_to(settled()?.clone())?,
+            Asked::Effects(effects) => Effects::clone(effects),
+            Asked::Preset(name) => return Err(format!("preset {name} was not looked up")),
+            Asked::Network { egress, ingress } => {
+                let effects = if direction == Direction::Egress { egress } else { ingress };
+                let Some(effects) = effects else { return Ok(old.clone()) };
+                Effects::clone(effects)
+            }
+            Asked::Plan(plan) if self.ramp.is_none() => return Ok(plan.course.clone()),
+            Asked::Plan(plan) => {
+                let constant = plan.course.constant().cloned();
+                constant.ok_or(
+                    "a ramp leads to effects that stay, and this plan has several steps: leave one out",
+                )?
+            }
+        };
+        match self.ramp {
+            None => Ok(Course::always(effects)),
+            Some(lasts) => {
+                let from = Step { lasts: Some(lasts), ramp: true, effects: settled()?.clone() };
+                compile::course(vec![from, Step { effects, ..Step::default() }], false)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::effects;
+
+    fn netem(words: &str) -> Request {
+        Request { asked: Asked::Effects(Box::new(effects(words))), ..Request::default() }
+    }
+
+    fn to(selector: &str, request: Request) -> Request {
+        Request { target: Some(selector.parse().expect("a selector")), ..request }
+    }
+
+    fn over(seconds: u64, request: Request) -> Request {
+        Request { ramp: Some(Duration::from_secs(seconds)), ..request }
+    }
+
+    fn latency(text: &str) -> Request {
+        Request::of_latency(Latency::parse(text).expect("a latency"))
+    }
+
+    /// What is in force after one request after the other, in one direction.
+    fn after(requests: &[Request], direction: Direction) -> Result<Arc<Plan>, String> {
+        requests.iter().try_fold(Arc::default(), |plan, request| request.applied_to(&plan, direction))
+    }
+
+    fn shown(requests: &[Request]) -> String {
+        let plan = after(requests, Direction::Egress).unwrap_or_else(|error| panic!("{error}"));
+        let targets = plan.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.course));
+        format!("{}{}", plan.course, targets.collect::<String>())
+    }
+
+    #[test]
+    fn whole_effects_replace_what_is_in_force_and_single_ones_change_it() {
+        assert_eq!(shown(&[netem("delay 100ms 20ms loss 1%"), latency("50ms")]), "delay 50ms 20ms loss 1%");
+        assert_eq!(shown(&[latency("50ms"), netem("loss 1%")]), "loss 1%");
+        assert_eq!(shown(&[netem("loss 1%"), netem("")]), "");
+        assert_eq!(shown(&[netem("loss 1%"), Request::default()]), "loss 1%");
+    }
+
+    #[test]
+    fn targets_come_change_and_go_the_narrower_first() {
+        let all_udp = to("all udp", netem("loss 5%"));
+        let net = to("10.0.0.0/8", netem("delay 10ms 1ms"));
+        let host = to("10.0.0.1", latency("20ms"));
+        let all = [netem("loss 1%"), all_udp, net, host];
+        assert_eq!(
+            shown(&all),
+            "loss 1% | 10.0.0.1: delay 20ms | 10.0.0.0/8: delay 10ms 1ms | all udp: loss 5%"
+        );
+        let changed = [&all[..], &[to("10.0.0.0/8", latency("30ms")), to("10.0.0.1", netem(""))]].concat();
+        assert_eq!(shown(&changed), "loss 1% | 10.0.0.0/8: delay 30ms 1ms | all udp: loss 5%");
+        assert_eq!(shown(&[to("10.0.0.1", netem(""))]), "");
+    }
+
+    #[test]
+    fn chosen_interfaces_stay_until_others_are_chosen_or_nothing_is_done() {
+        let on = |name: &str, request: Request| Request {
+            interfaces: Some(vec![name.to_owned()].try_into().expect("a name")),
+            ..request
+        };
+        let chosen = |requests: &[Request]| {
+            let plan = after(requests, Direction::Egress).expect("a plan");
+            plan.interfaces.as_ref().map(ToString::to_string)
+        };
+        let first = [on("eth1", latency("50ms")), Request::of_loss(Loss::parse("1%").expect("a loss"))];
+        assert_eq!(chosen(&first), Some("eth1".to_owned()));
+        assert_eq!(shown(&first), "delay 50ms loss 1%");
+        let then = |request: Request| chosen(&[&first[..], &[request]].concat());
+        assert_eq!(then(on("eth*", netem("loss 2%"))), Some("eth*".to_owned()));
+        assert_eq!(then(on("eth*", Request::default())), Some("eth*".to_owned()));
+        assert_eq!(then(plan(r#"{"netem": "loss 2%"}"#)), Some("eth1".to_owned()));
+        assert_eq!(then(plan(r#"{"interface": ["lan*"], "netem": "loss 2%"}"#)), Some("lan*".to_owned()));
+        assert_eq!(then(netem("")), None);
+    }
+
+    #[test]
+    fn a_ramp_leads_from_what_is_in_force_to_what_is_asked() {
+        let ramp = [latency("100ms"), over(10, latency("200ms"))];
+        assert_eq!(shown(&ramp), "delay 100ms ramping for 10s, then delay 200ms");
+        let again = [&ramp[..], &[over(5, Request::of_loss(None)), latency("50ms")]].concat();
+        assert_eq!(shown(&again[..3]), "delay 200ms ramping for 5s, then delay 200ms");
+        assert_eq!(shown(&again), "delay 50ms");
+        let target = to("10.0.0.1", over(10, latency("200ms")));
+        assert_eq!(shown(&[target]), " | 10.0.0.1: nothing ramping for 10s, then delay 200ms");
+        let error = after(&[over(10, netem("rate 1mbit"))], Direction::Egress).expect_err("nothing between");
+        assert!(error.contains("between no rate and a rate"), "{error}");
+    }
+
+    fn plan(document: &str) -> Request {
+        let plan = serde_json::from_str(document).expect("a plan");
+        Request { asked: Asked::Plan(Arc::new(plan)), ..Request::default() }
+    }
+
+    #[test]
+    fn a_plan_replaces_all_and_single_effects_do_not_change_its_steps() {
+        let steps = plan(r#"{"repeat": true, "step": [{"for": "1s", "netem": "loss 1%"}, {"for": "1s"}]}"#);
+        assert_eq!(
+            shown(&[to("10.0.0.1", netem("loss 1%")), steps.clone()]),
+            "loss 1% for 1s, then nothing for 1s, over and over"
+        );
+        let error = after(&[steps.clone(), latency("1ms")], Direction::Egress).expect_err("several steps");
+        assert!(error.contains("changes in the course of time: clear it first"), "{error}");
+        assert_eq!(shown(&[steps.clone(), netem("loss 1%")]), "loss 1%");
+        assert!(after(&[over(1, steps)], Direction::Egress).is_err());
+        let targets = plan(r#"{"target": [{"to": "all", "loss": "1%"}]}"#);
+        assert_eq!(shown(std::slice::from_ref(&targets)), " | all: loss 1%");
+        assert!(after(&[to("10.0.0.1", targets)], Direction::Egress).is_err());
+    }
+
+    #[test]
+    fn a_preset_has_effects_of_its_own_in_each_direction() {
+        let file = "[home]\ntitle = \"\"\nsources = []\negress = \"rate 1mbit\"\ningress = \"rate 8mbit\"\n";
+        let presets = Presets::parse("presets.toml", file, |_| Ok(())).expect("presets");
+        let home = Request { asked: Asked::Preset("home".to_owned()), ..Request::default() };
+        let home = home.resolved(&presets).expect("it is there");
+        let shown =
+            |direction| after(std::slice::from_ref(&home), direction).expect("a plan").course.to_string();
+        assert_eq!(shown(Direction::Egress), "rate 1Mbit");
+        assert_eq!(shown(Direction::Ingress), "rate 8Mbit");
+        let none = Request { asked: Asked::Preset("moon".to_owned()), ..Request::default() };
+        assert!(none.resolved(&presets).expect_err("none").contains("home"));
+    }
+
+    #[test]
+    fn each_shipped_preset_is_in_words_that_we_read() {
+        let check = |words: &str| Effects::parse(words, &Named::default()).map(drop);
+        assert!(Presets::shipped(check).expect("all can be carried out").iter().count() > 0);
+    }
+
+    #[test]
+    fn a_lifetime_is_a_duration_or_forever() {
+        assert_eq!("10m".parse(), Ok(Lifetime::For(Duration::from_secs(600))));
+        assert_eq!("forever".parse(), Ok(Lifetime::Forever));
+        assert!("0s".parse::<Lifetime>().is_err());
+        assert!("soon".parse::<Lifetime>().is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! What turns by and by into what: effects whose numbers can all be between.
+
+use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
+
+use crate::model::{self, Link};
+
+/// Whether the one can turn into the other, as far as only their words tell.
+///
+/// # Errors
+///
+/// When they have links of different kinds.
+pub(super) fn check(from: &model::Effects, to: &model::Effects) -> Result<(), String> {
+    match (&from.link, &to.link) {
+        (None, None) | (Some(Link::Rate { .. }), Some(Link::Rate { .. })) => Ok(()),
+        (Some(Link::Trace(one)), Some(Link::Trace(other))) if one == other => Ok(()),
+        (Some(Link::Trace(_)), _) | (_, Some(Link::Trace(_))) => {
+            Err("a trace has nothing between itself and another link: leave out the ramp".to_owned())
+        }
+        _ => {
+            Err("there is nothing between no rate and a rate: give both steps one, for example `rate 10gbit`"
+                .to_owned())
+        }
+    }
+}
+
+/// The two, such that the kernel can draw numbers between them ([`Effects::set_between`]): what only one of them needs, the
+/// other has as well. Each by itself does what it did.
+///
+/// # Errors
+///
+/// When they differ in more than such numbers.
+pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Effects), String> {
+    borrow(&mut from, &to);
+    borrow(&mut to, &from);
+    align_loss(&mut from, &mut to)?;
+    let orphan = from.orphan | to.orphan;
+    (from.orphan, to.orphan) = (orphan, orphan);
+    let mut rest = from;
+    rest.set_between(&from, &to, 1 << 24);
+    let rest_differs = differing(&rest, &to);
+    for (differ, what, advice) in [
+        (from.queue_ns.min(1) != to.queue_ns.min(1), "queue", "bound both in the same units"),
+        (from.queue_bytes.min(1) != to.queue_bytes.min(1), "queue", "bound both in the same units"),
+        (from.queue_packets.min(1) != to.queue_packets.min(1), "queue", "bound both in the same units"),
+        (from.mark_ns.min(1) != to.mark_ns.min(1), "mark", "give it to both in the same units"),
+        (from.mark_bytes.min(1) != to.mark_bytes.min(1), "mark", "give it to both in the same units"),
+        (from.mark_packets.min(1) != to.mark_packets.min(1), "mark", "give it to both in the same units"),
+        (rest != to, rest_differs, "make it the same in both"),
+    ] {
+        if differ {
+            return Err(format!("{what} cannot change by and by: {advice}, or leave out the ramp"));
+        }
+    }
+    Ok((from, to))
+}
+
+/// Takes from the other what says how something is done that is not done here.
+fn borrow(effects: &mut Effects, other: &Effects) {
+    if effects.jitter_ns == 0 {
+        effects.distribution = other.distribution;
+        effects.distribution_length = other.distribution_length;
+        effects.jitter_correlation = other.jitter_correlation;
+        effects.unordered = other.unordered;
+    }
+    if effects.duplicate == 0 {
+        effects.duplicate_correlation = other.duplicate_correlation;
+    }
+    if effects.corrupt == 0 {
+        effects.corrupt_correlation = other.corrupt_correlation;
+        effects.corrupt_fixes_checksums = other.corrupt_fixes_checksums;
+    }
+    if effects.reorder == 0 {
+        effects.reorder_correlation = other.reorder_correlation;
+        effects.reorder_gap = other.reorder_gap;
+    }
+}
+
+/// Makes no loss the other's model such that it loses nothing: one that never comes to lose.
+fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), String> {
+    let never = |effects: &mut Effects, other: &Effects| {
+        effects.loss_model = other.loss_model;
+        effects.loss_ecn = other.loss_ecn;
+        let [first, second, third, fourth, _] = other.loss;
+        effects.loss = match other.loss_model {
+            LOSS_RANDOM => [0, second, 0, 0, 0],
+            LOSS_GEMODEL => [0, second, third, 0, 0],
+            LOSS_MARKOV => [0, second, third, fourth, 0],
+            _ => [first, 0, 0, 0, 0],
+        };
+    };
+    match (from.loss_model, to.loss_model) {
+        (from, to) if from == to => Ok(()),
+        (LOSS_NONE, LOSS_EVERY) | (LOSS_EVERY, LOSS_NONE) => {
+            Err("there is nothing between no loss and `loss every`: leave out the ramp".to_owned())
+        }
+        (LOSS_NONE, _) => {
+            never(from, to);
+            Ok(())
+        }
+        (_, LOSS_NONE) => {
+            never(to, from);
+            Ok(())
+        }
+        _ => Err(
+            "there is nothing between two models of loss: use the same one in both, or leave out the ramp"
+                .to_owned(),
+        ),
+    }
+}
+
+/// What differs of that which stays as it is in a ramp.
+fn differing(from: &Effects, to: &Effects) -> &'static str {
+    let what = |differs: bool, what: &'static str| differs.then_some(what);
+    let jitter = |it: &Effects| (it.distribution, it.distribution_length, it.jitter_correlation);
+    let cells = |it: &Effects| (it.overhead, it.cell_bytes, it.cell_overhead);
+    let slot = |it: &Effects| (it.slots, it.slot_ns, it.slot_jitter_ns, it.slot_packets, it.slot_bytes);
+    let slot_table = |it: &Effects| (it.slot_distribution, it.slot_distribution_length);
+    [
+        what(jitter(from) != jitter(to), "the jitter's distribution or correlation"),
+        what(from.unordered != to.unordered, "reordering"),
+        what(from.loss_ecn != to.loss_ecn, "ecn"),
+        what(from.duplicate_correlation != to.duplicate_correlation, "duplicate's correlation"),
+        what(from.corrupt_correlation != to.corrupt_correlation, "corrupt's correlation"),
+        what(from.corrupt_fixes_checksums != to.corrupt_fixes_checksums, "corrupt's `fixed`"),
+        what(from.reorder_correlation != to.reorder_correlation, "reorder's correlation"),
+        what(from.reorder_gap != to.reorder_gap, "reorder's gap"),
+        what(cells(from) != cells(to), "the rate's overhead"),
+        what(slot(from) != slot(to) || slot_table(from) != slot_table(to), "slot"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+    .unwrap_or("it")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        compile::effects::Tables,
+        samples::{any_effects, effects},
+    };
+
+    fn ramp(from: &str, to: &str) -> Result<(Effects, Effects), String> {
+        let mut tables = Tables::default();
+        let (from, to) = (effects(from), effects(to));
+        check(&from, &to)?;
+        aligned(from.to_map(&mut tables), to.to_map(&mut tables))
+    }
+
+    #[test]
+    fn what_one_has_and_the_other_lacks_comes_and_goes_by_and_by() {
+        for (one, other) in [
+            ("", "delay 100ms 20ms 25% distribution normal reordering"),
+            ("delay 1ms", "loss 10% 25% ecn"),
+            ("", "loss gemodel 1% 10% 80% 1%"),
+            ("loss state 1 10 5 30 2", ""),
+            ("loss every 100", "loss every 10"),
+            ("delay 10ms", "delay 10ms reorder 25% 10% gap 5"),
+            ("duplicate 1% 10%", "corrupt 1% 20% fixed"),
+            ("rate 1mbit queue 100ms 50packets mark 10ms", "rate 2mbit queue 10ms limit 20 mark 1ms"),
+            ("trace lte delay 1ms", "trace lte delay 2ms"),
+        ] {
+            let (from, to) = ramp(one, other).unwrap_or_else(|error| panic!("{one} -> {other}: {error}"));
+            let (mut begin, mut end) = (from, from);
+            begin.set_between(&from, &to, 0);
+            end.set_between(&from, &to, 1 << 24);
+            assert_eq!((begin, end), (from, to), "{one} -> {other}");
+        }
+    }
+
+    #[test]
+    fn no_loss_is_a_model_that_does_not_come_to_lose() {
+        let (from, to) = ramp("", "loss gemodel 1% 10%").expect("a ramp");
+        assert_eq!((from.loss_model, from.loss[0], from.loss[3]), (LOSS_GEMODEL, 0, 0));
+        assert_eq!(from.loss[1..3], to.loss[1..3]);
+    }
+
+    #[test]
+    fn what_has_nothing_between_is_refused() {
+        for (from, to, said) in [
+            ("", "rate 1mbit", "between no rate and a rate"),
+            ("trace lte", "rate 1mbit", "a trace has nothing between"),
+            ("loss 1%", "loss gemodel 1%", "between two models of loss"),
+            ("", "loss every 5", "between no loss and `loss every`"),
+            (
+                "delay 9ms 1ms",
+                "delay 9ms 1ms distribution normal",
+                "the jitter's distribution or correlation cannot",
+            ),
+            ("loss 1%", "loss 2% ecn", "ecn cannot change by and by"),
+            ("rate 1mbit", "rate 1mbit queue 10ms", "queue cannot change by and by"),
+            ("rate 1mbit", "rate 1mbit mark 10ms", "mark cannot change by and by"),
+            ("rate 1mbit", "rate 1mbit 14", "the rate's overhead cannot"),
+            ("slot 1ms", "slot 2ms", "slot cannot change by and by"),
+        ] {
+            let error = ramp(from, to).expect_err(to);
+            assert!(error.contains(said), "{from} -> {to}: {error:?} lacks {said:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_turns_into_another_begins_and_ends_as_it_was(one in any_effects(), other in any_effects()) {
+            let mut tables = Tables::default();
+            let maps = (one.to_map(&mut tables), other.to_map(&mut tables));
+            if let (Ok(()), Ok((from, to))) = (check(&one, &other), aligned(maps.0, maps.1)) {
+                let mut end = from;
+                end.set_between(&from, &to, 1 << 24);
+                prop_assert_eq!(end, to);
+                prop_assert_eq!((from.delay_ns, from.rate, from.slots), (maps.0.delay_ns, maps.0.rate, maps.0.slots));
+            }
+        }
+    }
+}

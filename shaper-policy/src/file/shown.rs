@@ -1,0 +1,100 @@
+//! A plan as it is written.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::{Course, Distribution, Effects, Interfaces, Plan, Step, Target};
+
+impl Serialize for Plan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Shown::of(self).serialize(serializer)
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A plan as it is written.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'a Interfaces>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(flatten)]
+    course: ShownCourse,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    target: Vec<ShownTarget>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    distributions: BTreeMap<&'a str, &'a [i32]>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    traces: BTreeMap<&'a str, &'a [u32]>,
+}
+
+#[derive(Serialize)]
+struct ShownCourse {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    netem: String,
+    #[serde(skip_serializing_if = "is_false")]
+    repeat: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    step: Vec<ShownStep>,
+}
+
+#[derive(Serialize)]
+struct ShownStep {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#for: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    ramp: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    netem: String,
+}
+
+#[derive(Serialize)]
+struct ShownTarget {
+    to: String,
+    #[serde(flatten)]
+    course: ShownCourse,
+}
+
+impl<'a> Shown<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let target = |target: &Target| ShownTarget {
+            to: target.selector.to_string(),
+            course: ShownCourse::of(&target.course),
+        };
+        let distribution = |distribution: &'a Distribution| match distribution {
+            Distribution::Table { name, entries } => Some((name.as_str(), &entries[..])),
+            _ => None,
+        };
+        Self {
+            interface: plan.interfaces.as_ref(),
+            seed: plan.seed,
+            course: ShownCourse::of(&plan.course),
+            target: plan.targets.iter().map(target).collect(),
+            distributions: plan.distributions().filter_map(distribution).collect(),
+            traces: plan.traces().map(|trace| (trace.name.as_str(), &trace.times_ms[..])).collect(),
+        }
+    }
+}
+
+impl ShownCourse {
+    fn of(course: &Course) -> Self {
+        if let Some(effects) = course.constant().filter(|_| !course.repeats()) {
+            return Self { netem: effects.to_string(), repeat: false, step: Vec::new() };
+        }
+        let step = |step: &Step| ShownStep {
+            r#for: step.lasts.map(|lasts| humantime::format_duration(lasts).to_string()),
+            ramp: step.ramp,
+            netem: Effects::to_string(&step.effects),
+        };
+        Self {
+            netem: String::new(),
+            repeat: course.repeats(),
+            step: course.steps().iter().map(step).collect(),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What a policy is: how it is written, shown, changed and made into entries of BPF maps.
+//!
+//! Data flows through the rooms in this order: [`text`] and [`file`] read what people write into the types of [`model`],
+//! [`change`] makes of the policy in force what was asked, and [`compile`] turns it into what the kernel reads. Pure: no
+//! system call, no clock, no asynchronous work. Files and random numbers are arguments.
+
+mod change;
+mod compile;
+mod file;
+mod model;
+#[cfg(test)]
+mod samples;
+mod text;
+
+pub use change::{Asked, Change, Clauses, Lifetime, Request};
+pub use compile::{Maps, Peers};
+pub use file::{Files, Format, NoFiles, Preset, Presets, distributions, traces};
+pub use model::{
+    Deliveries, Direction, Directions, Distribution, Effects, Interfaces, Latency, Loss, Measured, Name,
+    Named, Plan, Policy, Selector, check_interface, parse_duration, quoted, short,
+};
+pub use text::names_in;

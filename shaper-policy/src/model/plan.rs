@@ -1,0 +1,169 @@
+//! All that an interface's traffic goes through in one direction: by time and by target.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
+
+use super::{
+    direction::Direction,
+    distribution::Distribution,
+    effects::{Delay, Effects, Link, SlotTime},
+    interfaces::Interfaces,
+    named::Named,
+    schedule::Course,
+    selector::{Name, Selector},
+    trace::Deliveries,
+    units::quoted,
+};
+
+/// What becomes of packets; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The interfaces that it is for, also those that come later; none is those that connect to the outside.
+    pub interfaces: Option<Interfaces>,
+    /// What random numbers are drawn from; drawn itself if none.
+    pub seed: Option<u64>,
+    /// What becomes of packets that no target has.
+    pub course: Course,
+    /// In order: a packet is the first one's that has it.
+    pub targets: Vec<Target>,
+}
+
+/// Packets that have a course of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Which.
+    pub selector: Selector,
+    /// What becomes of them.
+    pub course: Course,
+}
+
+impl Plan {
+    /// The same for all packets at all times.
+    pub fn always(effects: Effects) -> Self {
+        Self { course: Course::always(effects), ..Self::default() }
+    }
+
+    /// The same, with its targets' ports as packets of one direction have them.
+    ///
+    /// # Errors
+    ///
+    /// When two targets are alike then.
+    pub fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, String> {
+        let seen = self.targets.iter().map(|target| Target {
+            selector: target.selector.seen_in(direction),
+            course: target.course.clone(),
+        });
+        let targets: Vec<_> = seen.collect();
+        if targets == self.targets {
+            return Ok(Arc::clone(self));
+        }
+        Self { targets, ..Self::clone(self) }.checked().map(Arc::new)
+    }
+
+    /// Itself, if its parts make sense together.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many targets or steps, two targets alike, or two tables of one name.
+    pub fn checked(self) -> Result<Self, String> {
+        let most = MAX_COURSES as usize - 1;
+        if self.targets.len() > most {
+            return Err(format!("{} targets are too many: the most are {most}", self.targets.len()));
+        }
+        let steps: usize = self.courses().map(|course| course.steps().len()).sum();
+        // A ramp may need a second one in the kernel.
+        if steps > MAX_STEPS as usize / 2 {
+            return Err(format!("{steps} steps are too many: the most are {}", MAX_STEPS / 2));
+        }
+        for (number, target) in self.targets.iter().enumerate() {
+            if self.targets[..number].iter().any(|other| other.selector == target.selector) {
+                return Err(format!(
+                    "there are two targets {}: leave one of them out",
+                    target.selector.short()
+                ));
+            }
+        }
+        self.check_tables()?;
+        Ok(self)
+    }
+
+    fn check_tables(&self) -> Result<(), String> {
+        let mut named = Named::default();
+        let twice =
+            |name: &str| Err(format!("there are two tables {}: call one of them otherwise", quoted(name)));
+        for distribution in self.distributions() {
+            let name = distribution.name().to_owned();
+            let old = named.distributions.insert(name.clone(), distribution.clone());
+            if old.is_some_and(|old| old != *distribution) {
+                return twice(&name);
+            }
+        }
+        for trace in self.traces() {
+            let old = named.traces.insert(trace.name.clone(), trace.clone());
+            if old.is_some_and(|old| old != *trace) {
+                return twice(&trace.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// By class: its own course, and that of each target.
+    pub fn courses(&self) -> impl Iterator<Item = &Course> {
+        std::iter::once(&self.course).chain(self.targets.iter().map(|target| &target.course))
+    }
+
+    /// All effects that it has at some time on some packets.
+    pub fn effects(&self) -> impl Iterator<Item = &Effects> {
+        self.courses().flat_map(Course::effects)
+    }
+
+    /// What has to be resolved before it can be compiled.
+    pub fn names(&self) -> BTreeSet<&Name> {
+        self.targets.iter().flat_map(|target| target.selector.names()).collect()
+    }
+
+    /// Whether it leaves all packets alone.
+    pub fn is_empty(&self) -> bool {
+        self.courses().all(Course::is_empty)
+    }
+
+    /// The distributions that effects have from tables of their own.
+    pub fn distributions(&self) -> impl Iterator<Item = &Distribution> {
+        self.effects()
+            .flat_map(|effects| {
+                let delay = match &effects.delay {
+                    Some(Delay { jitter: Some(jitter), .. }) => Some(&jitter.distribution),
+                    _ => None,
+                };
+                let slot = effects.slot.as_ref().and_then(|slot| match &slot.opens {
+                    SlotTime::About { distribution, .. } => Some(distribution),
+                    SlotTime::Between(..) => None,
+                });
+                delay.into_iter().chain(slot)
+            })
+            .filter(|distribution| matches!(distribution, Distribution::Table { .. }))
+    }
+
+    /// The delivery traces that effects have.
+    pub fn traces(&self) -> impl Iterator<Item = &Deliveries> {
+        self.effects().filter_map(|effects| match &effects.link {
+            Some(Link::Trace(trace)) => Some(trace),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_that_cannot_be_are_refused() {
+        let target = Target { selector: "10.0.0.1".parse().expect("a selector"), course: Course::default() };
+        let plan = Plan { targets: vec![target.clone(), target.clone()], ..Plan::default() };
+        assert_eq!(plan.checked(), Err("there are two targets 10.0.0.1: leave one of them out".to_owned()));
+        let plan = Plan { targets: vec![target; 256], ..Plan::default() };
+        assert_eq!(plan.checked(), Err("256 targets are too many: the most are 255".to_owned()));
+    }
+}

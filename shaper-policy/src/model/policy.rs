@@ -1,0 +1,90 @@
+//! What is done to one interface in one direction; latency and loss, which say most of it.
+
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
+
+use super::{
+    bounded::{Latency, Loss},
+    effects::{Effects, LossModel},
+    plan::Plan,
+};
+
+/// What is done to one interface in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// To which packets, and when.
+    pub plan: Arc<Plan>,
+    /// When it ends, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub expires_at_ns: Option<NonZeroU64>,
+}
+
+impl From<Effects> for Policy {
+    /// The same for all packets until it is cleared.
+    fn from(effects: Effects) -> Self {
+        Self { plan: Arc::new(Plan::always(effects)), expires_at_ns: None }
+    }
+}
+
+impl Policy {
+    /// How long each packet of no target is delayed, or is in the mean, if that is the same at all times.
+    pub fn latency(&self) -> Option<Latency> {
+        let delay = self.plan.course.settled()?.delay.as_ref()?;
+        Latency::new(delay.time).ok().flatten()
+    }
+
+    /// How many packets of no target are lost, if that is independent, and the same at all times.
+    pub fn loss(&self) -> Option<Loss> {
+        match self.plan.course.settled()?.loss.as_ref()?.model {
+            LossModel::Random(chance) => Loss::new(chance.probability),
+            _ => None,
+        }
+    }
+
+    /// What is done to packets of no target, in netem's words; empty is nothing.
+    pub fn words(&self) -> String {
+        self.plan.course.to_string()
+    }
+
+    /// The first lines of its targets, and what is done to their packets, in netem's words.
+    pub fn targets(&self) -> impl Iterator<Item = (String, String)> {
+        self.plan.targets.iter().map(|target| {
+            let words = target.course.to_string();
+            let words = if words.is_empty() { "nothing".to_owned() } else { words };
+            (target.selector.short(), words)
+        })
+    }
+
+    /// Whether latency and loss say all that is done to packets.
+    pub fn is_simple(&self) -> bool {
+        self.simple().is_some()
+    }
+
+    /// Whether the kernel needs a plan, and not only latency and loss: also to keep which interfaces were chosen.
+    pub fn needs_plan(&self) -> bool {
+        !self.is_simple() || self.plan.interfaces.is_some()
+    }
+
+    pub(crate) fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
+        let Plan { interfaces: _, seed: None, course, targets } = &*self.plan else { return None };
+        course.constant().filter(|_| targets.is_empty())?.simple()
+    }
+
+    /// Whether packets wait anywhere.
+    pub fn needs_queue(&self) -> bool {
+        self.plan.effects().any(Effects::needs_queue)
+    }
+
+    /// Whether it acts on single packets, so that several may not pass as one (GSO).
+    pub fn needs_single_segments(&self) -> bool {
+        self.plan.effects().any(Effects::needs_single_segments)
+    }
+
+    /// Whether it does anything at `now_ns`.
+    pub fn is_in_force(&self, now_ns: u64) -> bool {
+        !self.plan.is_empty() && self.expires_at_ns.is_none_or(|deadline| now_ns < deadline.get())
+    }
+
+    /// How long it will still last; none is for ever.
+    pub fn remaining(&self, now_ns: u64) -> Option<Duration> {
+        self.expires_at_ns.map(|deadline| Duration::from_nanos(deadline.get().saturating_sub(now_ns)))
+    }
+}

@@ -1,0 +1,146 @@
+//! What becomes of packets in the course of time.
+
+use std::{fmt, time::Duration};
+
+use super::effects::Effects;
+
+/// What becomes of packets in the course of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Course {
+    steps: Vec<Step>,
+    repeats: bool,
+}
+
+/// Effects for a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// How long; none is that they stay.
+    pub lasts: Option<Duration>,
+    /// Whether they turn by and by into those of the step after it.
+    pub ramp: bool,
+    /// What they are.
+    pub effects: Effects,
+}
+
+/// How many steps of a course are shown in one line.
+const SHOWN_STEPS: usize = 4;
+
+impl Default for Course {
+    fn default() -> Self {
+        Self::always(Effects::default())
+    }
+}
+
+impl Course {
+    /// The same at all times.
+    pub fn always(effects: Effects) -> Self {
+        Self { steps: vec![Step { effects, ..Step::default() }], repeats: false }
+    }
+
+    /// Steps one after the other, over and over if it `repeats`.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or one does not end that has to.
+    pub fn new(steps: Vec<Step>, repeats: bool) -> Result<Self, String> {
+        check_lengths(&steps, repeats)?;
+        Ok(Self { steps, repeats })
+    }
+
+    /// One by one.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Whether they begin anew after the last one.
+    pub const fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// The effects, if they are the same at all times.
+    pub fn constant(&self) -> Option<&Effects> {
+        match &self.steps[..] {
+            [step] if !step.ramp => Some(&step.effects),
+            _ => None,
+        }
+    }
+
+    /// The effects that stay: those of all times, or those at the end of the only ramp.
+    pub fn settled(&self) -> Option<&Effects> {
+        match &self.steps[..] {
+            [step] if !step.ramp => Some(&step.effects),
+            [Step { ramp: true, .. }, last] if !self.repeats => Some(&last.effects),
+            _ => None,
+        }
+    }
+
+    /// Whether it leaves packets alone at all times.
+    pub fn is_empty(&self) -> bool {
+        self.steps.iter().all(|step| step.effects.is_empty())
+    }
+
+    /// Each step and the one after it: the first one after the last, and itself after the last that stays.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&Step, &Step)> {
+        let first = if self.repeats { self.steps.first() } else { self.steps.last() };
+        self.steps.iter().zip(self.steps.iter().skip(1).chain(first))
+    }
+
+    pub(super) fn effects(&self) -> impl Iterator<Item = &Effects> {
+        self.steps.iter().map(|step| &step.effects)
+    }
+}
+
+impl fmt::Display for Course {
+    /// `delay 100ms ramping for 10s, then delay 200ms`; nothing at all times is empty.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(effects) = self.constant().filter(|_| !self.repeats) {
+            return f.pad(&effects.to_string());
+        }
+        let step = |step: &Step| {
+            let effects = match step.effects.to_string() {
+                nothing if nothing.is_empty() => "nothing".to_owned(),
+                effects => effects,
+            };
+            let how = if step.ramp { " ramping" } else { "" };
+            let lasts = step
+                .lasts
+                .map_or_else(String::new, |lasts| format!(" for {}", humantime::format_duration(lasts)));
+            format!("{effects}{how}{lasts}")
+        };
+        let steps = self.steps.iter().take(SHOWN_STEPS).map(step).collect::<Vec<_>>().join(", then ");
+        let more = match self.steps.len().saturating_sub(SHOWN_STEPS) {
+            0 => String::new(),
+            more => format!(", then {more} more"),
+        };
+        f.pad(&format!("{steps}{more}{}", if self.repeats { ", over and over" } else { "" }))
+    }
+}
+
+fn check_lengths(steps: &[Step], repeats: bool) -> Result<(), String> {
+    let Some((last, others)) = steps.split_last() else {
+        return Err("a course without steps: write at least one".to_owned());
+    };
+    if let Some(number) = others.iter().position(|step| step.lasts.is_none()) {
+        return Err(format!("step {} has no end, so none after it comes: say what it is `for`", number + 1));
+    }
+    if steps.iter().any(|step| step.lasts.is_some_and(|lasts| lasts.is_zero())) {
+        return Err("a step for no time: write for example 10s, or leave the step out".to_owned());
+    }
+    match (last.lasts, repeats) {
+        (None, true) => Err("the last step has no end, so nothing repeats: say what it is `for`".to_owned()),
+        (Some(_), false) => {
+            Err("the last step stays: leave out what it is `for`, or `repeat` all, or add a step after it"
+                .to_owned())
+        }
+        _ if last.ramp && !repeats => {
+            Err("the last step has none after it to turn into: leave out its ramp, or add a step".to_owned())
+        }
+        _ => Ok(()),
+    }?;
+    let whole =
+        steps.iter().try_fold(Duration::ZERO, |sum, step| sum.checked_add(step.lasts.unwrap_or_default()));
+    match whole {
+        Some(whole) if whole <= Duration::from_secs(10 * 365 * 86_400) => Ok(()),
+        _ => Err("a course of more than ten years: make its steps shorter".to_owned()),
+    }
+}

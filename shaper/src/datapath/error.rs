@@ -1,0 +1,74 @@
+//! What errors of the kernel and of aya mean.
+
+use std::{error::Error, io, iter};
+
+use nix::libc::{ENODEV, EPERM};
+
+use crate::{network::NetlinkError, shaping::ShapingError};
+
+pub(super) fn gone() -> ShapingError {
+    ShapingError::Failed("the network namespace has gone".to_owned())
+}
+
+/// Says what the kernel's refusal means.
+pub(super) fn explain(error: &NetlinkError) -> ShapingError {
+    ShapingError::Failed(match error.errno() {
+        Some(EPERM) => {
+            format!("{error}: no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")
+        }
+        Some(ENODEV) => format!("{error}: the interface has gone"),
+        _ => error.to_string(),
+    })
+}
+
+/// Says what a failed setns(2) means.
+#[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
+pub(super) fn cannot_enter(error: std::io::Error) -> ShapingError {
+    ShapingError::Failed(match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN"
+                .to_owned()
+        }
+        _ => format!("enter a network namespace: {error}"),
+    })
+}
+
+/// An error and its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let causes = iter::successors(Some(error), |cause| (*cause).source());
+    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// Why an instance cannot be opened.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) text: String,
+    /// Whether it never can be: a pin is missing, or another version made it. A lack of descriptors, memory or
+    /// permission may end.
+    pub(super) is_unusable: bool,
+}
+
+impl OpenError {
+    pub(super) fn new(attempt: &str, error: &(dyn Error + 'static)) -> Self {
+        let mut causes = iter::successors(Some(error), |cause| (*cause).source());
+        let refused = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+        Self {
+            text: format!("{attempt}: {}", chain(error)),
+            is_unusable: refused.is_none_or(|error| error.kind() == io::ErrorKind::NotFound),
+        }
+    }
+}
+
+impl From<ShapingError> for OpenError {
+    fn from(error: ShapingError) -> Self {
+        Self { text: error.to_string(), is_unusable: false }
+    }
+}
+
+impl From<OpenError> for ShapingError {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(error.text)
+    }
+}

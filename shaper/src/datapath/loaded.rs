@@ -1,0 +1,62 @@
+//! An object in the kernel.
+
+use std::io;
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+    programs::{ProgramError, SchedClassifier},
+};
+
+use crate::shaping::ShapingError;
+
+/// An object in the kernel, of which one classifier is loaded.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) name: &'static str,
+}
+
+impl Loaded {
+    /// The classifier.
+    ///
+    /// # Errors
+    ///
+    /// Never with the object that this crate was built with.
+    pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, ShapingError> {
+        let missing = || ShapingError::Failed(format!("the BPF object has no program {}", self.name));
+        let program = self.ebpf.program_mut(self.name).ok_or_else(missing)?;
+        program.try_into().map_err(|error: ProgramError| refused(&error))
+    }
+
+    /// One of its arrays and tries.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::classifier`].
+    pub(super) fn map(&mut self, name: &str) -> Result<&mut MapData, ShapingError> {
+        match self.ebpf.map_mut(name) {
+            Some(Map::Array(map) | Map::LpmTrie(map)) => Ok(map),
+            _ => Err(ShapingError::Failed(format!("the BPF object has no map {name}"))),
+        }
+    }
+}
+
+/// Says what it means that the kernel takes no program.
+pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let denied =
+            cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
+        if denied {
+            return ShapingError::Failed(
+                "no permission to load BPF programs: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
+                    .to_owned(),
+            );
+        }
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes.dedup();
+    ShapingError::Failed(format!("load the BPF program: {}", causes.join(": ")))
+}

@@ -1,0 +1,75 @@
+//! What sits on a device, ours or not.
+
+use super::device::Device;
+use crate::{
+    network::{Filter, NetlinkError, Qdisc, Socket, egress_filters, hook, root},
+    shaping::{QueueCounts, ShapingError},
+};
+
+/// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
+/// takes the others along exactly once.
+pub(super) const PRIORITY: u16 = 1;
+
+/// What sits on a device.
+pub(super) struct Present {
+    root: Option<Qdisc>,
+    pub(super) hook: Option<Qdisc>,
+    filters: Vec<Filter>,
+}
+
+impl Present {
+    pub(super) fn read(socket: &Socket, device: &Device) -> Result<Self, NetlinkError> {
+        let ifindex = device.ifindex;
+        Ok(Self {
+            root: root(socket, ifindex)?,
+            hook: hook(socket, ifindex)?,
+            filters: egress_filters(socket, ifindex)?,
+        })
+    }
+
+    pub(super) fn runs(&self, program_id: u32) -> Option<&Filter> {
+        self.filters.iter().find(|filter| filter.program_id == Some(program_id))
+    }
+
+    /// Whether the device lets a classifier of ours run before all others.
+    pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
+        let name = &device.name;
+        if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
+            return Err(ShapingError::Refused(format!(
+                "{name} has a qdisc {} where the clsact hook would be: remove it (`tc qdisc del dev {name} {}`)",
+                other.kind, other.kind
+            )));
+        }
+        let first = self.filters.iter().find(|filter| filter.priority <= PRIORITY);
+        if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
+            return Err(ShapingError::Refused(format!(
+                "{name} has a {} classifier at priority {PRIORITY}, before which ours cannot run: give it another \
+                 priority (`tc filter show dev {name} egress`)",
+                other.kind
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the device's root may be our `fq`: only the kernel's defaults have no handle.
+    pub(super) fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
+        let foreign = self.root.as_ref().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
+        foreign.map_or(Ok(()), |root| {
+            Err(ShapingError::Refused(format!(
+                "{0} already has a root qdisc, {1} {2:x}:, and a delay would replace it. Remove it (`tc qdisc del dev \
+                 {0} root`), or ask for loss alone",
+                device.name, root.kind, root.handle.major
+            )))
+        })
+    }
+}
+
+/// What our queue on a device says, if there is one.
+pub(super) fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
+    Ok(root(socket, device.ifindex)?.filter(Qdisc::is_our_fq).as_ref().map(counts))
+}
+
+/// What a queue says of itself.
+pub(super) fn counts(queue: &Qdisc) -> QueueCounts {
+    QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }
+}
