@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 use object::{build::elf, elf::SHT_STRTAB};
 
-/// What the compiler of the BPF program is told.
+/// The environment of the compiler of the BPF program.
 const ENVIRONMENT: [(&str, &str); 4] = [
     // It need not be a nightly.
     ("RUSTC_BOOTSTRAP", "1"),

@@ -1,7 +1,7 @@
 //! What may wait in the queue while it is charged to its sender.
 
-/// How much a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the default
-/// send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
+/// The most that a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the
+/// default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
 const ALLOWANCE: u64 = 96 << 10;
 
 /// The longest delay under which senders are charged at all: 2 ms.
@@ -10,7 +10,8 @@ const ALLOWANCE: u64 = 96 << 10;
 /// delay, which a sender of so little that waits for so long does feel.
 const CHARGED_UP_TO_NS: u64 = 2_000_000;
 
-/// What the kernel is assumed to charge for a packet beside its bytes, as it rounds its memory up (`SKB_TRUESIZE`).
+/// The charge that the kernel is assumed to make for a packet beside its bytes, as it rounds its memory up
+/// (`SKB_TRUESIZE`).
 const OVERHEAD: u64 = 800;
 
 /// The bytes that were left charged to their sockets lately, of all sockets of an interface.
@@ -49,7 +50,7 @@ impl Charge {
 mod tests {
     use super::*;
 
-    /// How many packets of `length` bytes, one each `gap_ns`, stay charged within one delay.
+    /// The number of packets of `length` bytes, one each `gap_ns`, that stay charged within one delay.
     fn charged(length: u64, gap_ns: u64, delay_ns: u64) -> u64 {
         let (mut charge, mut count, begin) = (Charge::NONE, 0, 10_000_000_000);
         for number in 0..delay_ns / gap_ns {

@@ -6,7 +6,7 @@ use super::plan::{Course, Effects, Step};
 const WHOLE: u64 = 1 << 24;
 
 impl Course {
-    /// How far it is at `now_ns`, in nanoseconds from its beginning or that of its present turn.
+    /// Returns the position at `now_ns`, in nanoseconds from its beginning or that of its present turn.
     #[inline(always)]
     pub const fn position_ns(&self, now_ns: u64) -> u64 {
         let since_ns = now_ns.saturating_sub(self.begins_at_ns);
@@ -35,7 +35,7 @@ pub fn step_at(count: u32, position_ns: u64, ends_ns: impl Fn(u32) -> u64) -> u3
 }
 
 impl Step {
-    /// How much of it is over at `position_ns` of its course, of 2^24.
+    /// Returns the share of it that is over at `position_ns` of its course, of 2^24.
     #[inline(always)]
     pub const fn over(&self, position_ns: u64) -> u64 {
         if self.lasts_ns == 0 {
@@ -89,7 +89,7 @@ impl Effects {
     }
 }
 
-/// What is between two numbers below 2^39.
+/// Interpolates between two numbers below 2^39.
 #[inline(always)]
 const fn between(from: u64, to: u64, over: u64) -> u64 {
     let (from, to) = (from.cast_signed(), to.cast_signed());

@@ -5,7 +5,7 @@ const WHOLE: u64 = 1 << 32;
 /// The odd number next to 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What a random number is drawn for. Each has numbers of its own, so that no effect changes what another one does.
+/// The purpose of a random number. Each has numbers of its own, so that no effect changes what another one does.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are the effects")]
 pub enum Purpose {
@@ -27,7 +27,8 @@ pub enum Purpose {
 pub struct Draws(u64);
 
 impl Draws {
-    /// Those of packet `number`. Seeds that differ by n times `GAMMA` have the same numbers, n packets apart.
+    /// Returns the numbers of packet `number`. Seeds that differ by n times `GAMMA` have the same numbers, n packets
+    /// apart.
     #[inline(always)]
     pub const fn new(seed: u64, number: u64) -> Self {
         Self(mix(seed.wrapping_add(number.wrapping_mul(GAMMA))))
@@ -60,13 +61,13 @@ pub(crate) const fn share(probability: u32) -> u64 {
     if probability == 0 { 0 } else { probability as u64 + 1 }
 }
 
-/// Whether what has this probability happens to whom drew `random`.
+/// Returns true if something of this probability happens where `random` was drawn.
 #[inline(always)]
 pub(crate) const fn happens(probability: u32, random: u32) -> bool {
     (random as u64) < share(probability)
 }
 
-/// Whether it happens where that depends on whether it happened the last time.
+/// Returns true if it happens where that depends on whether it happened the last time.
 ///
 /// A chain of two states: the last one stays with the probability `correlation`, else it is drawn anew. So the share of
 /// those to whom it happens is the probability, and the correlation between one and the next is `correlation`, both

@@ -1,4 +1,4 @@
-//! What is drawn for a packet: whether it is lost, comes twice, is corrupt, is not delayed, and for how long it is.
+//! What is drawn for a packet: whether it is lost, duplicated or corrupted, and whether and for how long it is delayed.
 
 use super::{
     MAX_DELAY_NS,
@@ -27,14 +27,14 @@ const LOST_IN_BURST: u32 = 2;
 const LOST_IN_GAP: u32 = 3;
 
 impl Effects {
-    /// Whether the packet comes twice.
+    /// Returns true if the packet is duplicated.
     #[inline(always)]
     pub fn duplicates(&self, state: &mut State, draws: Draws) -> bool {
         let random = draws.wide_number(Purpose::Duplicate);
         draw(state, DUPLICATED, self.duplicate, self.duplicate_correlation, random)
     }
 
-    /// Whether the packet, which is number `number`, is lost.
+    /// Returns true if the packet, which is number `number`, is lost.
     ///
     /// Gilbert-Elliott and the model of four states are netem's (`loss_gilb_ell` and `loss_4state`, Linux 6.1, after
     /// Salsano, Ludovici and Ordine: Definition of a general and intuitive loss model, 2009). In Gilbert-Elliott the state
@@ -80,14 +80,14 @@ impl Effects {
         state.loss_state == LOST_IN_BURST || state.loss_state == LOST_IN_GAP
     }
 
-    /// Whether a bit of the packet is turned.
+    /// Returns true if a bit of the packet is flipped.
     #[inline(always)]
     pub fn corrupts(&self, state: &mut State, draws: Draws) -> bool {
         let random = draws.wide_number(Purpose::Corrupt);
         draw(state, CORRUPTED, self.corrupt, self.corrupt_correlation, random)
     }
 
-    /// Whether the packet is not delayed.
+    /// Returns true if the packet is not delayed.
     ///
     /// The gap is netem's (`netem_enqueue`, Linux 6.1): so many packets less one are delayed for certain.
     #[inline(always)]

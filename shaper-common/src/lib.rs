@@ -52,7 +52,7 @@ pub const RINGS_MAP: &str = "RINGS";
 pub const ASKED_MAP: &str = "ASKED";
 /// Name of the array with the addresses that names in the plan stand for, in JSON; written as [`ASKED_MAP`] is.
 pub const PEERS_MAP: &str = "PEERS";
-/// How many bytes an entry of either has.
+/// The size of an entry of either, in bytes.
 pub const ASKED_ENTRY: usize = 256;
 /// Name of the constant that says whether a packet's peer is its source, as in what a container receives: 0 or 1.
 pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";

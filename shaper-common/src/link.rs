@@ -12,7 +12,7 @@ const LONG_NS: u64 = 1 << 40;
 /// The most bytes that a packet counts for, however much the link adds: 2^30.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// How full the queue of a link is.
+/// The room in the queue of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Another packet has room.
@@ -23,29 +23,30 @@ pub enum Room {
     Full,
 }
 
-/// What waits for a link when a packet comes.
+/// The backlog of a link when a packet arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
-    /// How long the packet would wait, in nanoseconds.
+    /// The time that the packet would wait, in nanoseconds.
     pub wait_ns: u64,
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     pub bytes: u64,
 }
 
 impl Effects {
-    /// Whether packets may have to wait for the link, or be refused.
+    /// Returns true if packets may have to wait for the link, or be refused.
     #[inline(always)]
     pub const fn has_link(&self) -> bool {
         self.rate != 0 || self.deliveries_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
     }
 
-    /// Whether packets wait anywhere.
+    /// Returns true if packets wait anywhere.
     #[inline(always)]
     pub const fn waits(&self) -> bool {
         self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0 || self.has_link()
     }
 
-    /// How many bytes a packet takes on the link; `segments` packets of `bytes` together, as a GSO packet has them.
+    /// Returns the number of bytes that a packet takes on the link; `segments` packets of `bytes` together, as a GSO
+    /// packet has them.
     ///
     /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells, and one that
     /// an overhead makes less than nothing takes nothing. At most 2^30.
@@ -64,7 +65,7 @@ impl Effects {
         at_most(MOST_BYTES, each.div_ceil(u64::from(self.cell_bytes)) * segments * cell)
     }
 
-    /// How long the link takes for so many bytes, at most 2^30, in nanoseconds. There is a rate.
+    /// Returns the time that the link takes for `bytes`, at most 2^30, in nanoseconds. There must be a rate.
     ///
     /// Rounded up or down by chance, as the fraction has it: at 100 Gbit/s a packet takes 121.12 ns, and what is rounded
     /// the same way each time would make a rate of its own.
@@ -75,7 +76,7 @@ impl Effects {
         (bytes * SECOND_NS + part(draws.number(Purpose::Carry), rate)) / rate
     }
 
-    /// What waits for the link that will be free at `free_ns`.
+    /// Returns the backlog of a link that will be free at `free_ns`.
     #[inline(always)]
     pub const fn backlog(&self, now_ns: u64, free_ns: u64) -> Backlog {
         let wait_ns = free_ns.saturating_sub(now_ns);
@@ -87,8 +88,7 @@ impl Effects {
         Backlog { wait_ns, bytes }
     }
 
-    /// Whether another packet has room behind `backlog`, which `packets` says of a number of packets whether so many
-    /// wait.
+    /// Returns the room for another packet behind `backlog`; `waiting` tells whether a number of packets wait.
     #[inline(always)]
     pub fn room(&self, backlog: Backlog, waiting: impl Fn(u32) -> bool) -> Room {
         let beyond = |ns: u64, bytes: u64, packets: u32| {
@@ -160,7 +160,8 @@ impl Deliveries {
         turn * u64::from(self.length) + u64::from(number(into_ns))
     }
 
-    /// What waits for the link that has used up `used` bytes of the trace, where `next` is the first opportunity from now on.
+    /// Returns the backlog of a link that has used up `used` bytes of the trace, where `next` is the first opportunity
+    /// from now on.
     #[inline(always)]
     pub fn backlog(&self, used: u64, next: u64, now_ns: u64, table: impl Fn(u32) -> u32) -> Backlog {
         let bytes = used.saturating_sub(opportunity_bytes(next));
@@ -199,7 +200,7 @@ pub fn opportunity_at(length: u32, into_ns: u64, time_ms: impl Fn(u32) -> u32) -
     low
 }
 
-/// What a link is busy with until, in its own measure, once it has taken `amount` more: when it was `busy_until`, and can
+/// Returns the end of a link's work, in its own measure, once it has taken `amount` more: it was `busy_until`, and can
 /// begin with this at `from`.
 ///
 /// The measure is nanoseconds of the clock for a rate, and bytes from the beginning of a delivery trace.
@@ -208,7 +209,7 @@ pub const fn booked(busy_until: u64, from: u64, amount: u64) -> u64 {
     (if busy_until > from { busy_until } else { from }) + amount
 }
 
-/// What a trace has carried before an opportunity, if all that came before it was used, in bytes.
+/// Returns the bytes that a trace has carried before an opportunity, if every earlier one was used.
 #[inline(always)]
 pub const fn opportunity_bytes(opportunity: u64) -> u64 {
     opportunity * DELIVERY_BYTES as u64

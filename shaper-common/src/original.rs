@@ -2,21 +2,21 @@
 
 use super::plain;
 
-/// What to give back to an interface when its shaping is cleared; written once, read by user space only.
+/// The record of an interface before it was shaped, to restore it by; written once, read by user space only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Original {
     /// The transmit queue length in packets; the kernel changes a 0 when it grafts a qdisc (`qdisc_create`).
     pub tx_queue_len: u32,
-    /// Whether a clsact qdisc was there already: 0 or 1.
+    /// 1 if a clsact qdisc was there already, otherwise 0.
     pub clsact: u32,
-    /// How many segments it took in one packet; it takes one while packets are to be lost.
+    /// The number of segments that it took in one packet (`gso_max_segs`); it takes one while packets are to be lost.
     pub gso_max_segs: u32,
-    /// Whether the rest has been written: 0 or 1. Until then the interface has not been touched.
+    /// 1 once the rest has been written, otherwise 0. Until then the interface has not been touched.
     pub valid: u32,
     /// Index of its veth's other end, or of the device below it, in that one's namespace; 0 if it has none.
     pub peer_ifindex: u32,
-    /// Its Ethernet address, filled up with zeros.
+    /// The Ethernet address, padded with zeros.
     pub address: [u8; 8],
 }
 

@@ -16,7 +16,7 @@ pub const MAX_COURSES: u32 = 256;
 pub const MAX_STEPS: u32 = 65_536;
 /// The most packets that may wait for a link: what `fq` holds.
 pub const MAX_QUEUE_PACKETS: u32 = 1_000_000;
-/// What one opportunity of a delivery trace lets through, in bytes (Mahimahi's `PACKET_SIZE`).
+/// The size of one opportunity of a delivery trace, in bytes (Mahimahi's `PACKET_SIZE`).
 pub const DELIVERY_BYTES: u32 = 1_504;
 /// The scale of distribution tables: so many stand for one standard deviation (`NETEM_DIST_SCALE`).
 pub const DISTRIBUTION_SCALE: i64 = 8_192;
@@ -32,20 +32,20 @@ pub const LOSS_MARKOV: u32 = 3;
 /// Every packet whose number is a multiple of `loss[0]`.
 pub const LOSS_EVERY: u32 = 4;
 
-/// What a step does to packets; all zero does nothing.
+/// The effects of a step on packets; all zero has no effect.
 ///
 /// Probabilities are as in [`crate::Policy::loss`]: 0 is never, otherwise `(p + 1) / 2^32`. Correlations are `c / 2^32`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// How long each packet is delayed, in nanoseconds, at most [`crate::MAX_DELAY_NS`].
+    /// The delay of each packet, in nanoseconds, at most [`crate::MAX_DELAY_NS`].
     pub delay_ns: u64,
     /// The standard deviation of the delay, or half the width of a uniform one, in nanoseconds, at most
     /// [`crate::MAX_DELAY_NS`].
     pub jitter_ns: u64,
-    /// What the link carries, in bytes per second; 0 is all.
+    /// The rate of the link, in bytes per second; 0 is no limit.
     pub rate: u64,
-    /// How long a packet may wait for the link, in nanoseconds; 0 is for ever.
+    /// The longest time that a packet may wait for the link, in nanoseconds; 0 is no limit.
     pub queue_ns: u64,
     /// A packet is refused while so many bytes wait for the link; 0 is never.
     pub queue_bytes: u64,
@@ -53,39 +53,39 @@ pub struct Effects {
     pub mark_ns: u64,
     /// Packets are marked while so many bytes wait for the link; 0 is never.
     pub mark_bytes: u64,
-    /// How long after one slot the next one opens, in nanoseconds: the least, or the mean of a distribution.
+    /// The time from one slot to the next, in nanoseconds: the least, or the mean of a distribution.
     pub slot_ns: u64,
     /// The most that is added to `slot_ns`, or the standard deviation of a distribution.
     pub slot_jitter_ns: u64,
     /// The first entry of the delay's distribution in its table: quantiles, in order.
     pub distribution: u32,
-    /// How many entries it has; 0 is a uniform one.
+    /// The number of its entries; 0 is a uniform one.
     pub distribution_length: u32,
-    /// How much a packet's jitter depends on that of the one before it.
+    /// The correlation of a packet's jitter with that of the one before it.
     pub jitter_correlation: u32,
-    /// Whether a packet may depart before one that came before it: 0 or 1.
+    /// 1 if a packet may depart before one that came before it, otherwise 0.
     pub unordered: u32,
     /// One of `LOSS_*`.
     pub loss_model: u32,
     /// The parameters of the loss model.
     pub loss: [u32; 5],
-    /// Whether packets that can be are marked where they would be lost: 0 or 1.
+    /// 1 if packets that can be marked (ECN) are marked instead of lost, otherwise 0.
     pub loss_ecn: u32,
-    /// Probability that a packet comes twice.
+    /// Probability that a packet is duplicated.
     pub duplicate: u32,
-    /// Its correlation.
+    /// The correlation of duplication.
     pub duplicate_correlation: u32,
     /// Probability that one bit of a packet is turned.
     pub corrupt: u32,
-    /// Its correlation.
+    /// The correlation of corruption.
     pub corrupt_correlation: u32,
-    /// Whether the checksums of a corrupt packet are made right: 0 or 1.
+    /// 1 if the checksums of a corrupt packet are corrected, otherwise 0.
     pub corrupt_fixes_checksums: u32,
     /// Probability that a packet is not delayed.
     pub reorder: u32,
-    /// Its correlation.
+    /// The correlation of reordering.
     pub reorder_correlation: u32,
-    /// How many packets, the last one included, before one may be not delayed; 0 and 1 are alike.
+    /// The distance in packets between those that may be sent without delay; 0 and 1 are alike.
     pub reorder_gap: u32,
     /// Bytes that the link adds to each packet; may be negative.
     pub overhead: i32,
@@ -93,25 +93,25 @@ pub struct Effects {
     pub cell_bytes: u32,
     /// Bytes that the link adds to each cell; may be negative.
     pub cell_overhead: i32,
-    /// How many packets may wait for their departure; 0 is any number.
+    /// The most packets that may wait for their departure; 0 is no limit.
     pub queue_packets: u32,
     /// Packets are marked while so many others wait for their departure; 0 is never.
     pub mark_packets: u32,
-    /// How many packets pass in one slot; 0 is any number.
+    /// The most packets that pass in one slot; 0 is no limit.
     pub slot_packets: u32,
-    /// How many bytes pass in one slot; 0 is any number.
+    /// The most bytes that pass in one slot; 0 is no limit.
     pub slot_bytes: u32,
     /// The first entry of the slots' distribution.
     pub slot_distribution: u32,
-    /// How many entries it has; 0 is a uniform one.
+    /// The number of its entries; 0 is a uniform one.
     pub slot_distribution_length: u32,
     /// The first entry of the link's delivery trace.
     pub deliveries: u32,
-    /// How many entries it has; 0 is no trace. Its last entry is its length in milliseconds.
+    /// The number of its entries; 0 is no trace. Its last entry is its length in milliseconds.
     pub deliveries_length: u32,
-    /// Whether there are slots: 0 or 1.
+    /// 1 if there are slots, otherwise 0.
     pub slots: u32,
-    /// Whether packets are taken from their socket before they wait: 0 or 1 (see [`crate::Policy::orphan`]).
+    /// 1 if packets are taken from their socket before they wait, otherwise 0 (see [`crate::Policy::orphan`]).
     pub orphan: u32,
 }
 
@@ -123,33 +123,33 @@ plain!(Effects, [u64; 9], [u32; 4], u32, [u32; 5], [u32; 22]);
 pub struct Step {
     /// When it ends, in nanoseconds from the beginning of the course; `u64::MAX` is never.
     pub ends_ns: u64,
-    /// How long it lasts, in nanoseconds.
+    /// The duration, in nanoseconds.
     pub lasts_ns: u64,
-    /// Whether it turns by and by into the step after it (the first one, if it is the last): 0 or 1.
+    /// 1 if it interpolates linearly to the next step (the first one, if it is the last), otherwise 0.
     pub ramp: u64,
-    /// What it does.
+    /// The effects.
     pub effects: Effects,
 }
 
 plain!(Step, u64, u64, u64, Effects);
 
-/// What becomes of packets in the course of time.
+/// The effects on packets over time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Course {
     /// When it began, in nanoseconds of `CLOCK_MONOTONIC`.
     pub begins_at_ns: u64,
-    /// How long all steps take, in nanoseconds, if they begin anew then; 0 is that the last one stays.
+    /// The duration of all steps, in nanoseconds, if they repeat; 0 if the last one stays.
     pub period_ns: u64,
-    /// What random numbers are drawn from.
+    /// The seed of random numbers.
     pub seed: u64,
-    /// Its first step.
+    /// The index of the first step.
     pub first: u32,
-    /// How many there are; 0 leaves packets alone.
+    /// The number of steps; 0 leaves packets alone.
     pub count: u32,
     /// The first entry of its ring: the departures of its last packets.
     pub ring: u32,
-    /// How many entries it has; 0 is that packets are not counted.
+    /// The number of entries of the ring; 0 if packets are not counted.
     pub ring_length: u32,
 }
 
@@ -159,7 +159,7 @@ plain!(Course, u64, u64, u64, u32, u32, u32, u32);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// Its bytes.
+    /// The bytes of the address.
     pub bytes: [u8; 16],
 }
 
@@ -171,13 +171,13 @@ plain!(Address, [u8; 16]);
 pub struct RuleList {
     /// The first one.
     pub first: u32,
-    /// How many there are, at most [`MAX_RULES`].
+    /// The number of rules, at most [`MAX_RULES`].
     pub count: u32,
 }
 
 plain!(RuleList, u32, u32);
 
-/// Which packets a class has, of those that have the right address.
+/// The packets of a class, among those of the right address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
@@ -185,7 +185,7 @@ pub struct Rule {
     pub class: u32,
     /// The protocol number; [`Rule::ANY_PROTOCOL`] is any.
     pub protocol: u16,
-    /// Whether it fits all other protocols: 0 or 1.
+    /// 1 if it fits all other protocols, otherwise 0.
     pub other_protocols: u16,
     /// The least port of the peer.
     pub port_first: u16,
@@ -216,7 +216,7 @@ impl Rule {
         }
     }
 
-    /// Whether it fits a packet of `protocol` with these ports.
+    /// Returns true if it fits a packet of `protocol` with these ports.
     #[inline(always)]
     pub const fn fits(&self, protocol: u8, ports: Ports) -> bool {
         let is_protocol = self.protocol == Self::ANY_PROTOCOL || self.protocol == protocol as u16;
@@ -240,7 +240,7 @@ impl Rule {
 /// The ports of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// Whether it has any; 0 stands for those that it has not.
+    /// True if the packet has ports; 0 stands for those that it has not.
     pub known: bool,
     /// The peer's.
     pub peer: u16,
@@ -249,7 +249,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// As one number.
+    /// Packs both into one number.
     #[inline(always)]
     pub const fn to_bits(self) -> u64 {
         (self.known as u64) << 32 | (self.peer as u64) << 16 | self.local as u64
@@ -262,23 +262,23 @@ impl Ports {
     }
 }
 
-/// What has become of the packets of a class so far; the program's own.
+/// The state of a class, which the program keeps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// How many came, copies of them left out: the number that a duplicate is drawn from.
+    /// The number of packets that arrived, without duplicates: duplication is drawn from it.
     pub arrivals: u64,
-    /// How many there were, copies included: the number that the rest of the next one's fate is drawn from.
+    /// The number of packets with duplicates: the other effects are drawn from it.
     pub packets: u64,
     /// The latest departure that one was given, in nanoseconds of `CLOCK_MONOTONIC`.
     pub departure_ns: u64,
     /// When the link has carried all that it was given.
     pub link_free_ns: u64,
-    /// How much of the delivery trace is used up, in bytes from its beginning, counted on from turn to turn.
+    /// The bytes of the delivery trace that are used up, counted on from turn to turn.
     pub delivered_bytes: u64,
-    /// Which trace that is: the number of its entries, and the first of them, in 32 bits each; 0 is none yet.
+    /// The trace: the number of its entries, and the first of them, in 32 bits each; 0 is none yet.
     pub trace: u64,
-    /// How many packets were put into the ring.
+    /// The number of packets put into the ring.
     pub queued: u64,
     /// When the slot opened, or opens.
     pub slot_at_ns: u64,
@@ -290,7 +290,7 @@ pub struct State {
     pub jitter: u32,
     /// The state of the loss model.
     pub loss_state: u32,
-    /// What was drawn last for the effects that have a correlation, a bit for each.
+    /// The last outcome of each effect with a correlation, a bit for each.
     pub drawn: u32,
     /// Packets since one was not delayed.
     pub since_reorder: u32,

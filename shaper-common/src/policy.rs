@@ -20,35 +20,34 @@ const MAX_EARLY_NS: u64 = 100_000;
 pub struct Policy {
     /// When the policy ends, in nanoseconds of `CLOCK_MONOTONIC`; 0 is never.
     pub expires_at_ns: u64,
-    /// How long each packet is delayed, in nanoseconds, at most [`MAX_DELAY_NS`].
+    /// The delay of each packet, in nanoseconds, at most [`MAX_DELAY_NS`].
     pub delay_ns: u64,
-    /// Whether the plan beside it is in force, and `delay_ns` and `loss` say nothing: 0 or 1.
+    /// 1 if the plan beside it is in force, and `delay_ns` and `loss` say nothing; otherwise 0.
     pub plan: u32,
-    /// Whether the device has no queue for packets to wait in, since somebody took it away, so that none is delayed: 0
-    /// or 1.
+    /// 1 if somebody took away the device's queue, so that no packet is delayed; otherwise 0.
     pub queueless: u32,
     /// Probability of losing a packet: 0 is none, otherwise `(loss + 1) / 2^32`, so that `u32::MAX` is all.
     pub loss: u32,
-    /// Whether packets are taken from their socket before they wait in the queue: 0 or 1.
+    /// 1 if packets are taken from their socket before they wait in the queue, otherwise 0.
     pub orphan: u32,
 }
 
 plain!(Policy, u64, u64, u32, u32, u32, u32);
 
 impl Policy {
-    /// Whether the deadline has passed at `now_ns`.
+    /// Returns true if the deadline has passed at `now_ns`.
     #[inline(always)]
     pub const fn has_expired(&self, now_ns: u64) -> bool {
         self.expires_at_ns != 0 && now_ns >= self.expires_at_ns
     }
 
-    /// Whether no packet is affected by it, expired or not.
+    /// Returns true if it affects no packet, expired or not.
     #[inline(always)]
     pub const fn is_noop(&self) -> bool {
         self.delay_ns == 0 && self.loss == 0
     }
 
-    /// Whether a packet that drew the uniform number `random` is lost.
+    /// Returns true if a packet that drew the uniform number `random` is lost.
     ///
     /// The comparison is netem's (`loss_event`, `net/sched/sch_netem.c`, Linux 6.1).
     #[inline(always)]

@@ -60,7 +60,7 @@ fn carried(times_ms: &[u32], packets: &[(u64, u64)]) -> Vec<u64> {
         .collect()
 }
 
-/// As the program has it.
+/// Books packets as the program does.
 fn booked_ns(times_ms: &[u32], packets: &[(u64, u64)]) -> Vec<u64> {
     let mut used = 0;
     let mut carried = Vec::new();

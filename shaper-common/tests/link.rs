@@ -96,7 +96,7 @@ fn a_link_that_was_idle_begins_when_a_packet_comes() {
     assert_eq!(booked(300, 200, 5), 305);
 }
 
-/// Whether a packet has room behind `wait_ns` and `bytes`, of which `packets` are.
+/// Returns the room for a packet behind `wait_ns` and `bytes` in `packets`.
 fn room(effects: &Effects, wait_ns: u64, bytes: u64, packets: u32) -> Room {
     effects.room(Backlog { wait_ns, bytes }, |so_many| packets >= so_many)
 }

@@ -15,7 +15,7 @@ use statistics::{
 const COUNT: usize = 100_000;
 const SEED: u64 = 5;
 
-/// What becomes of the first packets by `decide`.
+/// Returns the fates of the first packets, by `decide`.
 fn outcomes(of: usize, mut decide: impl FnMut(&mut State, u64, Draws) -> bool) -> Vec<bool> {
     let mut state = State::default();
     (0..of as u64).map(|number| decide(&mut state, number, Draws::new(SEED, number))).collect()
@@ -142,7 +142,7 @@ fn next(from: [f64; 4], transitions: &[[f64; 4]; 4]) -> [f64; 4] {
     std::array::from_fn(|to| (0..4).map(|state| from[state] * transitions[state][to]).sum())
 }
 
-/// How much the sum of losses varies, by packet, and their share: of a chain in its stationary state.
+/// Returns the variance of the sum of losses, by packet, and their share, of a chain in its stationary state.
 fn theory_of_chain(transitions: &[[f64; 4]; 4]) -> (f64, f64) {
     let stationary = (0..20_000).fold([1.0, 0.0, 0.0, 0.0], |state, _| next(state, transitions));
     let share = stationary[2] + stationary[3];

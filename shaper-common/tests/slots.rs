@@ -65,7 +65,7 @@ impl<'a> Netem<'a> {
         netem.departures
     }
 
-    /// Its watchdog.
+    /// Runs the watchdog of the queue.
     fn run_until(&mut self, end_ns: u64) {
         while let Some((time_to_send, _)) = self.queue.front() {
             let at_ns = self.slot_next.max(*time_to_send);

@@ -42,23 +42,23 @@ use crate::{
     },
 };
 
-/// How often counters are read for the rates, and what is over is looked for.
+/// The interval at which counters are read for the rates, and what is over is looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How often it is looked for where packets still leave a cleared shaping.
+/// The interval at which that is done while packets still leave a cleared shaping.
 const DRAINING_TICK: Duration = Duration::from_millis(20);
 /// Updates from runtimes that may wait.
 const UPDATES: usize = 64;
 
-/// What `shaper serve` can be told.
+/// The options of `shaper serve`.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// Where to listen, for Scope's probe and for our own commands.
     pub(crate) plugin_socket: PathBuf,
-    /// Which runtimes to watch.
+    /// The runtimes to watch.
     pub(crate) runtimes: Vec<RuntimeName>,
     /// The Docker Engine's socket.
     pub(crate) docker_socket: PathBuf,
-    /// Whether Docker was asked for by name, and not only in case it is there.
+    /// True if Docker was asked for by name, and not only in case it is there.
     pub(crate) expects_docker: bool,
     /// The directory with named network namespaces.
     pub(crate) netns_dir: PathBuf,

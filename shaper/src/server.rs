@@ -31,9 +31,9 @@ use tracing::Instrument as _;
 pub(crate) use self::socket::PluginSocket;
 use self::{body::Budget, client::Client, stream::Stream};
 
-/// How long a client may take for a request's head, and again for its body.
+/// The longest time that a client may take for a request's head, and again for its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long requests that are under way may take once the daemon ends.
+/// The longest time that requests under way may take once the daemon ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves `router` on `socket` until `shutdown` is ready, and removes the socket's file.
@@ -162,7 +162,7 @@ mod tests {
         server: JoinHandle<()>,
         /// Rung when `/later` is being handled.
         handled: Arc<Notify>,
-        /// What `/later` waits for.
+        /// The signal that `/later` waits for.
         go_on: Arc<Notify>,
         _directory: tempfile::TempDir,
     }
@@ -341,15 +341,15 @@ mod tests {
         let fields = "x: y\r\n".repeat(100_000);
         let target = "x".repeat(100_000);
         for (request, status, error) in [
-            ("GET\r\n\r\n", 400, "the request is no HTTP/1.1"),
-            ("\x16\x03\x01 hello over TLS\r\n\r\n", 400, "the request is no HTTP/1.1"),
-            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "the request is no HTTP/1.1"),
+            ("GET\r\n\r\n", 400, "the request is not HTTP/1.1"),
+            ("\x16\x03\x01 hello over TLS\r\n\r\n", 400, "the request is not HTTP/1.1"),
+            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "the request is not HTTP/1.1"),
             (&format!("POST / HTTP/1.1\r\n{fields}\r\n"), 431, "the request's head has more than 100 fields"),
             (&format!("POST /{target} HTTP/1.1\r\n\r\n"), 414, "the request's target is longer than"),
             ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 405, "Method Not Allowed"),
             ("POST /panics HTTP/1.1\r\nConnection: close\r\n\r\n", 500, "the daemon has a bug here"),
             // A good one before it, whose answer is sent as well.
-            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET\r\n\r\n", 400, "the request is no HTTP/1.1"),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET\r\n\r\n", 400, "the request is not HTTP/1.1"),
         ] {
             let name = &request[..request.len().min(40)];
             let answer = ask(&running.path, request).await;

@@ -25,7 +25,7 @@ use nix::sys::{
 use crate::{frame::TCP, netns::Netns};
 
 const ETHERNET_HEADER: usize = 14;
-/// What a veth's packets may have at most, without the link's header.
+/// The largest packet of a veth, without the link's header.
 const MTU: usize = 1500;
 
 /// The packets of TCP that arrived, in order.
@@ -40,12 +40,12 @@ struct Packet {
     length: u16,
 }
 
-/// What was lost of a connection's packets; counted as they would be on a wire.
+/// The losses of a connection's packets; counted as they would be on a wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Packets that arrived.
     pub arrived: u32,
-    /// How many were lost in a row, each time.
+    /// The lengths of the runs of losses.
     pub runs: Vec<u16>,
 }
 
@@ -108,7 +108,7 @@ impl Packets {
         Some(self.0.first()?.port)
     }
 
-    /// What was lost of the connection from a port.
+    /// Returns the losses of the connection from a port.
     #[must_use]
     pub fn losses(&self, port: u16) -> Losses {
         let mut latest = 0;
@@ -142,7 +142,7 @@ impl Losses {
         self.runs.iter().map(|&run| u32::from(run)).sum()
     }
 
-    /// How many were lost in a row, on average.
+    /// Returns the mean length of the runs of losses.
     #[must_use]
     pub fn mean_run(&self) -> f64 {
         f64::from(self.lost()) / f64::from(u32::try_from(self.runs.len()).unwrap_or(u32::MAX))

@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long anything may take before a test gives up on it; the emulated machine is slow.
+/// The longest time until a test gives up on anything; the emulated machine is slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something.
@@ -87,18 +87,18 @@ impl Daemon {
         Ok(this)
     }
 
-    /// Its process id, also where another program runs it.
+    /// Returns its process id, also where another program runs it.
     #[must_use]
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it has ended by itself.
+    /// Returns true if it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it has logged, and those before it in the same world.
+    /// Returns its log, with that of those before it in the same world.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -166,7 +166,7 @@ impl Daemon {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// What `shaper list --json` says of a container, once it is there.
+    /// Returns the container in `shaper list --json`, once it is there.
     ///
     /// # Panics
     ///

@@ -30,12 +30,12 @@ use crate::daemon::eventually;
 /// The only image there is.
 pub const IMAGE: &str = "busybox:local";
 
-/// How long the engine may take to answer: an emulated machine needs 15 s.
+/// The longest time until the engine answers: an emulated machine needs 15 s.
 const READY: Duration = Duration::from_secs(60);
-/// How long processes that were killed may take to end.
+/// The longest time until processes that were killed have ended.
 const END: Duration = Duration::from_secs(20);
 
-/// What runs as the first process's child inside the namespaces. Arguments: the directory, the cgroup, the engine.
+/// The script of the first process's child inside the namespaces. Arguments: the directory, the cgroup, the engine.
 ///
 /// /sys shows the network namespace it was mounted in, so it is mounted afresh, without losing the cgroups below it.
 /// Standard input is a pipe from us: once it closes, for whatever reason, the shell is killed, then its init ends, and

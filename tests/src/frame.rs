@@ -17,7 +17,7 @@ pub const ECT: u8 = 2;
 /// Congestion experienced.
 pub const CE: u8 = 3;
 
-/// What a packet is to be.
+/// The description of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// From whom.
@@ -179,7 +179,7 @@ impl Frame {
         }
     }
 
-    /// Whether the checksum above IP of `bytes`, which begin as this packet does, is right.
+    /// Returns true if the checksum above IP of `bytes`, which begin as this packet does, is right.
     #[must_use]
     pub fn is_right(&self, bytes: &[u8]) -> bool {
         self.transport_sum(bytes) == 0xffff
@@ -208,7 +208,7 @@ impl Frame {
         }
     }
 
-    /// Whether the checksum of the IPv4 header of `bytes` is right; IPv6 has none.
+    /// Returns true if the checksum of the IPv4 header of `bytes` is right; IPv6 has none.
     #[must_use]
     pub fn has_right_header(bytes: &[u8]) -> bool {
         let words = usize::from(bytes[ETHERNET] & 15);

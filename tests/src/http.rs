@@ -16,7 +16,7 @@ use httparse::Status;
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// What follows the headers.
+    /// The bytes after the headers.
     pub body: Vec<u8>,
 }
 

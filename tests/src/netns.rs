@@ -18,7 +18,7 @@ use nix::{
 #[derive(Debug)]
 pub struct Netns {
     path: PathBuf,
-    /// Whether a bind mount of ours on the path keeps it, as `ip netns` does.
+    /// True if a bind mount of ours on the path keeps it, as `ip netns` does.
     mounted: bool,
 }
 

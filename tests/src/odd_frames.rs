@@ -37,7 +37,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Those between two addresses; `macs` are the destination's and the source's.
+    /// Returns those between two addresses; `macs` are the destination's and the source's.
     #[must_use]
     pub fn new(seed: u64, ends: (Ipv4Addr, Ipv4Addr), macs: [u8; 12]) -> Self {
         Self { random: Rng::with_seed(seed), ends, macs }

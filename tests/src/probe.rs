@@ -20,7 +20,7 @@ use crate::http;
 pub use report::{Latest, Metric, MetricSample, Node, NodeView, Plugin, Report, Topology};
 pub use round::{ButtonLists, DockerReporter};
 
-/// How long the probe waits for any answer.
+/// The time that the probe waits for any answer.
 pub const TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest answer that it reads.
 const MAX_ANSWER: usize = 50 * 1024 * 1024;
@@ -37,12 +37,12 @@ pub struct Probe {
     turn: Mutex<()>,
 }
 
-/// What became of a control.
+/// The outcome of a control.
 #[derive(Debug)]
 pub struct ControlAnswer {
-    /// What Scope shows beside the buttons; nothing on success.
+    /// The error that Scope shows beside the buttons; none on success.
     pub error: Option<String>,
-    /// What Scope shows at once.
+    /// The report that Scope shows at once.
     pub shortcut_report: Option<Report>,
 }
 
@@ -126,7 +126,7 @@ pub fn socket_under(plugins: &Path) -> PathBuf {
     plugins.join("traffic-control/traffic-control.sock")
 }
 
-/// As Go's HTTP client sends them.
+/// The headers that Go's HTTP client sends.
 const HEADERS: &str = "Host: plugin\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n";
 
 /// The request as Go's encoder writes it, with `<`, `>` and `&` escaped.

@@ -58,7 +58,7 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
-/// Whether the machine has all of `needs`; says so when it has not.
+/// Returns true if the machine has all of `needs`; says so when it has not.
 ///
 /// # Panics
 ///

@@ -11,9 +11,9 @@ use crate::{
     world::{Container, World},
 };
 
-/// What the probe calls itself.
+/// The id of the probe.
 pub const PROBE_ID: &str = "1f9e";
-/// What control ids begin with.
+/// The prefix of control ids.
 const CONTROL_PREFIX: &str = "traffic-control-table-";
 
 /// Containers, a daemon and a probe. The daemon ends first.

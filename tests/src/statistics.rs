@@ -5,9 +5,9 @@
 
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
-/// How likely a sample is to keep a bound.
+/// The probability that a sample keeps a bound.
 const LEVEL: f64 = 0.99999;
-/// How many standard deviations from the mean so much of a normal distribution lies within.
+/// The number of standard deviations from the mean within which that share of a normal distribution lies.
 pub const DEVIATIONS: f64 = 4.42;
 /// The critical value of Kolmogorov's distribution: `sqrt(-ln((1 - LEVEL) / 2) / 2)`.
 const KOLMOGOROV: f64 = 2.47;
@@ -152,7 +152,7 @@ pub fn assert_distribution(what: &str, values: &mut [f64], tolerance: f64, cdf: 
 pub struct Chain<const N: usize> {
     /// From which state to which one, with what probability.
     pub steps: [[f64; N]; N],
-    /// How probably each state loses a packet.
+    /// The probability that each state loses a packet.
     pub loses: [f64; N],
 }
 

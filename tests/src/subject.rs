@@ -20,7 +20,7 @@ use crate::{
     world::{Container, World},
 };
 
-/// What the program says: the packet goes on to the next classifier.
+/// The verdict of the program: the packet goes on to the next classifier.
 pub const TC_ACT_UNSPEC: u32 = u32::MAX;
 /// It is dropped, and its sender told.
 pub const TC_ACT_SHOT: u32 = 2;
@@ -28,7 +28,7 @@ pub const TC_ACT_SHOT: u32 = 2;
 pub const TC_ACT_STOLEN: u32 = 4;
 /// Nanoseconds of a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
-/// What a machine whose clock counts instructions may itself take for a packet on its way.
+/// The time that a machine whose clock counts instructions may itself take for a packet on its way.
 pub const SLACK: Duration = Duration::from_micros(100);
 /// The longest packet that is run.
 const LONGEST: usize = 2_048;
@@ -101,7 +101,7 @@ pub fn now_ns() -> u64 {
     now.tv_sec().cast_unsigned() * SECOND_NS + now.tv_nsec().cast_unsigned()
 }
 
-/// What was counted between two looks.
+/// Returns the counts between two looks.
 #[must_use]
 pub const fn difference(after: Counters, before: Counters) -> Counters {
     const fn tally(a: Tally, b: Tally) -> Tally {
@@ -239,7 +239,7 @@ impl Rig {
         datagrams(&from.netns, self.world.host(), to, sent, patience).expect("sockets work")
     }
 
-    /// What the daemon says that became of packets, such as `lost`, in the first direction that is shaped.
+    /// Returns a count of the daemon, such as `lost`, in the first direction that is shaped.
     ///
     /// # Panics
     ///
@@ -266,14 +266,14 @@ pub struct Subject<'a> {
     counters: PerCpuArray<MapData, Counters>,
 }
 
-/// What became of one packet.
+/// The fate of one packet.
 #[derive(Debug)]
 pub struct Ran {
     /// One of `TC_ACT_*`.
     pub verdict: u32,
     /// The packet as it is now.
     pub packet: Vec<u8>,
-    /// Its context.
+    /// The context of the program.
     pub context: Context,
 }
 
@@ -318,7 +318,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// How many instructions the kernel looked at when it verified the program.
+    /// Returns the number of instructions that the kernel looked at when it verified the program.
     ///
     /// # Panics
     ///
@@ -360,7 +360,7 @@ impl<'a> Subject<'a> {
         self.policy.get(&0, 0).expect("it can be read")
     }
 
-    /// What was counted so far, by all processors.
+    /// Returns the counts so far, of all processors.
     ///
     /// # Panics
     ///
@@ -424,7 +424,7 @@ impl<'a> Subject<'a> {
         self.host.enter(|| (0..count).map(|_| look(run(&self.program, packet, context, 1))).collect())
     }
 
-    /// Which of `count` packets are lost.
+    /// Returns the losses among `count` packets.
     ///
     /// # Panics
     ///

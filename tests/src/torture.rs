@@ -44,7 +44,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether nothing was found.
+    /// Returns true if nothing was found.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.leaks.is_empty() && self.faults.is_empty() && self.lost_pings == 0

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// Selects the system calls at which a process may be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calls {
-    /// Those that change something which outlives the process: pins, map entries, devices, files.
+    /// The calls that change something which outlives the process: pins, map entries, devices, files.
     ///
     /// What lies between two of them leaves the same traces as being killed at the second.
     Lasting,
@@ -107,8 +107,8 @@ pub fn kill_at(pid: u32, calls: Calls, nth: usize, work: impl FnOnce()) -> Resul
     trace(pid, calls, nth, || {}, |_| work())
 }
 
-/// As [`kill_at`], for a process that has stopped itself before it began, and that `work` waits for: it is given a
-/// function that tells whether the process has ended.
+/// Kills as [`kill_at`] does, for a process that has stopped itself before it began, and that `work` waits for: it is
+/// given a function that tells whether the process has ended.
 ///
 /// # Errors
 ///

@@ -17,7 +17,7 @@ use nix::sys::{
 
 use crate::netns::Netns;
 
-/// What `ping` reported.
+/// The report of `ping`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pings {
     /// Requests sent.
@@ -85,14 +85,14 @@ pub(crate) fn parse_ping(text: &str) -> Result<Pings> {
     })
 }
 
-/// Whether `lost` of `count` lies in the binomial 99.9 % interval of `share`.
+/// Returns true if `lost` of `count` lies in the binomial 99.9 % interval of `share`.
 #[must_use]
 pub fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
     let (lost, n) = (f64::from(lost), f64::from(count));
     (lost - n * share).abs() <= 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0
 }
 
-/// What became of a TCP transfer.
+/// The outcome of a TCP transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
     /// Bytes that arrived.
@@ -211,7 +211,7 @@ pub fn snmp(netns: &Netns, protocol: &str, name: &str) -> Result<u64> {
     Ok(values.split(' ').nth(at).context("no value")?.parse()?)
 }
 
-/// How many numbers came after a greater one.
+/// Counts the numbers that came after a greater one.
 #[must_use]
 pub fn out_of_order(numbers: &[u32]) -> usize {
     let mut greatest = 0;
@@ -225,11 +225,11 @@ pub fn out_of_order(numbers: &[u32]) -> usize {
 /// Datagrams that are to be sent, each with its number in its first four bytes and zeros behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagrams {
-    /// How many.
+    /// The number of datagrams.
     pub count: u32,
     /// Of so many bytes, at least 4.
     pub size: usize,
-    /// How long after one another; zero is as fast as can be.
+    /// The time between two of them; zero is as fast as can be.
     pub interval: Duration,
     /// Their traffic class.
     pub tos: i32,
@@ -246,15 +246,15 @@ impl Datagrams {
 /// A datagram that arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// Its number, if that was not turned into another.
+    /// The number, if that was not turned into another.
     pub number: u32,
     /// When it was sent, since 1970; none if its number says nothing.
     pub sent: Option<Duration>,
     /// When the kernel had it, since 1970.
     pub at: Duration,
-    /// Its traffic class.
+    /// The traffic class.
     pub tos: u8,
-    /// What it carried.
+    /// The bytes that it carried.
     pub bytes: Vec<u8>,
 }
 
@@ -321,7 +321,7 @@ fn send_datagrams(
 }
 
 impl Arrival {
-    /// How long it was on its way.
+    /// Returns the time that it was on its way.
     ///
     /// # Panics
     ///

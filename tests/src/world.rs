@@ -60,9 +60,9 @@ impl Drop for Directory {
 /// A container: a named network namespace with a veth to the world's host.
 #[derive(Debug)]
 pub struct Container {
-    /// What the daemon calls it.
+    /// The name that the daemon calls it by.
     pub name: String,
-    /// Its namespace.
+    /// The namespace.
     pub netns: Netns,
     /// The address of its `eth0`.
     pub address: Ipv4Addr,
@@ -281,7 +281,7 @@ impl World {
         self.spawn(self.host.command(program()), pin_dir, &["--runtime", "netns"])
     }
 
-    /// What is pinned, as names; the daemon's lock and its record of the host are no pins.
+    /// Returns the names of the pins; the daemon's lock and its record of the host are no pins.
     #[must_use]
     pub fn pins(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.pin_dir).into_iter().flatten().flatten();

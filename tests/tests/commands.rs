@@ -182,7 +182,7 @@ fn distributions_and_traces_are_read_from_files_before_a_daemon_is_asked() {
     for (words, said) in [
         (["--netem", "delay 10ms 1ms distribution own"], "no daemon listens"),
         (["--netem", "delay 10ms 1ms distribution own.dist"], "no daemon listens"),
-        (["--netem", "delay 10ms 1ms distribution other"], "there is no distribution \"other\""),
+        (["--netem", "delay 10ms 1ms distribution other"], "unknown distribution \"other\""),
         (["--trace", "lte.down"], "no daemon listens"),
         (["--trace", "bad.down"], "bad.down"),
         (["--trace", "none.down"], "none.down"),

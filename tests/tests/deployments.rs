@@ -67,7 +67,7 @@ fn accepts(arguments: &[String]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What `shaper serve` does unless told otherwise, as its help says.
+/// Returns the default of an option of `shaper serve`, as its help says.
 fn default_of(flag: &str) -> String {
     let output = run(&["serve".to_owned(), "--help".to_owned()]);
     let help = String::from_utf8(output.stdout).expect("text");

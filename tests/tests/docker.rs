@@ -17,7 +17,7 @@ use shaper_tests::{
     traffic::{is_binomial, ping},
 };
 
-/// What Scope's Docker reporter has on a running container, and what is added.
+/// The buttons of Scope's Docker reporter on a running container, and ours.
 const BUTTONS_OF_A_RUNNING_CONTAINER: [&str; 10] = [
     "docker_attach_container",
     "docker_exec_container",
@@ -41,7 +41,7 @@ fn lost(from: &Netns, to: Ipv4Addr, count: u32) -> u32 {
     count - pings.received
 }
 
-/// Whether a tenth is lost. One run in a thousand strays further by chance; two of two do not.
+/// Returns true if a tenth is lost. One run in a thousand strays further by chance; two of two do not.
 fn loses_a_tenth(from: &Netns, to: Ipv4Addr) -> bool {
     let lost: Vec<_> = (0..2).map(|_| lost(from, to, 1000)).collect();
     println!("{lost:?} of 1000 lost at 10 %");

@@ -19,7 +19,7 @@ use shaper_tests::{
     traffic::{Arrival, Datagrams, datagrams, ping, snmp, tcp_bytes},
 };
 
-/// How many packets are run where chance decides.
+/// The number of packets that are run where chance decides.
 const MANY: u32 = 100_000;
 /// A processor of the kernel's verifier stops here.
 const MOST_INSTRUCTIONS: u32 = 1_000_000;
@@ -189,7 +189,8 @@ fn kinds() -> Vec<Spec> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// Which bits `count` corrupt packets have turned, from the beginning of what they carry; asserts all else of them.
+/// Returns the bits that `count` corrupt packets have flipped, from the beginning of what they carry; asserts all else
+/// of them.
 fn turned(subject: &Subject<'_>, frame: &Frame, context: &Context, count: usize, fixed: bool) -> Vec<usize> {
     subject.each(&frame.bytes, context, count, |ran| {
         assert_eq!(ran.verdict, TC_ACT_UNSPEC);
@@ -242,7 +243,7 @@ fn corrupt_bits_are_anywhere_in_the_payload_alike() {
     assert_eq!(counted.passed.packets, u64::from(MANY));
 }
 
-/// What becomes of packets one after the other, with all that can happen to them without a queue.
+/// Returns the fates of packets one after the other, with all effects that need no queue.
 fn fates(rig: &Rig, seed: u64) -> (Vec<(u32, Vec<u8>)>, Counters) {
     let words = format!("loss 5% 25% duplicate 10% corrupt 20% seed {seed}");
     let subject = rig.subject(&words);

@@ -17,7 +17,7 @@ use shaper_tests::{
     needs,
 };
 
-/// What debian:bookworm-slim has of what a Rust binary asks for, in libc6 and libgcc-s1.
+/// The libraries of debian:bookworm-slim that a Rust binary asks for, in libc6 and libgcc-s1.
 const LIBRARIES: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
 
 const CARGO: &str =

@@ -12,14 +12,14 @@ use shaper_tests::{
     world::{Container, World},
 };
 
-/// How many of 20 pings from the container are lost.
+/// Returns the number of 20 pings from the container that are lost.
 fn lost(web: &Container) -> u32 {
     let pings = ping(&web.netns, web.host_address, 20, Duration::from_millis(1), &["-W", "0.2"]);
     let pings = pings.expect("ping works");
     pings.sent - pings.received
 }
 
-/// How many classifiers are on the container's `eth0`.
+/// Returns the number of classifiers on the container's `eth0`.
 fn classifiers(web: &Container) -> usize {
     let shown = web.netns.run("tc filter show dev eth0 egress").expect("tc works");
     shown.lines().filter(|line| line.contains("handle")).count()

@@ -12,9 +12,9 @@ use shaper_tests::{daemon::eventually, needs, scene::Scene};
 
 const WEB: &str = "/api/v1/containers/web/shaping";
 const PREFIXES: u32 = 100_000;
-/// What the large bodies have in bytes, each.
+/// The size of each large body, in bytes.
 const LARGE: usize = 11 << 20;
-/// What may stay after large work beyond what was there before: less than two of the eight bodies.
+/// The memory that may stay after large work beyond what was there before: less than two of the eight bodies.
 const KEPT: u64 = 24 << 20;
 
 /// Bytes of the daemon in memory.

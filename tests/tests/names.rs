@@ -18,10 +18,10 @@ use shaper_tests::{
     world::{Container, World},
 };
 
-/// As many names as are looked up for a large target.
+/// The number of names that are looked up for a large target.
 const NAMES: usize = 600;
 
-/// How often one policy is replaced by another while names are followed.
+/// The number of times that one policy is replaced by another while names are followed.
 const ROUNDS: u32 = 96;
 
 /// A world whose daemon has its own `/etc/hosts` and `/etc/resolv.conf`.

@@ -26,7 +26,7 @@ fn scene(names: &[&str]) -> Scene {
     Scene::of(names).expect("a scene")
 }
 
-/// What the table shows of latency and loss.
+/// Returns the rows of latency and loss.
 fn rows<'a>(report: &'a Report, name: &str) -> [&'a str; 2] {
     let node = report.node(name).unwrap_or_else(|| panic!("no node of {name}"));
     ["latency", "pktloss"].map(|row| {

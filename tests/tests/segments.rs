@@ -26,7 +26,7 @@ fn shaped_world() -> (World, Container, Daemon) {
     (world, web, daemon)
 }
 
-/// How many segments the container's device takes in one packet.
+/// Returns the number of segments that the container's device takes in one packet.
 fn taken_at_once(web: &Container) -> u32 {
     let link = web.netns.run("ip -d link show eth0").expect("ip works");
     let (_, after) = link.split_once("gso_max_segs ").expect("it is shown");
@@ -114,7 +114,7 @@ fn a_loss_taken_from_a_delay_gives_its_segments_back() {
     assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["latency"], "10ms");
 }
 
-/// What arrives at the host of the container's one connection within a time.
+/// Returns what arrives at the host of the container's one connection during `work`.
 fn watched(world: &World, web: &Container, work: impl FnOnce()) -> Packets {
     watch(world.host(), web.address, work).expect("root may").1
 }

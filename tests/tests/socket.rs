@@ -64,14 +64,14 @@ fn a_control_that_cannot_be_done_is_said() {
     let scene = scene();
     let (drop, long) = ("traffic-control-table-pkt-drop-low", "x".repeat(10_000));
     for (node_id, control, text) in [
-        ("web;<container>", "traffic-control-table-explode", "there is no control"),
-        ("web;<container>", "", "there is no control"),
+        ("web;<container>", "traffic-control-table-explode", "unknown control"),
+        ("web;<container>", "", "unknown control"),
         ("none;<container>", drop, "no container is called \"none\""),
         ("../web;<container>", drop, "no container is called"),
-        ("web", drop, "is no container"),
-        (";<container>", drop, "is no container"),
-        ("", drop, "is no container"),
-        ("web;<host>", drop, "is no container"),
+        ("web", drop, "is not a container"),
+        (";<container>", drop, "is not a container"),
+        ("", drop, "is not a container"),
+        ("web;<host>", drop, "is not a container"),
         (&format!("{long};<container>"), drop, "no container is called"),
     ] {
         let answer = scene.probe.press(node_id, control).expect("an answer");
@@ -104,8 +104,8 @@ fn a_shaping_that_is_none_is_refused_in_words() {
     let scene = scene();
     let web = "/api/v1/containers/web/shaping";
     for (method, target, body, expected, text) in [
-        ("PUT", web, "{", 400, "the body is no shaping"),
-        ("PUT", web, "", 400, "the body is no shaping"),
+        ("PUT", web, "{", 400, "the body is not a shaping"),
+        ("PUT", web, "", 400, "the body is not a shaping"),
         ("PUT", web, "{}", 400, "nothing is asked for"),
         ("PUT", web, r#"{"los": "1%"}"#, 400, "unknown field `los`"),
         ("PUT", web, r#"{"latency": "-1ms"}"#, 400, "cannot be negative"),

@@ -20,7 +20,7 @@ fn shaped_world() -> (World, Container, Daemon) {
     (world, web, daemon)
 }
 
-/// How many of 20 pings from the container are lost.
+/// Returns the number of 20 pings from the container that are lost.
 fn lost(web: &Container) -> u32 {
     let pings = ping(&web.netns, web.host_address, 20, Duration::from_millis(1), &["-W", "0.2"]);
     let pings = pings.expect("ping works");

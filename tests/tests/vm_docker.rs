@@ -13,7 +13,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// How far a mean may be from what was asked: 0.1 ms and 0.5 %.
+/// The largest deviation of a mean from what was asked: 0.1 ms and 0.5 %.
 fn tolerance(asked: Duration) -> Duration {
     Duration::from_micros(100) + asked / 200
 }

@@ -14,7 +14,7 @@ use shaper_tests::{
 };
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
-/// How many packets the program is run on where a distribution is looked at.
+/// The number of packets that the program is run on where a distribution is looked at.
 const DRAWS: usize = 20_000;
 
 const MS_NS: f64 = 1e6;
@@ -49,7 +49,7 @@ fn iproute2(name: &str) -> Vec<f64> {
     lines.flat_map(str::split_whitespace).map(|word| word.parse().expect("a number")).collect()
 }
 
-/// What share of a table is at most a delay in nanoseconds, of that mean and spread in milliseconds.
+/// Returns the cumulative distribution of a table, by delays in nanoseconds, of that mean and spread in milliseconds.
 fn table_cdf(table: &[f64], mean_ms: f64, spread_ms: f64) -> impl Fn(f64) -> f64 {
     let mut table = table.to_vec();
     table.sort_by(f64::total_cmp);

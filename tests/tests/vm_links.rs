@@ -15,14 +15,14 @@ use statrs::distribution::{ContinuousCDF as _, Normal};
 
 const MS_NS: f64 = 1e6;
 
-/// What a full packet of TCP carries, and what it is on the wire, with timestamps.
+/// The share of a full packet of TCP on the wire that is payload, with timestamps.
 const TCP_SHARE: f64 = 1_448.0 / 1_514.0;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// How many bytes netem takes a packet for (`packet_time_ns`, Linux 6.1).
+/// Returns the number of bytes that netem takes a packet for (`packet_time_ns`, Linux 6.1).
 fn netem_bytes(length: usize, overhead: i64, cell: i64, cell_overhead: i64) -> i64 {
     let length = i64::try_from(length).expect("it is small") + overhead;
     if cell == 0 { length } else { (length + cell - 1) / cell * (cell + cell_overhead) }
@@ -93,7 +93,7 @@ fn real_packets_are_as_far_apart_as_the_rate_has_them_and_as_netem() {
     }
 }
 
-/// How many arrive together, and how far the bunches are apart, where the latter is longer than `apart`.
+/// Returns the sizes of the bunches, and the times between them, where those are longer than `apart`.
 fn bunches(arrivals: &[Arrival], apart: Duration) -> (Vec<usize>, Vec<Duration>) {
     let bunches: Vec<_> = arrivals.chunk_by(|one, next| next.at - one.at < apart).collect();
     let sizes = bunches.iter().map(|bunch| bunch.len()).collect();
@@ -344,7 +344,7 @@ fn senders_share_exactly_the_rate() {
     assert!((mbit - 20.0).abs() <= 0.2, "{mbit}");
 }
 
-/// What several transfers at the same time brought, from the first byte of any to the last.
+/// Returns the bytes of several transfers at the same time, and the time from the first byte of any to the last.
 fn together(transfers: &[Transfer]) -> (u64, Duration) {
     let begin = transfers.iter().map(|transfer| transfer.begin).min().expect("there are some");
     let end = transfers.iter().map(|transfer| transfer.begin + transfer.time).max().expect("there are some");

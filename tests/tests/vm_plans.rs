@@ -16,7 +16,7 @@ use shaper_tests::{
     traffic::{Datagrams, datagrams, ping},
 };
 
-/// What the program's verifier stops at.
+/// The limit of the program's verifier.
 const MOST_INSTRUCTIONS: u32 = 1_000_000;
 
 const fn ms(ms: u64) -> Duration {

@@ -16,9 +16,9 @@ pub(crate) struct Artifact {
     pub(crate) directory: PathBuf,
     /// The name of the binary, library or test that it was built from.
     pub(crate) target: String,
-    /// Whether it is a file of the package's `tests` directory.
+    /// True if it is a file of the package's `tests` directory.
     pub(crate) is_integration_test: bool,
-    /// Whether it was built to run tests.
+    /// True if it was built to run tests.
     pub(crate) is_test: bool,
     pub(crate) executable: PathBuf,
 }

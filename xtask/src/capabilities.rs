@@ -8,7 +8,7 @@ use crate::process::{find_program, succeeds};
 /// The variable that turns a test's skip for want of a capability into a failure.
 pub(crate) const REQUIRE: &str = "SHAPER_REQUIRE";
 
-/// Whether this kernel has a queueing discipline, tried in a network namespace that is thrown away.
+/// Returns true if this kernel has a queueing discipline, tried in a network namespace that is thrown away.
 pub(crate) fn has_qdisc(name: &str) -> bool {
     let (Some(tc), Some(unshare)) = (find_program("tc"), find_program("unshare")) else { return false };
     if let Some(modprobe) = find_program("modprobe") {
@@ -20,14 +20,14 @@ pub(crate) fn has_qdisc(name: &str) -> bool {
     succeeds(&mut attempt)
 }
 
-/// What tests on this machine must not skip for: what the caller demands and `defaults`, without what this kernel
-/// cannot have.
+/// Returns the needs that tests on this machine must not skip for: what the caller demands and `defaults`, without what
+/// this kernel cannot have.
 pub(crate) fn required_on_host(defaults: &[&str]) -> String {
     let absent = ["fq", "netem"].into_iter().filter(|qdisc| !has_qdisc(qdisc));
     merge(&env::var(REQUIRE).unwrap_or_default(), defaults, &absent.collect::<Vec<_>>())
 }
 
-/// What tests in the virtual machine must not skip for: it has everything.
+/// Returns the needs that tests in the virtual machine must not skip for: it has everything.
 pub(crate) fn required_in_vm() -> String {
     merge(&env::var(REQUIRE).unwrap_or_default(), &["root", "fq", "netem", "docker", "nic"], &[])
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     run_in_vm(workspace, demo, &shaper)
 }
 
-/// What keeps the demo from running on this kernel.
+/// Returns the reason why the demo cannot run on this kernel.
 fn obstacle() -> Option<&'static str> {
     if !is_root() {
         return Some("This is not root, who alone may shape.");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::process::{cargo, output};
 
-/// What `cargo metadata` says about the workspace.
+/// The workspace, as `cargo metadata` describes it.
 pub(crate) struct Workspace {
     /// The directory of the root `Cargo.toml`.
     pub(crate) root: PathBuf,

@@ -13,8 +13,8 @@ pub(crate) fn assert_share(count: usize, of: usize, expected: f64) {
     assert_share_of_runs(count, of, expected, 0.0);
 }
 
-/// As [`assert_share`], where there is `correlation` between one and the next: the variance of the sum of a stationary
-/// two-state chain is greater by (1 + c) / (1 - c).
+/// Asserts a share as [`assert_share`], where there is `correlation` between one and the next: the variance of the sum
+/// of a stationary two-state chain is greater by (1 + c) / (1 - c).
 #[track_caller]
 pub(crate) fn assert_share_of_runs(count: usize, of: usize, expected: f64, correlation: f64) {
     let of = of as f64;
@@ -103,12 +103,12 @@ pub(crate) fn runs(sample: &[bool]) -> Vec<f64> {
     sample.chunk_by(|a, b| a == b).filter(|run| run[0]).map(|run| run.len() as f64).collect()
 }
 
-/// As numbers: 1 for what happened.
+/// Converts outcomes to numbers: 1 for what happened.
 pub(crate) fn numbers(sample: &[bool]) -> Vec<f64> {
     sample.iter().map(|it| f64::from(u8::from(*it))).collect()
 }
 
-/// How many happened.
+/// Counts what happened.
 pub(crate) fn count(sample: &[bool]) -> usize {
     sample.iter().filter(|it| **it).count()
 }

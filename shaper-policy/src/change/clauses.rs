@@ -9,7 +9,7 @@ use crate::{
     text::Draft,
 };
 
-/// What is to become of each effect.
+/// The change of each effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clauses {
     /// The delay's time; `To(None)` takes the delay away with its jitter, but for another that is given.
@@ -18,21 +18,21 @@ pub struct Clauses {
     pub jitter: Change<Option<Jitter>>,
     /// The loss.
     pub loss: Change<Option<Losses>>,
-    /// Which packets come twice.
+    /// Duplication.
     pub duplicate: Change<Option<Chance>>,
-    /// Which have a bit turned.
+    /// Corruption.
     pub corrupt: Change<Option<Corruption>>,
-    /// Which are not delayed.
+    /// Reordering.
     pub reorder: Change<Option<Reordering>>,
     /// The link; `To(None)` takes what may wait for it away as well, but for what is given.
     pub link: Change<Option<Link>>,
-    /// What may wait.
+    /// The bounds of the queue.
     pub queue: Change<Bounds>,
-    /// What may wait before packets are marked.
+    /// The bounds of the queue beyond which packets are marked.
     pub mark: Change<Bounds>,
     /// When packets depart in bursts.
     pub slot: Change<Option<Slot>>,
-    /// What random numbers are drawn from.
+    /// The seed of random numbers.
     pub seed: Change<Option<u64>>,
 }
 
@@ -80,12 +80,12 @@ impl Clauses {
             "slot" => self.slot = Change::To(parts.slot),
             // Zero is a seed like any other.
             "seed" => self.seed = Change::To(parts.seed.or(Some(0))),
-            _ => return Err(format!("there is no effect {}", quoted(name))),
+            _ => return Err(format!("unknown effect {}", quoted(name))),
         }
         Ok(())
     }
 
-    /// What these make of `old`.
+    /// Returns `old` with these changes.
     ///
     /// # Errors
     ///

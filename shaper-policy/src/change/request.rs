@@ -18,34 +18,34 @@ use crate::{
 /// A change of a container's shaping. What it does not mention stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Which directions it is about.
+    /// The directions to change.
     pub directions: Directions,
-    /// What is to become of packets.
+    /// The effects that are asked for.
     pub asked: Asked,
-    /// Which packets; none is those of no target.
+    /// The packets; none is those of no target.
     pub target: Option<Selector>,
     /// On which interfaces from now on; none is on those that were chosen before.
     pub interfaces: Option<Interfaces>,
-    /// How long what is in force takes to turn into what is asked; none is at once.
+    /// The time over which the policy in force turns into the one asked for; none is at once.
     pub ramp: Option<Duration>,
     /// The deadline.
     pub lifetime: Change<Lifetime>,
 }
 
-/// What is to become of packets.
+/// The effects that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Some effects change, the others stay.
     Clauses(Box<Clauses>),
     /// These instead of all that there are.
     Effects(Box<Effects>),
-    /// Those of a network, by its name.
+    /// The effects of a network, by its name.
     Preset(String),
     /// These in one direction, and those in the other; none leaves it alone.
     Network {
-        /// What the container sends goes through.
+        /// The effects on what the container sends.
         egress: Option<Box<Effects>>,
-        /// What it receives went through.
+        /// The effects on what it receives.
         ingress: Option<Box<Effects>>,
     },
     /// All of this, targets included.
@@ -92,7 +92,7 @@ impl Request {
         Ok(Self { asked: Asked::Network { egress, ingress }, ..self })
     }
 
-    /// What has to be resolved to addresses for it.
+    /// Returns the names that have to be resolved to addresses first.
     pub fn names(&self) -> BTreeSet<Name> {
         let plan = match &self.asked {
             Asked::Plan(plan) => plan.names(),
@@ -213,7 +213,7 @@ mod tests {
         Request::of_latency(Latency::parse(text).expect("a latency"))
     }
 
-    /// What is in force after one request after the other, in one direction.
+    /// Returns the plan in force after one request after the other, in one direction.
     fn after(requests: &[Request], direction: Direction) -> Result<Arc<Plan>, String> {
         requests.iter().try_fold(Arc::default(), |plan, request| request.applied_to(&plan, direction))
     }

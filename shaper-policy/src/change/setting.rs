@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use crate::model::parse_duration;
 
-/// What is to become of a setting.
+/// The change of a setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Change<T> {
     /// It stays as it is.
@@ -15,7 +15,7 @@ pub enum Change<T> {
 }
 
 impl<T: Clone> Change<T> {
-    /// What it makes of `old`.
+    /// Returns the new value of a setting that was `old`.
     pub(super) fn applied_to(&self, old: T) -> T {
         match self {
             Self::Keep => old,
@@ -24,7 +24,7 @@ impl<T: Clone> Change<T> {
     }
 }
 
-/// How long a policy lasts.
+/// The lifetime of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// Until it is cleared.

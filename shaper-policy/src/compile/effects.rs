@@ -12,15 +12,15 @@ use crate::model::{
     Reordering, Slot, SlotTime, as_ns,
 };
 
-/// What waits for a link if nobody says how much may, in bytes: 1000 full packets, as many as netem has room for.
+/// The default queue of a link, in bytes: 1000 full packets, as many as netem has room for.
 const DEFAULT_QUEUE_BYTES: u64 = 1_514_000;
 
 /// The entries of all distributions and delivery traces, each once.
 #[derive(Debug, Default)]
 pub struct Tables {
-    /// Those of distributions.
+    /// The entries of distributions.
     pub distributions: Vec<i32>,
-    /// Those of delivery traces, in milliseconds.
+    /// The entries of delivery traces, in milliseconds.
     pub deliveries: Vec<u32>,
     known_distributions: HashMap<Arc<[i32]>, u32>,
     known_deliveries: HashMap<Arc<[u32]>, u32>,
@@ -55,7 +55,7 @@ fn place<T: Copy + Eq + Hash>(
 }
 
 impl Effects {
-    /// As the kernel reads them, with the entries that they need in `tables`.
+    /// Returns them as the kernel reads them, with the entries that they need in `tables`.
     pub fn to_map(&self, tables: &mut Tables) -> shaper_common::plan::Effects {
         let mut map = shaper_common::plan::Effects::default();
         self.put_delay(&mut map, tables);

@@ -23,7 +23,7 @@ use crate::model::{Course, Name, Plan, Step, as_ns};
 pub type Peers = BTreeMap<Name, Vec<IpAddr>>;
 
 impl Plan {
-    /// What the maps are to be filled with, for courses that begin at `now_ns` of `CLOCK_MONOTONIC`; random numbers are
+    /// Returns the contents of the maps, for courses that begin at `now_ns` of `CLOCK_MONOTONIC`; random numbers are
     /// drawn from `seed` where the plan has none.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ pub(crate) fn course(all: Vec<Step>, repeats: bool) -> Result<Course, String> {
     Ok(course)
 }
 
-/// What the random numbers of a class are drawn from: the seed in its own words, or one of its own from the plan's.
+/// Returns the seed of the random numbers of a class: the seed in its own words, or one of its own from the plan's.
 fn class_seed(course: &Course, seed: u64, class: usize) -> u64 {
     let own = course.steps().iter().find_map(|step| step.effects.seed);
     draws::mix(draws::mix(own.unwrap_or(seed)).wrapping_add(class as u64))

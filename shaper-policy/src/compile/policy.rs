@@ -7,7 +7,7 @@ use shaper_common::ORPHAN_FROM_NS;
 use crate::model::{Chance, Delay, Effects, Latency, LossModel, Losses, Percent, Plan, Policy, as_ns};
 
 impl Policy {
-    /// As the kernel reads it; what is not simple is in the maps of the plan.
+    /// Returns it as the kernel reads it; what is not simple is in the maps of the plan.
     pub fn to_map(&self) -> shaper_common::Policy {
         let expires_at_ns = self.expires_at_ns.map_or(0, NonZeroU64::get);
         let Some((latency, loss)) = self.simple().filter(|_| !self.needs_plan()) else {
@@ -24,8 +24,8 @@ impl Policy {
         }
     }
 
-    /// What the kernel has, where the plan, if it has one, is `asked`. A delay beyond [`Latency::MAX`] is not carried
-    /// out and so is none.
+    /// Reads what the kernel has, where the plan, if there is one, is `asked`. A delay beyond [`Latency::MAX`] is not
+    /// carried out and so is none.
     pub fn from_map(map: &shaper_common::Policy, asked: Option<&Arc<Plan>>) -> Self {
         let expires_at_ns = NonZeroU64::new(map.expires_at_ns);
         if map.plan != 0 {

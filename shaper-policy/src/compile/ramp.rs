@@ -1,10 +1,10 @@
-//! What turns by and by into what: effects whose numbers can all be between.
+//! Ramps: which effects can turn into which, as all of their numbers can be interpolated.
 
 use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
 
 use crate::model::{self, Link};
 
-/// Whether the one can turn into the other, as far as only their words tell.
+/// Checks that the one can turn into the other, as far as their words alone tell.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Ef
         (rest != to, rest_differs, "make it the same in both"),
     ] {
         if differ {
-            return Err(format!("{what} cannot change by and by: {advice}, or leave out the ramp"));
+            return Err(format!("{what} cannot change gradually: {advice}, or leave out the ramp"));
         }
     }
     Ok((from, to))
@@ -108,7 +108,7 @@ fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), String> {
     }
 }
 
-/// What differs of that which stays as it is in a ramp.
+/// Names a difference that no ramp can bridge.
 fn differing(from: &Effects, to: &Effects) -> &'static str {
     let what = |differs: bool, what: &'static str| differs.then_some(what);
     let jitter = |it: &Effects| (it.distribution, it.distribution_length, it.jitter_correlation);
@@ -190,11 +190,11 @@ mod tests {
                 "delay 9ms 1ms distribution normal",
                 "the jitter's distribution or correlation cannot",
             ),
-            ("loss 1%", "loss 2% ecn", "ecn cannot change by and by"),
-            ("rate 1mbit", "rate 1mbit queue 10ms", "queue cannot change by and by"),
-            ("rate 1mbit", "rate 1mbit mark 10ms", "mark cannot change by and by"),
+            ("loss 1%", "loss 2% ecn", "ecn cannot change gradually"),
+            ("rate 1mbit", "rate 1mbit queue 10ms", "queue cannot change gradually"),
+            ("rate 1mbit", "rate 1mbit mark 10ms", "mark cannot change gradually"),
             ("rate 1mbit", "rate 1mbit 14", "the rate's overhead cannot"),
-            ("slot 1ms", "slot 2ms", "slot cannot change by and by"),
+            ("slot 1ms", "slot 2ms", "slot cannot change gradually"),
         ] {
             let error = ramp(from, to).expect_err(to);
             assert!(error.contains(said), "{from} -> {to}: {error:?} lacks {said:?}");

@@ -11,7 +11,7 @@ use crate::model::{MAX_PREFIXES, PeerOf, Selector, Target};
 /// The most rules of a plan.
 const MAX_ALL_RULES: usize = 1 << 20;
 
-/// Which targets have the packets of an address: a bit for each.
+/// The targets of an address: a bit for each.
 type Bits = [u64; MAX_COURSES as usize / 64];
 
 /// A prefix that a target has, or does not have.

@@ -29,12 +29,12 @@ use crate::model::{Deliveries, Distribution, Named, Plan, quoted};
 /// The longest document in TOML, in bytes: reading it takes some sixty times as much memory.
 pub(super) const MAX_TOML: usize = 1 << 19;
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As `Cargo.toml` is.
+    /// TOML, as in `Cargo.toml`.
     Toml,
-    /// As our HTTP API is.
+    /// JSON, as in the HTTP API.
     Json,
 }
 
@@ -60,7 +60,7 @@ pub struct NoFiles;
 
 impl NoFiles {
     fn refuse<T>(path: &str) -> Result<T, String> {
-        Err(format!("{} is no list of numbers: only the command line reads files", quoted(path)))
+        Err(format!("invalid list of numbers {}: only the command line reads files", quoted(path)))
     }
 }
 

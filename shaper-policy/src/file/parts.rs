@@ -279,7 +279,7 @@ impl TargetTable<'_> {
     }
 }
 
-/// What one line says and what fields say, together.
+/// Joins a selector in one line with fields.
 fn joined(mut line: Selector, fields: Selector) -> Result<Selector, String> {
     if let Some(protocol) = fields.protocol {
         line.set_protocol(protocol)?;

@@ -10,19 +10,19 @@ use toml::Spanned;
 use super::MAX_TOML;
 use crate::model::{Direction, quoted};
 
-/// What is shipped, in the format that a file of the user's has as well.
+/// The shipped presets, in the format of a user's file.
 const SHIPPED: &str = include_str!("../../presets.toml");
 
 /// A network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preset {
-    /// What it is, for people.
+    /// The title, for people.
     pub title: String,
     /// Where its figures are from.
     pub sources: Vec<String>,
-    /// What the container sends goes through, in netem's words and ours; empty is nothing.
+    /// The effects on what the container sends, in netem's words and ours; empty is none.
     pub egress: String,
-    /// What the container receives went through.
+    /// The effects on what the container receives.
     pub ingress: String,
 }
 
@@ -42,7 +42,7 @@ impl Preset {
 pub struct Presets(BTreeMap<String, Preset>);
 
 impl Presets {
-    /// Those that are shipped. `check` says whether words of effects can be carried out.
+    /// Returns the shipped presets. `check` tells whether words of effects can be carried out.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Entry {
         if !is_name(name) {
             return Err((
                 at,
-                format!("{} is no name for a preset: write it with a-z, 0-9 and -", quoted(name)),
+                format!("invalid name {} for a preset: write it with a-z, 0-9 and -", quoted(name)),
             ));
         }
         let checked = |words: Option<Spanned<String>>, direction: Direction| {
@@ -236,7 +236,7 @@ mod tests {
             ("[a\n", &["my.toml", "line 1"]),
             (
                 "# mine\n[A_b]\ntitle = 'A'\negress = 'loss 1%'",
-                &["my.toml, line 2: \"A_b\" is no name for a preset: write it with a-z, 0-9 and -"],
+                &["my.toml, line 2: invalid name \"A_b\" for a preset: write it with a-z, 0-9 and -"],
             ),
             ("\n[a]\ntitle = 'A'", &["my.toml, line 2: a does nothing: write egress, ingress, or both"]),
             (

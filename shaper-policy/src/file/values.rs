@@ -12,12 +12,12 @@ use serde::{
 
 use crate::model::Named;
 
-/// What the tables of a document have in common.
+/// The context of the tables of a document.
 pub(super) struct Context<'a> {
     pub(super) named: &'a Named,
-    /// How many were begun.
+    /// The number of tables begun.
     pub(super) tables: Cell<usize>,
-    /// What is wrong with which key of which table.
+    /// The error, with the table and the key to blame.
     pub(super) blamed: RefCell<Option<(usize, String, String)>>,
 }
 
@@ -174,7 +174,7 @@ pub(super) struct List<F> {
 
 /// Makes the seed of a list's element, or of anything like it.
 pub(super) trait Each<'de> {
-    /// What is made.
+    /// The value that is made.
     type Value;
 
     /// Reads the next element, if there is one.

@@ -36,7 +36,7 @@ impl Latency {
         Self::new(parse_duration(text, "latency")?)
     }
 
-    /// As a duration.
+    /// Returns it as a duration.
     pub const fn as_duration(self) -> Duration {
         self.0
     }
@@ -77,7 +77,7 @@ impl Loss {
         Percent::parse(text, "loss").map(Self::new)
     }
 
-    /// As a share.
+    /// Returns it as a share.
     pub const fn percent(self) -> Percent {
         self.0
     }

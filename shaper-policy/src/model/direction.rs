@@ -4,18 +4,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which way packets go, seen from the container.
+/// The direction of packets, seen from the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// What the container sends; shaped at the container's end of its veth.
+    /// Packets that the container sends, shaped at the container's end of its veth.
     Egress,
-    /// What the container receives; shaped at the host's end of its veth.
+    /// Packets that the container receives, shaped at the host's end of its veth.
     Ingress,
 }
 
 impl Direction {
-    /// As in commands, pin paths and reports.
+    /// Returns the word for it in commands, pin paths and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Egress => "egress",
@@ -34,17 +34,17 @@ impl fmt::Display for Direction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Directions {
-    /// What the container sends.
+    /// Packets that the container sends.
     #[default]
     Egress,
-    /// What the container receives.
+    /// Packets that the container receives.
     Ingress,
     /// Both, each with the whole of what is asked: a latency of 50 ms adds 100 ms to a round trip.
     Both,
 }
 
 impl Directions {
-    /// As it is written.
+    /// Returns the word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Egress => "egress",

@@ -12,7 +12,7 @@ use super::units::{parse_duration, quoted};
 
 /// The scale of tables, for arithmetic: as many entries' units as one standard deviation has.
 const SCALE: f64 = DISTRIBUTION_SCALE as f64;
-/// How many entries each of netem's own tables has.
+/// The number of entries of each of netem's own tables.
 const BUILTIN_ENTRIES: u32 = 4_096;
 /// The most entries of a table (iproute2's `MAX_DIST`).
 pub(crate) const MAX_ENTRIES: usize = 16_384;
@@ -36,14 +36,14 @@ pub enum Distribution {
     ParetoNormal,
     /// A table of its own.
     Table {
-        /// What it is called.
+        /// The name.
         name: String,
-        /// Its entries, in which [`shaper_common::plan::DISTRIBUTION_SCALE`] stands for one standard deviation.
+        /// The entries, in which [`shaper_common::plan::DISTRIBUTION_SCALE`] stands for one standard deviation.
         entries: Arc<[i32]>,
     },
 }
 
-/// What a file of measured times comes to: `delay MEAN DEVIATION distribution NAME` is delayed as it says.
+/// The distribution of measured times: `delay MEAN DEVIATION distribution NAME` is delayed as it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
     /// The shape alone, without mean and standard deviation.
@@ -55,7 +55,7 @@ pub struct Measured {
 }
 
 impl Distribution {
-    /// Those that need no table of the user's.
+    /// The distributions that need no table of the user's.
     pub const BUILTIN: [Self; 4] = [Self::Uniform, Self::Normal, Self::Pareto, Self::ParetoNormal];
 
     /// The one of [`Self::BUILTIN`] that is called so.
@@ -63,7 +63,7 @@ impl Distribution {
         Self::BUILTIN.into_iter().find(|distribution| distribution.name() == name)
     }
 
-    /// What it is called behind netem's word `distribution`.
+    /// Returns its name, as it follows netem's word `distribution`.
     pub fn name(&self) -> &str {
         match self {
             Self::Uniform => "uniform",
@@ -74,8 +74,8 @@ impl Distribution {
         }
     }
 
-    /// Its entries, one of which is drawn for each packet; in them [`DISTRIBUTION_SCALE`] stands for one spread. A
-    /// uniform one has none.
+    /// Returns its entries, one of which is drawn for each packet; in them [`DISTRIBUTION_SCALE`] stands for one
+    /// spread. A uniform one has none.
     ///
     /// netem's own are computed as iproute2's `netem/normal.c`, `pareto.c` and `paretonormal.c` define them, and differ
     /// by at most 1 from what iproute2 6.1 installs. Like those, `pareto` and `paretonormal` are not quite of mean 0 and
@@ -100,7 +100,7 @@ impl Distribution {
     pub fn from_entries(name: &str, entries: impl Into<Vec<i32>>) -> Result<Self, String> {
         let mut entries = entries.into();
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{} is no name for a distribution: it has to be one word", quoted(name)));
+            return Err(format!("invalid name {} for a distribution: it has to be one word", quoted(name)));
         }
         if Self::builtin(name).is_some() {
             return Err(format!(
@@ -132,7 +132,7 @@ impl Distribution {
             for word in line.split_whitespace() {
                 let entry: i16 = word.parse().map_err(|_| {
                     format!(
-                        "distribution {name}, line {number}: {} is no whole number from -32768 to 32767",
+                        "distribution {name}, line {number}: invalid number {}: expected a whole one from -32768 to 32767",
                         quoted(word)
                     )
                 })?;
@@ -191,7 +191,7 @@ pub(super) fn content(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn sample_ns(line: &str) -> Result<f64, String> {
     let duration = match line.parse::<f64>() {
         Ok(ms) => Duration::try_from_secs_f64(ms / 1_000.0)
-            .map_err(|_| format!("{} is no time: write milliseconds, for example 12.5", quoted(line)))?,
+            .map_err(|_| format!("invalid time {}: expected milliseconds, such as 12.5", quoted(line)))?,
         Err(_) => parse_duration(line, "time")?,
     };
     if duration > Duration::from_nanos(MAX_DELAY_NS) {
@@ -359,13 +359,17 @@ mod tests {
             (
                 "wifi",
                 "# a\n1 2\n3 x4",
-                "distribution wifi, line 3: \"x4\" is no whole number from -32768 to 32767",
+                "distribution wifi, line 3: invalid number \"x4\": expected a whole one from -32768 to 32767",
             ),
-            ("wifi", "32768", "distribution wifi, line 1: \"32768\" is no whole number from -32768 to 32767"),
+            (
+                "wifi",
+                "32768",
+                "distribution wifi, line 1: invalid number \"32768\": expected a whole one from -32768 to 32767",
+            ),
             ("wifi", "# nothing", "distribution wifi is empty: it needs at least one entry"),
             ("wifi", &many, "distribution wifi has 16385 entries: at most 16384 are possible"),
             ("pareto", "1", "a distribution of your own cannot be called pareto: netem has one of that name"),
-            ("my wifi", "1", "\"my wifi\" is no name for a distribution: it has to be one word"),
+            ("my wifi", "1", "invalid name \"my wifi\" for a distribution: it has to be one word"),
         ] {
             assert_eq!(Distribution::parse_table(name, text), Err(error.to_owned()));
         }
@@ -407,8 +411,8 @@ mod tests {
         let constant = "distribution wifi needs at least two different samples: for a constant delay, leave the \
                         distribution out";
         for (text, error) in [
-            ("1\n-2", "distribution wifi, line 2: \"-2\" is no time: write milliseconds, for example 12.5"),
-            ("nan", "distribution wifi, line 1: \"nan\" is no time: write milliseconds, for example 12.5"),
+            ("1\n-2", "distribution wifi, line 2: invalid time \"-2\": expected milliseconds, such as 12.5"),
+            ("nan", "distribution wifi, line 1: invalid time \"nan\": expected milliseconds, such as 12.5"),
             ("1\n\n400s", "distribution wifi, line 3: a time of 400s is too long: the longest is 5m"),
             ("5\n5\n5", constant),
             ("5", constant),

@@ -13,32 +13,32 @@ use super::{
     units::{Percent, Rate},
 };
 
-/// All that is done to packets at one time; nothing by default.
+/// The effects on packets at one time; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// They wait.
+    /// The delay.
     pub delay: Option<Delay>,
-    /// They vanish.
+    /// The loss.
     pub loss: Option<Losses>,
-    /// They come twice.
+    /// Duplication.
     pub duplicate: Option<Chance>,
-    /// One of their bits is turned.
+    /// Corruption: one bit is flipped.
     pub corrupt: Option<Corruption>,
-    /// They overtake those that wait.
+    /// Reordering: some packets overtake those that wait.
     pub reorder: Option<Reordering>,
-    /// They pass a link.
+    /// The bottleneck that they pass.
     pub link: Option<Link>,
-    /// What may wait.
+    /// The bounds of the queue.
     pub queue: Bounds,
-    /// What may wait before packets are marked (ECN).
+    /// The bounds of the queue beyond which packets are marked (ECN).
     pub mark: Bounds,
-    /// They depart in bursts.
+    /// The slots in which they depart in bursts.
     pub slot: Option<Slot>,
-    /// What random numbers are drawn from; the plan's seed if none.
+    /// The seed of random numbers; the plan's if none.
     pub seed: Option<u64>,
 }
 
-/// How long packets wait. Not nothing: without jitter the time is more than zero.
+/// The delay of packets. Never nothing: without jitter the time is more than zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delay {
     /// The time, or its mean; at most five minutes.
@@ -52,33 +52,33 @@ pub struct Delay {
 pub struct Jitter {
     /// The standard deviation, or half the width of a uniform one: more than zero, at most five minutes.
     pub spread: Duration,
-    /// How much it depends on the packet before.
+    /// The correlation with the packet before.
     pub correlation: Percent,
-    /// Its shape.
+    /// The distribution.
     pub distribution: Distribution,
-    /// Whether packets may overtake one another by it.
+    /// True if it may reorder packets.
     pub reorders: bool,
 }
 
 /// Something that happens to a packet now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chance {
-    /// How often: more than never.
+    /// The probability: more than zero.
     pub probability: Percent,
-    /// How much it depends on whether it happened to the packet before.
+    /// The correlation with the packet before.
     pub correlation: Percent,
 }
 
-/// Which packets are lost.
+/// The loss of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Losses {
-    /// How they are chosen.
+    /// The loss model.
     pub model: LossModel,
-    /// Whether those that can be are marked instead (ECN).
+    /// True if packets that can be marked (ECN) are marked instead.
     pub ecn: bool,
 }
 
-/// How packets are chosen that are lost; each loses some.
+/// The model by which lost packets are chosen; each loses some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossModel {
     /// By chance.
@@ -87,38 +87,38 @@ pub enum LossModel {
     Gemodel([Percent; 4]),
     /// Four states: p13, p31, p32, p23 and p14.
     State([Percent; 5]),
-    /// Every so manieth.
+    /// Every n-th packet.
     Every(u32),
 }
 
-/// Which packets have a bit turned.
+/// The corruption of packets: one bit is flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corruption {
-    /// How often.
+    /// The probability.
     pub chance: Chance,
-    /// Whether their checksums are made right, so that who receives them cannot tell.
+    /// True if checksums are corrected, so that the receiver cannot tell.
     pub fixed: bool,
 }
 
-/// Which packets are not delayed.
+/// The reordering of packets: some are not delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reordering {
-    /// How often.
+    /// The probability.
     pub chance: Chance,
-    /// How many packets, the last one included, before one may be: at least 1.
+    /// The distance in packets between those that may be: at least 1.
     pub gap: u32,
 }
 
-/// What limits how much passes.
+/// The limit on the throughput.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
     /// So much in a time.
     Rate {
-        /// How much.
+        /// The rate.
         rate: Rate,
         /// Bytes that it adds to each packet.
         overhead: i32,
-        /// How many bytes of packets one of its cells carries, if it has cells.
+        /// The bytes of packets that one cell carries; 0 without cells.
         cell_bytes: u32,
         /// Bytes that it adds to each cell.
         cell_overhead: i32,
@@ -127,29 +127,29 @@ pub enum Link {
     Trace(Deliveries),
 }
 
-/// How much may wait, in up to three ways.
+/// The bounds of a queue, in up to three ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// How long; more than zero, at most five minutes.
+    /// The longest time; more than zero, at most five minutes.
     pub time: Option<Duration>,
-    /// How many bytes; more than zero.
+    /// The most bytes; more than zero.
     pub bytes: Option<u32>,
-    /// How many packets; more than zero, at most [`MAX_QUEUE_PACKETS`].
+    /// The most packets; more than zero, at most [`MAX_QUEUE_PACKETS`].
     pub packets: Option<u32>,
 }
 
 /// When packets depart in bursts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// How long after one slot the next one opens.
+    /// The time from one slot to the next.
     pub opens: SlotTime,
-    /// How many packets pass in one; 0 is any number.
+    /// The most packets that pass in one; 0 is no limit.
     pub packets: u32,
-    /// How many bytes pass in one; 0 is any number.
+    /// The most bytes that pass in one; 0 is no limit.
     pub bytes: u32,
 }
 
-/// How long after one slot the next one opens; times are at most five minutes.
+/// The time from one slot to the next; at most five minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotTime {
     /// From the first to the second, alike often.
@@ -166,17 +166,17 @@ pub enum SlotTime {
 }
 
 impl Effects {
-    /// Whether they leave all packets alone.
+    /// Returns true if they leave all packets alone.
     pub fn is_empty(&self) -> bool {
         Self { seed: None, queue: Bounds::default(), ..self.clone() } == Self::default()
     }
 
-    /// Whether packets wait anywhere.
+    /// Returns true if packets wait anywhere.
     pub const fn needs_queue(&self) -> bool {
         self.delay.is_some() || self.link.is_some() || self.slot.is_some()
     }
 
-    /// Whether they act on single packets, so that several may not pass as one (GSO).
+    /// Returns true if they act on single packets, so that several may not pass as one (GSO).
     pub fn needs_single_segments(&self) -> bool {
         let jitter = self.delay.as_ref().is_some_and(|delay| delay.jitter.is_some());
         let by_chance = self.loss.is_some()
@@ -253,7 +253,7 @@ impl Bounds {
 }
 
 impl LossModel {
-    /// Whether it loses nothing.
+    /// Returns true if it loses nothing.
     pub const fn is_nothing(&self) -> bool {
         match self {
             Self::Random(chance) => chance.probability.is_zero(),

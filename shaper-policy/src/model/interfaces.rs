@@ -21,8 +21,8 @@ const MAX_LENGTH: usize = 64;
 pub struct Interfaces(Vec<Pattern>);
 
 impl Interfaces {
-    /// Whether it has the interface `name`. Patterns have those only that lead out of the container, so that `*` does not
-    /// shape the same packets on a bridge and on its port.
+    /// Returns true if it has the interface `name`. Patterns only match those that lead out of the container, so that
+    /// `*` does not shape the same packets on a bridge and on its port.
     pub fn has(&self, name: &str, leads_out: bool) -> bool {
         self.0.iter().any(|pattern| pattern.as_str() == name || leads_out && pattern.matches(name))
     }
@@ -38,7 +38,7 @@ pub fn check_interface(text: &str) -> Result<Pattern, String> {
     if text.is_empty() || text.len() > MAX_LENGTH || text.contains(bad) {
         return Err(format!("no interface can be called {}: write for example eth1 or 'eth*'", quoted(text)));
     }
-    Pattern::new(text).map_err(|error| format!("{} is no pattern: {error}", quoted(text)))
+    Pattern::new(text).map_err(|error| format!("invalid pattern {}: {error}", quoted(text)))
 }
 
 /// Patterns as they are read, a few more than may be.

@@ -20,7 +20,7 @@ impl Named {
         }
         let own = self.distributions.keys().map(|name| format!(", {name}")).collect::<String>();
         Err(format!(
-            "there is no distribution {}: there are uniform, normal, pareto, paretonormal{own}",
+            "unknown distribution {}: there are uniform, normal, pareto, paretonormal{own}",
             quoted(name)
         ))
     }
@@ -28,8 +28,8 @@ impl Named {
     pub(crate) fn trace(&self, name: &str) -> Result<Deliveries, String> {
         let found = self.traces.get(name).cloned();
         found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
-            none if none.is_empty() => format!("there is no trace {}: none is given", quoted(name)),
-            names => format!("there is no trace {}: there are {names}", quoted(name)),
+            none if none.is_empty() => format!("unknown trace {}: none is given", quoted(name)),
+            names => format!("unknown trace {}: there are {names}", quoted(name)),
         })
     }
 }

@@ -16,14 +16,14 @@ use super::{
     units::quoted,
 };
 
-/// What becomes of packets; nothing by default.
+/// The effects on packets, by target and over time; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The interfaces that it is for, also those that come later; none is those that connect to the outside.
     pub interfaces: Option<Interfaces>,
-    /// What random numbers are drawn from; drawn itself if none.
+    /// The seed of random numbers; a random one if none.
     pub seed: Option<u64>,
-    /// What becomes of packets that no target has.
+    /// The effects on packets of no target.
     pub course: Course,
     /// In order: a packet is the first one's that has it.
     pub targets: Vec<Target>,
@@ -32,9 +32,9 @@ pub struct Plan {
 /// Packets that have a course of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which.
+    /// The packets.
     pub selector: Selector,
-    /// What becomes of them.
+    /// The effects on them.
     pub course: Course,
 }
 
@@ -118,12 +118,12 @@ impl Plan {
         self.courses().flat_map(Course::effects)
     }
 
-    /// What has to be resolved before it can be compiled.
+    /// Returns the names that have to be resolved before it can be compiled.
     pub fn names(&self) -> BTreeSet<&Name> {
         self.targets.iter().flat_map(|target| target.selector.names()).collect()
     }
 
-    /// Whether it leaves all packets alone.
+    /// Returns true if it leaves all packets alone.
     pub fn is_empty(&self) -> bool {
         self.courses().all(Course::is_empty)
     }

@@ -8,7 +8,7 @@ use super::{
     plan::Plan,
 };
 
-/// What is done to one interface in one direction.
+/// The shaping of one interface in one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// To which packets, and when.
@@ -25,13 +25,13 @@ impl From<Effects> for Policy {
 }
 
 impl Policy {
-    /// How long each packet of no target is delayed, or is in the mean, if that is the same at all times.
+    /// Returns the (mean) delay of packets of no target, if it is the same at all times.
     pub fn latency(&self) -> Option<Latency> {
         let delay = self.plan.course.settled()?.delay.as_ref()?;
         Latency::new(delay.time).ok().flatten()
     }
 
-    /// How many packets of no target are lost, if that is independent, and the same at all times.
+    /// Returns the share of lost packets of no target, if losses are independent, and the same at all times.
     pub fn loss(&self) -> Option<Loss> {
         match self.plan.course.settled()?.loss.as_ref()?.model {
             LossModel::Random(chance) => Loss::new(chance.probability),
@@ -39,7 +39,7 @@ impl Policy {
         }
     }
 
-    /// What is done to packets of no target, in netem's words; empty is nothing.
+    /// Returns the effects on packets of no target, in netem's words; empty is none.
     pub fn words(&self) -> String {
         self.plan.course.to_string()
     }
@@ -53,12 +53,12 @@ impl Policy {
         })
     }
 
-    /// Whether latency and loss say all that is done to packets.
+    /// Returns true if latency and loss are all that it has.
     pub fn is_simple(&self) -> bool {
         self.simple().is_some()
     }
 
-    /// Whether the kernel needs a plan, and not only latency and loss: also to keep which interfaces were chosen.
+    /// Returns true if the kernel needs a plan, and not only latency and loss: also to keep the choice of interfaces.
     pub fn needs_plan(&self) -> bool {
         !self.is_simple() || self.plan.interfaces.is_some()
     }
@@ -68,22 +68,22 @@ impl Policy {
         course.constant().filter(|_| targets.is_empty())?.simple()
     }
 
-    /// Whether packets wait anywhere.
+    /// Returns true if packets wait anywhere.
     pub fn needs_queue(&self) -> bool {
         self.plan.effects().any(Effects::needs_queue)
     }
 
-    /// Whether it acts on single packets, so that several may not pass as one (GSO).
+    /// Returns true if it acts on single packets, so that several may not pass as one (GSO).
     pub fn needs_single_segments(&self) -> bool {
         self.plan.effects().any(Effects::needs_single_segments)
     }
 
-    /// Whether it does anything at `now_ns`.
+    /// Returns true if it has any effect at `now_ns`.
     pub fn is_in_force(&self, now_ns: u64) -> bool {
         !self.plan.is_empty() && self.expires_at_ns.is_none_or(|deadline| now_ns < deadline.get())
     }
 
-    /// How long it will still last; none is for ever.
+    /// Returns the remaining time; none is for ever.
     pub fn remaining(&self, now_ns: u64) -> Option<Duration> {
         self.expires_at_ns.map(|deadline| Duration::from_nanos(deadline.get().saturating_sub(now_ns)))
     }

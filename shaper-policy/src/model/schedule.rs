@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::effects::Effects;
 
-/// What becomes of packets in the course of time.
+/// The effects on packets over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Course {
     steps: Vec<Step>,
@@ -14,15 +14,15 @@ pub struct Course {
 /// Effects for a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// How long; none is that they stay.
+    /// The duration; none if they stay.
     pub lasts: Option<Duration>,
-    /// Whether they turn by and by into those of the step after it.
+    /// True if they interpolate linearly to those of the next step.
     pub ramp: bool,
-    /// What they are.
+    /// The effects.
     pub effects: Effects,
 }
 
-/// How many steps of a course are shown in one line.
+/// The most steps of a course that are shown in one line.
 const SHOWN_STEPS: usize = 4;
 
 impl Default for Course {
@@ -52,7 +52,7 @@ impl Course {
         &self.steps
     }
 
-    /// Whether they begin anew after the last one.
+    /// Returns true if they repeat.
     pub const fn repeats(&self) -> bool {
         self.repeats
     }
@@ -74,7 +74,7 @@ impl Course {
         }
     }
 
-    /// Whether it leaves packets alone at all times.
+    /// Returns true if it leaves packets alone at all times.
     pub fn is_empty(&self) -> bool {
         self.steps.iter().all(|step| step.effects.is_empty())
     }

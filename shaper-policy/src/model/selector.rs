@@ -16,11 +16,11 @@ pub(crate) const MAX_PREFIXES: usize = 262_144;
 pub struct Selector {
     /// To or from whom, in order, each once; the most specific one decides. Nothing, or only exceptions, is all others.
     pub peers: Vec<Peer>,
-    /// Which protocol; none is any.
+    /// The protocol; none is any.
     pub protocol: Option<Protocol>,
-    /// Which ports of the peer.
+    /// The ports of the peer.
     pub ports: Ports,
-    /// Which ports of the container.
+    /// The ports of the container.
     pub local_ports: Ports,
     /// Ports as packets have them, until it is known in which direction these go.
     pub packet_ports: PacketPorts,
@@ -38,20 +38,20 @@ pub struct PacketPorts {
 pub struct Peer {
     /// Whose.
     pub of: PeerOf,
-    /// Whether they are excepted.
+    /// True if they are excepted.
     pub except: bool,
 }
 
 /// Whose addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PeerOf {
-    /// Those of a prefix.
+    /// The addresses of a prefix.
     Net(IpNet),
-    /// Those that a name has.
+    /// The addresses of a name.
     Name(Name),
 }
 
-/// What has to be resolved to addresses before packets can be told by it.
+/// A name that has to be resolved to addresses before it can match packets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Name {
     /// A container, by its name or id.
@@ -63,9 +63,9 @@ pub enum Name {
 /// A protocol by its number, or all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protocol {
-    /// As in IP headers.
+    /// The number in IP headers.
     pub number: u8,
-    /// Whether it is all others.
+    /// True if it stands for all others.
     pub except: bool,
 }
 
@@ -74,11 +74,11 @@ pub struct Protocol {
 pub struct Ports {
     /// In order, and apart from one another; none is all.
     ranges: Vec<(u16, u16)>,
-    /// Whether it is all others.
+    /// True if it stands for all others.
     except: bool,
 }
 
-/// How many peers are shown in one line.
+/// The most peers that are shown in one line.
 const SHOWN_PEERS: usize = 4;
 
 pub(crate) const PROTOCOLS: [(&str, u8); 5] =
@@ -114,7 +114,7 @@ impl Selector {
         })
     }
 
-    /// Its text for a line of a table, of many peers only the first ones.
+    /// Returns its text for a line of a table, with only the first ones of many peers.
     pub fn short(&self) -> String {
         let more = self.peers.len().saturating_sub(SHOWN_PEERS);
         if more == 0 {
@@ -130,7 +130,8 @@ impl Selector {
         Self { peers: Vec::new(), protocol: self.protocol, ports, local_ports, packet_ports }
     }
 
-    /// How narrow it is, to be compared: by the widest prefix first, IPv4's as IPv6 has them, then by protocol and ports.
+    /// Returns a measure of how narrow it is: by the widest prefix first, IPv4's as IPv6 has them, then by protocol and
+    /// ports.
     pub fn narrowness(&self) -> (u8, bool, bool) {
         let length = |peer: &Peer| match &peer.of {
             PeerOf::Net(net @ IpNet::V4(_)) => net.prefix_len() + 96,
@@ -141,7 +142,7 @@ impl Selector {
         (widest, self.protocol.is_some(), self.has_ports())
     }
 
-    /// Whether it has the addresses that no peer of it is about.
+    /// Returns true if it has the addresses that no peer of it names.
     pub fn has_others(&self) -> bool {
         self.peers.iter().all(|peer| peer.except)
     }

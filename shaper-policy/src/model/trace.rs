@@ -12,7 +12,7 @@ pub(crate) const MAX_OPPORTUNITIES: usize = 1_000_000;
 /// A link that carries packets when its trace says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deliveries {
-    /// What it is called.
+    /// The name.
     pub name: String,
     /// The times of the opportunities, in milliseconds from its beginning, in order; the last one is its length.
     pub times_ms: Arc<[u32]>,
@@ -44,7 +44,7 @@ impl Deliveries {
         for (number, line) in content(text) {
             let at = |why: String| format!("trace {name}, line {number}: {why}");
             let time = line.parse().map_err(|_| {
-                at(format!("{} is no time: write a whole number of milliseconds", quoted(line)))
+                at(format!("invalid time {}: expected a whole number of milliseconds", quoted(line)))
             })?;
             let before = times_ms.last().copied().unwrap_or_default();
             if time < before {
@@ -58,7 +58,7 @@ impl Deliveries {
         Self::of_ordered(name, times_ms.into())
     }
 
-    /// What it carries in the mean, in bits per second, with [`DELIVERY_BYTES`] at each opportunity.
+    /// Returns its mean rate, in bits per second, with [`DELIVERY_BYTES`] at each opportunity.
     pub fn mean_rate(&self) -> u64 {
         let length_ms = self.times_ms.last().map_or(1, |&last| u64::from(last));
         self.times_ms.len() as u64 * u64::from(DELIVERY_BYTES) * 8 * 1_000 / length_ms
@@ -66,7 +66,7 @@ impl Deliveries {
 
     fn of_ordered(name: &str, times_ms: Arc<[u32]>) -> Result<Self, String> {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{} is no name for a trace: it has to be one word", quoted(name)));
+            return Err(format!("invalid name {} for a trace: it has to be one word", quoted(name)));
         }
         if times_ms.len() > MAX_OPPORTUNITIES {
             return Err(format!("trace {name} has more than {MAX_OPPORTUNITIES} opportunities: cut it"));
@@ -117,16 +117,16 @@ mod tests {
             (
                 "lte",
                 "1\n\n2.5",
-                "trace lte, line 3: \"2.5\" is no time: write a whole number of milliseconds",
+                "trace lte, line 3: invalid time \"2.5\": expected a whole number of milliseconds",
             ),
-            ("lte", "-1", "trace lte, line 1: \"-1\" is no time: write a whole number of milliseconds"),
+            ("lte", "-1", "trace lte, line 1: invalid time \"-1\": expected a whole number of milliseconds"),
             ("lte", "", "trace lte is empty: it needs at least one opportunity"),
             (
                 "lte",
                 "0\n0",
                 "trace lte ends at 0 ms: its last opportunity is its length, and has to be later",
             ),
-            ("", "1", "\"\" is no name for a trace: it has to be one word"),
+            ("", "1", "invalid name \"\" for a trace: it has to be one word"),
         ] {
             assert_eq!(Deliveries::parse(name, text), Err(error.to_owned()));
         }

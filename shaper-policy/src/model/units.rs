@@ -67,7 +67,7 @@ impl Percent {
         let number = text.trim().trim_end_matches('%').trim_end();
         let percent = number
             .parse()
-            .map_err(|_| format!("{} is no {what}: write per cent, for example 2.5%", quoted(text)))?;
+            .map_err(|_| format!("invalid {what} {}: expected per cent, such as 2.5%", quoted(text)))?;
         Self::new(percent, what)
     }
 
@@ -76,30 +76,30 @@ impl Percent {
         if probability == 0 { Self::ZERO } else { Self(u64::from(probability) + 1) }
     }
 
-    /// Whether it is nothing.
+    /// Returns true if it is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// What is left of the whole.
+    /// Returns the rest of the whole.
     pub const fn rest(self) -> Self {
         // One step alone cannot be told from nothing.
         if self.0 == WHOLE - 1 { Self::ZERO } else { Self(WHOLE - self.0) }
     }
 
-    /// As a number from 0 to 100.
+    /// Returns it as a number from 0 to 100.
     pub fn as_f64(self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "at most 2^32")]
         let steps = self.0 as f64;
         steps / 4_294_967_296.0 * 100.0
     }
 
-    /// As [`shaper_common::Policy::loss`] has probabilities.
+    /// Returns it as [`shaper_common::Policy::loss`] has probabilities.
     pub fn probability(self) -> u32 {
         u32::try_from(self.0.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// As [`shaper_common::plan::Effects`] has correlations.
+    /// Returns it as [`shaper_common::plan::Effects`] has correlations.
     pub fn correlation(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
@@ -148,7 +148,12 @@ impl Rate {
                 short(text)
             ));
         }
-        let bad = || format!("{} is no rate: write for example 10mbit, 640kbps or 1gbit", quoted(text));
+        let bad = || {
+            format!(
+                "invalid rate {}: expected a number with a unit such as 10mbit, 640kbps or 1gbit",
+                quoted(text)
+            )
+        };
         let (number, unit) = number(text).ok_or_else(bad)?;
         let bits = number * bits_of(&unit.to_ascii_lowercase()).ok_or_else(bad)?;
         if bits / 8.0 > 1e18 {
@@ -162,13 +167,13 @@ impl Rate {
         Self::new((bits / 8.0) as u64)
     }
 
-    /// As a number.
+    /// Returns it as a number.
     pub const fn bytes_per_second(self) -> u64 {
         self.0
     }
 }
 
-/// How many bits per second a unit is.
+/// Returns the number of bits per second of a unit.
 fn bits_of(unit: &str) -> Option<f64> {
     let (prefix, bits) = match unit {
         "" | "bit" => return Some(1.0),
@@ -214,12 +219,13 @@ fn number(text: &str) -> Option<(f64, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-/// How long a time without a unit is: in `tc`, microseconds everywhere but in slots, where they are nanoseconds.
+/// The unit of a time that is given without one: in `tc`, microseconds everywhere but in slots, where they are
+/// nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unitless {
-    /// As `get_time` of iproute2 reads it.
+    /// Microseconds, as in `get_time` of iproute2.
     Microseconds,
-    /// As `get_time64` of iproute2 reads it.
+    /// Nanoseconds, as in `get_time64` of iproute2.
     Nanoseconds,
 }
 
@@ -232,7 +238,7 @@ pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<D
     if text.starts_with('-') {
         return Err(format!("a {what} cannot be negative: {}", short(text)));
     }
-    let bad = || format!("{} is no {what}: write for example 120ms, 1.5s or 250us", quoted(text));
+    let bad = || format!("invalid {what} {}: expected a time such as 120ms, 1.5s or 250us", quoted(text));
     let (number, unit) = number(text).ok_or_else(bad)?;
     let unit_ns = match unit.to_ascii_lowercase().as_str() {
         "" => match unitless {
@@ -294,7 +300,7 @@ pub fn parse_duration(text: &str, what: &str) -> Result<Duration, String> {
         return Ok(duration);
     }
     humantime::parse_duration(trimmed).map_err(|error| {
-        format!("{} is no {what} ({error}): write for example 120ms, 1.5s or 2m", quoted(trimmed))
+        format!("invalid {what} {} ({error}): expected a time such as 120ms, 1.5s or 2m", quoted(trimmed))
     })
 }
 
@@ -318,7 +324,7 @@ fn parse_fraction(text: &str) -> Option<Duration> {
 ///
 /// When it is no size, or 2^32 and more.
 pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
-    let bad = || format!("{} is no {what}: write for example 1514 or 64kb", quoted(text));
+    let bad = || format!("invalid {what} {}: expected a size such as 1514 or 64kb", quoted(text));
     let (number, unit) = number(text).ok_or_else(bad)?;
     let scale = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,

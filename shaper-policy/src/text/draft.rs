@@ -146,7 +146,7 @@ impl Draft {
         }
     }
 
-    /// What the clauses are together.
+    /// Returns the effects of all clauses together.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Draft {
         self.parts()?.checked()
     }
 
-    /// What the clauses are, each by itself.
+    /// Returns the effects of the clauses, each by itself.
     ///
     /// # Errors
     ///
@@ -197,9 +197,8 @@ fn delay(
     reorders: bool,
 ) -> Result<Option<Delay>, String> {
     let (time, spread, correlation) = clause.unwrap_or_default();
-    let needs_jitter = |what: &str| {
-        Err(format!("{what} needs a jitter that it is about: write for example `delay 100ms 20ms`"))
-    };
+    let needs_jitter =
+        |what: &str| Err(format!("{what} needs a jitter: write for example `delay 100ms 20ms`"));
     match () {
         () if !spread.is_zero() => {
             let distribution = distribution.unwrap_or(Distribution::Uniform);

@@ -295,7 +295,7 @@ mod tests {
             ),
             (
                 "tc qdisc del dev eth0 root netem losss 100%",
-                "\"losss\" is no word of netem's, nor of ours: is it \"loss\"?",
+                "unknown keyword \"losss\"; did you mean \"loss\"?",
             ),
             ("tc qdisc add dev eth0 root", "\"tc qdisc add dev eth0 root\" names no qdisc"),
             ("tc qdisc get dev eth0", "\"qdisc get\" of tc's is not understood"),

@@ -8,7 +8,8 @@ use crate::model::{
 };
 
 impl fmt::Display for Effects {
-    /// As `tc qdisc show` has netem's part, with the distribution that it leaves out, in a form that it takes.
+    /// Writes them as `tc qdisc show` has netem's part, with the distribution that it leaves out, in a form that it
+    /// takes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chance = |word: &str, chance: &Chance| format!("{word} {chance}");
         let clauses = [

@@ -104,39 +104,36 @@ fn what_does_nothing_is_nothing() {
 #[test]
 fn what_cannot_be_is_refused_with_what_to_do() {
     for (words, said) in [
-        ("delya 100ms", "\"delya\" is no word of netem's, nor of ours: is it \"delay\"?"),
-        ("xyzzy", "\"xyzzy\" is no word of netem's, nor of ours"),
+        ("delya 100ms", "unknown keyword \"delya\"; did you mean \"delay\"?"),
+        ("xyzzy", "unknown keyword \"xyzzy\""),
         ("d 100ms", "\"d\" may be any of delay, drop, duplicate, distribution: write more of it"),
-        ("delay", "delay has nothing behind it: write for example `delay 100ms 20ms 25%`"),
-        ("delay fast", "\"fast\" is no delay: write for example 120ms, 1.5s or 250us"),
+        ("delay", "delay needs a value: write for example `delay 100ms 20ms 25%`"),
+        ("delay fast", "invalid delay \"fast\": expected a time such as 120ms, 1.5s or 250us"),
         ("delay -5ms", "a delay cannot be negative: -5ms"),
         ("delay 301s", "a delay of 301s is too long: the longest is 5m"),
         ("delay 1ms 301s", "a jitter of 301s is too long: the longest is 5m"),
         ("delay 1ms delay 2ms", "delay is given twice: leave one of them out"),
         (
             "delay 1ms distribution normal",
-            "distribution needs a jitter that it is about: write for example `delay 100ms 20ms`",
+            "distribution needs a jitter: write for example `delay 100ms 20ms`",
         ),
-        (
-            "delay 1ms reordering",
-            "reordering needs a jitter that it is about: write for example `delay 100ms 20ms`",
-        ),
+        ("delay 1ms reordering", "reordering needs a jitter: write for example `delay 100ms 20ms`"),
         (
             "delay 9ms 1ms distribution gauss",
-            "there is no distribution \"gauss\": there are uniform, normal, pareto, paretonormal, wifi",
+            "unknown distribution \"gauss\": there are uniform, normal, pareto, paretonormal, wifi",
         ),
         ("loss 101%", "a loss of 101% is impossible: it is from 0% to 100%"),
         ("loss -1%", "a loss of -1% is impossible: it is from 0% to 100%"),
         ("loss 1% 101%", "a loss's correlation of 101% is impossible: it is from 0% to 100%"),
         ("loss 1% partition", "loss is given twice: leave one of them out"),
         ("loss every 0", "loss every 0 is none of them: the least is 1, which loses all"),
-        ("loss gemodle 1%", "\"gemodle\" is no word of netem's, nor of ours: is it \"gemodel\"?"),
+        ("loss gemodle 1%", "unknown keyword \"gemodle\"; did you mean \"gemodel\"?"),
         (
             "loss state 60 50 51",
             "loss state: p31 and p32 are more than 100% together: make one of them smaller",
         ),
         ("ecn", "ecn needs a loss in whose place packets are marked: add for example `loss 1%`"),
-        ("duplicate ten", "\"ten\" is no duplicate: write per cent, for example 2.5%"),
+        ("duplicate ten", "invalid duplicate \"ten\": expected per cent, such as 2.5%"),
         ("reorder 25%", "reorder needs a delay that packets can escape: add for example `delay 10ms`"),
         ("delay 1ms gap 5", "gap needs to know how many are reordered: add for example `reorder 25%`"),
         ("rate 0", "a rate of less than 8bit carries nothing: `partition` loses all packets"),
@@ -145,12 +142,12 @@ fn what_cannot_be_is_refused_with_what_to_do() {
             "a cell overhead needs a cell size before it: write for example `rate 1mbit 0 48 5`",
         ),
         ("rate 1mbit trace lte", "rate and trace contradict one another: leave one of them out"),
-        ("trace umts", "there is no trace \"umts\": there are lte"),
+        ("trace umts", "unknown trace \"umts\": there are lte"),
         ("queue 100ms", "queue needs a link to wait for: add for example `rate 10mbit`"),
         ("mark 10packets", "mark needs a link to wait for: add for example `rate 10mbit`"),
         (
             "rate 1mbit queue 100",
-            "\"100\" is no bound of a queue: write for example 100ms, 64kb or 50packets",
+            "invalid bound \"100\" of a queue: expected for example 100ms, 64kb or 50packets",
         ),
         ("rate 1mbit queue 1ms 2ms", "queue in time is given twice: leave one of them out"),
         (
@@ -169,7 +166,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
             "slot distribution uniform 1ms 2ms",
             "a slot's uniform jitter is at most its mean, so that no time is negative",
         ),
-        ("seed many", "\"many\" is no number for seed: write a whole one that is not too large"),
+        ("seed many", "invalid number \"many\" for seed: expected a whole one that is not too large"),
     ] {
         assert_eq!(Effects::parse(words, &named()), Err(said.to_owned()), "{words}");
     }

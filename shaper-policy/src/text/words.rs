@@ -35,7 +35,7 @@ const NETEM: [&str; 13] = [
     "distribution",
     "rate",
 ];
-/// Those that cannot.
+/// The keywords that cannot be shortened.
 const WHOLE: [&str; 6] = ["slot", "reordering", "partition", "trace", "queue", "mark"];
 
 /// Clauses that a document can have by themselves, and what may follow in each.
@@ -70,14 +70,14 @@ pub(super) fn keyword(word: &str) -> Result<&'static str, String> {
 /// No word that is longer resembles a keyword.
 const LONGEST_KEYWORD: usize = 32;
 
-/// What is said of a word that is none of those that are known.
+/// Returns the error for an unknown word.
 pub(super) fn unknown(word: &str, known: impl Iterator<Item = &'static str>) -> String {
     let distance = |known: &&str| strsim::damerau_levenshtein(&word.to_ascii_lowercase(), known);
     let is_near = |nearest: &&str| distance(nearest) <= nearest.len().div_ceil(2);
     let nearest =
         (word.len() <= LONGEST_KEYWORD).then(|| known.min_by_key(distance)).flatten().filter(is_near);
-    let hint = nearest.map_or_else(String::new, |nearest| format!(": is it {nearest:?}?"));
-    format!("{} is no word of netem's, nor of ours{hint}", quoted(word))
+    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest:?}?"));
+    format!("unknown keyword {}{hint}", quoted(word))
 }
 
 /// Words one by one.
@@ -94,7 +94,7 @@ impl<'a> Words<'a> {
         self.left.next()
     }
 
-    /// Whether the next word was `word`, which is then dropped.
+    /// Drops the next word if it is `word`, and returns whether it was.
     pub(super) fn skip(&mut self, word: &str) -> bool {
         self.left.next_if_eq(&word).is_some()
     }
@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
 
     /// The next word, whatever it is, for `keyword`.
     pub(super) fn value(&mut self, keyword: &str) -> Result<&'a str, String> {
-        self.next().ok_or_else(|| format!("{keyword} has nothing behind it: write {}", example(keyword)))
+        self.next().ok_or_else(|| format!("{keyword} needs a value: write {}", example(keyword)))
     }
 
     pub(super) fn integer<T: std::str::FromStr>(&mut self, keyword: &str) -> Result<T, String> {
@@ -205,7 +205,7 @@ impl<'a> Words<'a> {
         parse_size(self.value("limit")?, "limit").map(|packets| packets.min(MAX_QUEUE_PACKETS))
     }
 
-    /// As many bounds as there are; nothing is no bound.
+    /// Parses as many bounds as there are; zero is no bound.
     pub(super) fn bounds(&mut self, keyword: &str, bounds: &mut Bounds) -> Result<(), String> {
         let mut word = self.value(keyword)?;
         loop {
@@ -237,7 +237,7 @@ impl<'a> Words<'a> {
             }
             _ if word == "0" => Ok(()),
             _ => Err(format!(
-                "{} is no bound of a {keyword}: write for example 100ms, 64kb or 50packets",
+                "invalid bound {} of a {keyword}: expected for example 100ms, 64kb or 50packets",
                 quoted(word)
             )),
         }
@@ -308,7 +308,7 @@ fn small(word: &str, what: &str) -> Result<i32, String> {
 
 fn integer<T: std::str::FromStr>(word: &str, what: &str) -> Result<T, String> {
     word.parse().map_err(|_| {
-        format!("{} is no number for {what}: write a whole one that is not too large", quoted(word))
+        format!("invalid number {} for {what}: expected a whole one that is not too large", quoted(word))
     })
 }
 
@@ -316,7 +316,7 @@ fn is_packets(word: &str) -> bool {
     matches!(word, "packet" | "packets")
 }
 
-/// What leaves a state of the model does so with a chance of at most one.
+/// Checks that no state of the model is left with a chance above one.
 fn check_state(values: [Percent; 5]) -> Result<[Percent; 5], String> {
     let [p13, p31, p32, _, p14] = values;
     for (one, other, names) in [(p13, p14, "p13 and p14"), (p31, p32, "p31 and p32")] {

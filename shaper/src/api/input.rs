@@ -50,11 +50,11 @@ pub(super) struct ShapingInput {
     /// Delivery traces that effects name, in milliseconds.
     #[serde(deserialize_with = "crate::shaping::traces")]
     traces: BTreeMap<String, Deliveries>,
-    /// Which packets: `10.0.0.0/8 tcp port 443`.
+    /// The packets: `10.0.0.0/8 tcp port 443`.
     to: Option<String>,
     /// On which interfaces: `["eth1", "lan*"]`.
     interface: Option<Interfaces>,
-    /// How long it takes to come into force: `10s`.
+    /// The time that it takes to come into force: `10s`.
     ramp: Option<String>,
     /// `egress` if left out, or `both` for a preset.
     direction: Option<Directions>,

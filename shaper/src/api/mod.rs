@@ -104,10 +104,10 @@ async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -
     large(shaper.set(&name, request).await?).await
 }
 
-/// What the body of a change asks for.
+/// Parses the body of a change.
 pub(crate) fn request(body: &[u8]) -> Result<Request, ApiError> {
     let input: ShapingInput = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("the body is no shaping: {}", bounded(&error))))?;
+        .map_err(|error| ApiError::bad_request(format!("the body is not a shaping: {}", bounded(&error))))?;
     input.try_into().map_err(ApiError::bad_request)
 }
 

@@ -117,7 +117,7 @@ async fn each_effect_can_be_put_and_all_at_once() {
     assert_eq!(targets, ["10.0.0.0/8", "all udp"]);
 }
 
-/// What a shipped preset does to what is sent, as it is shown.
+/// Returns the effects of a shipped preset on what is sent, as they are shown.
 fn egress_of(preset: &str) -> String {
     let presets = crate::shaping::Presets::shipped(|_| Ok(())).expect("they are good");
     crate::shaping::fake::policy(&presets.find(preset).expect("it is there").egress).words()
@@ -143,20 +143,20 @@ async fn a_delete_clears() {
 async fn bad_input_is_refused_before_anything_is_done() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     for (body, text) in [
-        ("", "the body is no shaping"),
+        ("", "the body is not a shaping"),
         ("{}", "nothing is asked for"),
         (r#"{"direction": "both"}"#, "nothing is asked for"),
         (r#"{"latency": "1s", "los": "1%"}"#, "unknown field `los`"),
-        (r#"{"latency": 5}"#, "the body is no shaping"),
+        (r#"{"latency": 5}"#, "the body is not a shaping"),
         (r#"{"latency": "-1ms"}"#, "a latency cannot be negative"),
         (r#"{"latency": "6m"}"#, "the longest is 5m"),
         (r#"{"loss": "101%"}"#, "it is from 0% to 100%"),
         (r#"{"loss": "1%", "for": "0s"}"#, "a duration of nothing"),
         (r#"{"loss": "1%", "direction": "up"}"#, "unknown variant `up`"),
-        (r#"{"netem": "delya 1ms"}"#, "is it \"delay\"?"),
+        (r#"{"netem": "delya 1ms"}"#, "did you mean \"delay\"?"),
         (r#"{"netem": "loss 1%", "loss": "2%"}"#, "each say all by themselves"),
         ("{\"policy\": {\n\"loss\": \"101%\"}}", "it is from 0% to 100% at line 2"),
-        (r#"{"rate": "1mbit", "trace": "lte"}"#, "there is no trace \"lte\""),
+        (r#"{"rate": "1mbit", "trace": "lte"}"#, "unknown trace \"lte\""),
         (r#"{"to": "10.0.0.0/33", "loss": "1%"}"#, "unknown target"),
         (r#"{"to": "10.0.0.0/8", "for": "1m"}"#, "`to` and `ramp` say nothing"),
         (r#"{"jitter": "1ms", "distributions": {"normal": [1]}}"#, "cannot be called normal"),

@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A wait below this needs no explanation.
 const SPINNER_AFTER: Duration = Duration::from_secs(2);
 
-/// What `shaper clear` can be told.
+/// The arguments of `shaper clear`.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "shaper clear [OPTIONS] <NAME|ID>\n       shaper clear [OPTIONS] --all",

@@ -38,7 +38,7 @@ pub(super) enum ClientError {
     Refused { status: StatusCode, text: String },
 }
 
-/// What is asked for by `shaper set`: fields of the API, each as people write it.
+/// The request of `shaper set`: fields of the API, each as people write it.
 pub(super) type Shaping = serde_json::Map<String, serde_json::Value>;
 
 /// Speaks to the daemon on one socket.

@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use super::{Client, Streams, print_json, text};
 use crate::shaping::{Inspection, InterfaceInspection, InterfaceView};
 
-/// What `shaper inspect` can be told.
+/// The arguments of `shaper inspect`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

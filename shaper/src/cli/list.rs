@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Client, Streams, print_json, text};
 use crate::shaping::{ContainerView, Direction, Policy};
 
-/// What `shaper list` can be told.
+/// The arguments of `shaper list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EGRESS is what a container sends, INGRESS what it receives: latency and loss, or netem's words.

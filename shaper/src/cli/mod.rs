@@ -162,7 +162,7 @@ fn print_json(value: &impl Serialize, streams: &mut Streams<'_>) -> Result<()> {
     Ok(writeln!(streams.out, "{json}")?)
 }
 
-/// Whether the reader of our output had enough, as `head` has: no failure.
+/// Returns true if the reader of our output had enough, as `head` has: no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

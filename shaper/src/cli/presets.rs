@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::{Client, Streams, print_json};
 use crate::shaping::Preset;
 
-/// What `shaper presets` can be told.
+/// The arguments of `shaper presets`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EGRESS is what a container sends, INGRESS what it receives, in netem's words.

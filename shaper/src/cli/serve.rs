@@ -12,7 +12,7 @@ use crate::{
     shaping::RuntimeName,
 };
 
-/// What `shaper serve` can be told.
+/// The arguments of `shaper serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Shaping outlives the daemon: the next one finds it and goes on with it.
@@ -22,7 +22,7 @@ Examples:
   shaper serve --runtime netns --log-level shaper=debug
   shaper serve --plugin-socket /run/shaper/traffic-control.sock --log-format json")]
 pub(super) struct Args {
-    /// Which containers to watch [default: docker,netns]
+    /// The runtimes whose containers are watched [default: docker,netns]
     #[arg(long, value_enum, value_delimiter = ',')]
     runtime: Vec<RuntimeName>,
     /// The Docker Engine's socket; DOCKER_HOST=unix://PATH is heeded [default: /var/run/docker.sock]
@@ -40,10 +40,10 @@ pub(super) struct Args {
     /// A preset that has a button in Scope, which has room for two; several by commas, or by writing this several times
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scope_preset: Vec<String>,
-    /// How log lines on standard error look
+    /// The format of log lines on standard error
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
-    /// What is logged: a level, or levels by module
+    /// The level of log lines, or levels by module
     #[arg(
         long,
         value_name = "FILTER",
@@ -135,7 +135,7 @@ fn docker_socket(option: Option<PathBuf>, docker_host: Option<&str>) -> Result<P
         (None, Some(host)) => match host.strip_prefix("unix://") {
             Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
             _ => bail!(
-                "DOCKER_HOST={host} is no unix socket, and only this host's containers can be shaped: \
+                "DOCKER_HOST={host} is not a unix socket, and only this host's containers can be shaped: \
                  give --docker-socket"
             ),
         },
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(path(socket(None, Some("unix:///b"))), Ok("/b".into()));
         assert_eq!(path(socket(None, None)), Ok("/var/run/docker.sock".into()));
         let remote = path(socket(None, Some("tcp://there:2375"))).expect_err("another host's");
-        assert!(remote.starts_with("DOCKER_HOST=tcp://there:2375 is no unix socket"), "{remote}");
+        assert!(remote.starts_with("DOCKER_HOST=tcp://there:2375 is not a unix socket"), "{remote}");
     }
 
     #[test]

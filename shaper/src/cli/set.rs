@@ -24,15 +24,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Direction {
-    /// What the container sends
+    /// Packets that the container sends
     Egress,
-    /// What the container receives
+    /// Packets that the container receives
     Ingress,
     /// Both, each with the whole of what is asked: a latency of 50 ms adds 100 ms to a round trip
     Both,
 }
 
-/// What `shaper set` can be told. Values are checked here and sent as they were written.
+/// The arguments of `shaper set`. Values are checked here and sent as they were written.
 #[derive(Debug, clap::Args)]
 #[command(
     group(ArgGroup::new("change").args(SINGLE).args(OTHERS).required(true).multiple(true)),
@@ -60,40 +60,40 @@ pub(super) struct Args {
     /// The container's name, its id, or the beginning of its id
     #[arg(value_name = "NAME|ID", value_parser = NonEmptyStringValueParser::new())]
     name: String,
-    /// How long each packet is delayed: 120ms, 1.5s, at most 5m; 0 for not at all
+    /// Delay of each packet: 120ms, 1.5s, at most 5m; 0 for none
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = latency, help_heading = EFFECTS)]
     latency: Option<String>,
-    /// How much that differs: 20ms, '20ms 25% distribution normal reordering'
+    /// Delay variation: 20ms, '20ms 25% distribution normal reordering'
     #[arg(long, value_name = "JITTER", allow_hyphen_values = true, value_parser = jitter, help_heading = EFFECTS)]
     jitter: Option<String>,
-    /// How many packets are lost: 2.5%, 'gemodel 1% 10%', 'state 1%', 'every 10', each with 'ecn' to mark instead
+    /// Share of packets to lose: 2.5%, 'gemodel 1% 10%', 'state 1%', 'every 10', each with 'ecn' to mark instead
     #[arg(long, value_name = "LOSS", allow_hyphen_values = true, value_parser = loss, help_heading = EFFECTS)]
     loss: Option<String>,
-    /// How many packets come twice: 1%, '1% 25%' if that depends on the packet before
+    /// Share of packets to duplicate: 1%, or '1% 25%' with a correlation
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true, value_parser = duplicate, help_heading = EFFECTS)]
     duplicate: Option<String>,
-    /// How many packets have a bit turned: 0.1%, '0.1% fixed' with right checksums
+    /// Share of packets to flip a bit in: 0.1%, or '0.1% fixed' to correct checksums
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true, value_parser = corrupt, help_heading = EFFECTS)]
     corrupt: Option<String>,
-    /// How many packets are not delayed, and so overtake others: 25%, '25% 50% gap 5'
+    /// Share of packets to send without delay, ahead of others: 25%, '25% 50% gap 5'
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true, value_parser = reorder, help_heading = EFFECTS)]
     reorder: Option<String>,
-    /// What the link carries: 5mbit, 640kbps, '256kbit OVERHEAD CELLSIZE CELLOVERHEAD'
+    /// Rate limit: 5mbit, 640kbps, '256kbit OVERHEAD CELLSIZE CELLOVERHEAD'
     #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = rate, help_heading = EFFECTS)]
     rate: Option<String>,
     /// A delivery trace, as Mahimahi has them, in place of a rate
     #[arg(long, value_name = "FILE", conflicts_with = "rate", help_heading = EFFECTS)]
     trace: Option<PathBuf>,
-    /// What may wait for the link: 100ms, 64kb, 50packets, or several of these; more is lost [default: 1514000b]
+    /// Queue of the rate limit: 100ms, 64kb, 50packets, or several of these; the excess is lost [default: 1514000b]
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true, value_parser = queue, help_heading = EFFECTS)]
     queue: Option<String>,
-    /// What may wait for the link before packets are marked (ECN): as with --queue
+    /// Queue beyond which packets are marked (ECN): as with --queue
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true, value_parser = mark, help_heading = EFFECTS)]
     mark: Option<String>,
     /// When packets depart in bursts: 20ms, '20ms 40ms packets 10', 'distribution normal 20ms 5ms'
     #[arg(long, value_name = "SLOT", allow_hyphen_values = true, value_parser = slot, help_heading = EFFECTS)]
     slot: Option<String>,
-    /// What chance is drawn from: the same packets have the same fate with the same number
+    /// Seed of random numbers: with the same seed, the same packets have the same fate
     #[arg(long, value_name = "NUMBER", help_heading = EFFECTS)]
     seed: Option<u64>,
     /// All effects at once, in netem's words
@@ -124,10 +124,10 @@ pub(super) struct Args {
     /// writing this several times. The choice stays, also for interfaces that come later, until the shaping is cleared
     #[arg(long, value_name = "NAME", value_parser = interface)]
     interface: Vec<String>,
-    /// How long what is in force takes to turn into what is asked
+    /// Time over which the policy in force turns into the one asked for
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = ramp)]
     ramp: Option<String>,
-    /// Which packets: those that the container sends, those that it receives, or both [default: egress]
+    /// Direction of the packets to shape, seen from the container [default: egress]
     #[arg(long, value_enum)]
     direction: Option<Direction>,
     /// When it ends by itself: after 10m, or not (forever)

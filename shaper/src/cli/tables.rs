@@ -40,12 +40,12 @@ impl Files for FilesIn {
 }
 
 impl FilesIn {
-    /// Those in `directory`, by relative paths.
+    /// Returns those in `directory`, by relative paths.
     pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), notes: RefCell::default() }
     }
 
-    /// What people should know of the files that were read, a line each.
+    /// Returns what people should know of the files that were read, a line each.
     pub(super) fn notes(self) -> Vec<String> {
         self.notes.into_inner()
     }
@@ -72,7 +72,7 @@ impl FilesIn {
         let mut places = std::iter::once(self.directory.join(name)).chain(shipped);
         places.find(|path| path.is_file()).ok_or_else(|| {
             format!(
-                "there is no distribution {name:?}: it is none of uniform, normal, pareto and paretonormal, no file, and \
+                "unknown distribution {name:?}: it is none of uniform, normal, pareto and paretonormal, no file, and \
                  none of iproute2's (TC_LIB_DIR says where these are)"
             )
         })

@@ -34,12 +34,12 @@ impl Daemon {
         Self { shaper, socket, stop, server, _directory: directory }
     }
 
-    /// What a command prints to standard output and standard error, and whether it failed.
+    /// Returns the output of a command, its complaints, and whether it failed.
     async fn run(&self, args: &[&str]) -> (String, String, Result<()>) {
         run_on(&self.socket, args).await
     }
 
-    /// What a command prints that succeeds and has nothing to complain about.
+    /// Returns the output of a command that succeeds without complaints.
     async fn output(&self, args: &[&str]) -> String {
         let (out, err, result) = self.run(args).await;
         result.expect("success");
@@ -235,7 +235,9 @@ async fn a_policy_file_brings_the_files_that_it_names() {
     let error = daemon.error(&["set", "web", "--policy", &bad]).await;
     assert_eq!(
         error,
-        format!("{bad}: \"fast\" is no delay: write for example 120ms, 1.5s or 250us at line 2 column 17")
+        format!(
+            "{bad}: invalid delay \"fast\": expected a time such as 120ms, 1.5s or 250us at line 2 column 17"
+        )
     );
 }
 

@@ -69,7 +69,7 @@ pub(super) fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// What is in force, a line for each interface and direction.
+/// Returns what is in force, a line for each interface and direction.
 pub(super) fn in_force(view: &ContainerView) -> String {
     if view.interfaces.is_empty() {
         return format!("{} is not shaped\n", title(view));

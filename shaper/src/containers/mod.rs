@@ -17,7 +17,7 @@ pub(crate) use registry::Registry;
 
 use crate::shaping::{Container, ContainerId, NetnsId, NetnsRef, RuntimeName};
 
-/// What a runtime has to tell.
+/// News from a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Update {
     /// These are all its containers: others that were told of before are gone.
@@ -38,7 +38,7 @@ pub(crate) enum Update {
     Gone {
         /// Who says so.
         runtime: RuntimeName,
-        /// Which one.
+        /// The container.
         id: ContainerId,
     },
     /// It cannot be watched now; what was told of it stays true.

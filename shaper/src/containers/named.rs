@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::{Runtime, Update, netns_at};
 use crate::shaping::{Container, ContainerId, ContainerState, RuntimeName};
 
-/// How long a change may stay unseen that the mount table does not show, such as a new symbolic link.
+/// The longest time until a change is seen that the mount table does not show, such as a new symbolic link.
 const RELIST: Duration = Duration::from_secs(5);
 
 /// The named network namespaces of a directory.
@@ -29,7 +29,7 @@ pub(crate) struct NamedNetns {
 }
 
 impl NamedNetns {
-    /// Those of `dir`, commonly `/run/netns`, which need not exist yet.
+    /// Returns those of `dir`, commonly `/run/netns`, which need not exist yet.
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), relist: RELIST }
     }
@@ -109,7 +109,7 @@ fn leads_nowhere(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory) || error.raw_os_error() == Some(nix::libc::ELOOP)
 }
 
-/// What has been logged, so that it is logged once.
+/// The complaints that have been logged, so that each is logged once.
 #[derive(Debug, Default)]
 struct Complaints {
     names: BTreeSet<PathBuf>,

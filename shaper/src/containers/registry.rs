@@ -13,7 +13,7 @@ use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, RuntimeStatus
 pub(crate) struct Registry {
     /// By who tells of it, and its id.
     containers: BTreeMap<(RuntimeName, ContainerId), Container>,
-    /// Those that tell.
+    /// The runtimes that tell.
     runtimes: BTreeMap<RuntimeName, Teller>,
 }
 
@@ -28,7 +28,7 @@ struct Teller {
 /// The longest text, in bytes, that is compared with names.
 const LONGEST_COMPARED: usize = 64;
 
-/// What an update was about.
+/// The effect of an update.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Affected {
     /// Each network namespace that a container of the update has, or had until now. One that nobody has any more is
@@ -179,7 +179,7 @@ fn netns_of(container: &Container) -> Option<NetnsId> {
     container.netns.as_ref().map(|netns| netns.id)
 }
 
-/// How a container is told apart from others of the same name: an id that is a name is not cut short.
+/// Returns the text that tells a container from others of the same name: an id that is a name is not cut short.
 fn candidate(container: &Container) -> String {
     if container.id.as_str() == container.name {
         container.name.clone()

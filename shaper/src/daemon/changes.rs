@@ -11,7 +11,7 @@ use super::{
 };
 use crate::shaping::{Cleared, Container, ContainerView, Direction, Policy, Request, ShapingError};
 
-/// How many targets a line of the log has.
+/// The most targets in a line of the log.
 const LOGGED_TARGETS: usize = 3;
 
 impl Daemon {

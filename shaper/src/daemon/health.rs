@@ -11,7 +11,7 @@ use crate::shaping::{Problem, ShapingError};
 /// The longest time between two looks at all shaping. A look waits for changes under way, which may take a minute each.
 const LONGEST_LOOK: Duration = Duration::from_secs(180);
 
-/// What is known of the daemon's own state.
+/// The daemon's own state.
 pub(super) struct Health {
     pub(super) started: SystemTime,
     problem: Mutex<Option<Problem>>,

@@ -24,22 +24,22 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::lock;
 
-/// How long name servers may take altogether to give the addresses of a name.
+/// The longest time that name servers may take altogether to give the addresses of a name.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long one of them may take, if `/etc/resolv.conf` does not say less.
+/// The longest time that one of them may take, if `/etc/resolv.conf` does not say less.
 const PATIENCE_WITH_ONE: Duration = Duration::from_secs(1);
-/// How long an answer is believed at most, whatever it says.
+/// The longest time that an answer is believed, whatever it says.
 const MOST_TTL: Duration = Duration::from_secs(30);
-/// How long the answer that there is no such name is believed.
+/// The time that the answer that there is no such name is believed.
 const MOST_NEGATIVE_TTL: Duration = Duration::from_secs(2);
-/// How many names are asked for at once.
+/// The number of names that are asked for at once.
 pub(super) const AT_ONCE: usize = 64;
 
 /// Finds the addresses of hosts.
 pub(super) struct Hosts {
     /// The resolver, with the configuration that it was made of: made anew when that has changed.
     resolver: Mutex<Option<(Vec<u8>, TokioResolver)>>,
-    /// What `/etc/hosts` says, with its text: read anew when that has changed.
+    /// The contents of `/etc/hosts`, with its text: read anew when that has changed.
     file: Mutex<Option<(Vec<u8>, Arc<HostsFile>)>>,
     places: Semaphore,
 }

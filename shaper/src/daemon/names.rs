@@ -11,9 +11,9 @@ use crate::{
     shaping::{ContainerState, Name, ShapingError},
 };
 
-/// How often names are looked up again, unless something happens to a container before.
+/// The interval at which names are looked up again, unless something happens to a container before.
 const EVERY: Duration = Duration::from_secs(5);
-/// How soon a container is tried again that was being changed when its targets had other addresses.
+/// The pause before a container is tried again that was being changed when its targets had other addresses.
 const AGAIN: Duration = Duration::from_millis(100);
 
 impl Daemon {

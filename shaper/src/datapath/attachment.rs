@@ -33,7 +33,7 @@ const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_
 
 const NETNS_GONE: &str = "its network namespace has gone";
 
-/// What became of an instance that was looked after.
+/// The result of looking after an instance.
 pub(super) enum Settled {
     /// It stays.
     Kept,
@@ -41,7 +41,7 @@ pub(super) enum Settled {
     Draining,
     /// Nothing of it is left but the pins.
     Removed,
-    /// Its device is not where it was, for this reason.
+    /// Nothing is where it was, for this reason.
     Gone(&'static str),
 }
 
@@ -327,7 +327,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     netns.enter(settle).map_err(cannot_enter)?.map_err(|error: NetlinkError| explain(&error))
 }
 
-/// Whether an instance's device is where it was.
+/// Returns true if an instance's device is where it was.
 fn is_on_device(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
     let device = instance.device();
     let runs = |filter: &Filter| filter.program_id == Some(instance.program_id());

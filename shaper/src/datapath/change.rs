@@ -5,17 +5,17 @@ use std::sync::Arc;
 use super::{attachment, instance::Instance, loaded::Loaded};
 use crate::shaping::{Policy, ShapingError};
 
-/// What is left to be done to change an interface's policy.
+/// The last step of a change of an interface's policy.
 pub(super) enum Change {
     /// It is attached, and does nothing yet.
     Begin { instance: Arc<Instance>, policy: Policy },
-    /// Its program can carry out the policy.
+    /// The program can carry out the policy.
     Write { instance: Arc<Instance>, policy: Policy },
     /// Another program, which has the policy, is to take its place.
     Replace { old: Arc<Instance>, next: Arc<Instance>, loaded: Box<Loaded> },
 }
 
-/// How a change is undone.
+/// The reversal of a change.
 pub(super) enum Undo {
     Write { instance: Arc<Instance>, policy: Policy },
     Replace { old: Arc<Instance>, next: Arc<Instance> },

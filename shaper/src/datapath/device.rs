@@ -8,9 +8,9 @@ use crate::{
     shaping::{Direction, NetnsId, NetnsRef},
 };
 
-/// What a device that holds senders to single packets takes.
+/// The number of segments that a device takes at once that holds senders to single packets.
 pub(super) const SINGLE: u32 = 1;
-/// Which interface, and which way: `ifindex` is the container's end even for ingress.
+/// The interface and the direction of an instance: `ifindex` is the container's end even for ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) netns: NetnsId,
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-/// Which end of an interface a device is.
+/// An end of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// In the container's namespace.

@@ -16,7 +16,8 @@ use shaper_common::{
 const LARGE: u32 = 16_384;
 /// The time after which no packet is in a program any more that was taken off its device.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many entries are deleted between two pauses, in which the kernel frees them: 262,140 are deleted within 3 s.
+/// The number of entries that are deleted between two pauses, in which the kernel frees them: 262,140 are deleted
+/// within 3 s.
 const AT_ONCE: usize = 512;
 const PAUSE: Duration = Duration::from_millis(4);
 

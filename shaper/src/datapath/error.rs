@@ -45,7 +45,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 #[derive(Debug)]
 pub(super) struct OpenError {
     pub(super) text: String,
-    /// Whether it never can be: a pin is missing, or another version made it. A lack of descriptors, memory or
+    /// True if it never can be: a pin is missing, or another version made it. A lack of descriptors, memory or
     /// permission may end.
     pub(super) is_unusable: bool,
 }

@@ -42,7 +42,7 @@ impl Datapath {
         is_done
     }
 
-    /// What the names in an instance's plan stand for, if that is something else by now. What is pinned stays until
+    /// Returns the addresses of the names in an instance's plan, if they have changed. What is pinned stays until
     /// something is known of all of them.
     fn outdated(&self, instance: &Instance) -> Option<Peers> {
         let (names, old) = (instance.names(), instance.peers());

@@ -245,7 +245,7 @@ impl Instance {
         }
     }
 
-    /// Whether its device was made to take single segments.
+    /// Returns true if its device was made to take single segments.
     pub(super) fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
     }
@@ -266,7 +266,7 @@ impl Instance {
         }
     }
 
-    /// Whether it had a deadline, and was not cleared before.
+    /// Returns true if it had a deadline, and was not cleared before.
     pub(super) fn has_deadline(&self) -> bool {
         self.policy().is_ok_and(|policy| policy.expires_at_ns.is_some())
     }
@@ -283,7 +283,7 @@ impl Instance {
             .map_err(|error| ShapingError::Failed(format!("read the policy of {self}: {error}")))
     }
 
-    /// Whether its program can carry out a policy.
+    /// Returns true if its program can carry out a policy.
     pub(super) fn can(&self, policy: &Policy) -> bool {
         !policy.needs_plan() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
     }

@@ -90,16 +90,16 @@ pub(crate) struct Datapath {
     /// Held while the loader is made and what is pinned is taken over.
     preparing: Mutex<()>,
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
-    /// What names in targets stand for. Looked up while a container's lock is held, so that a plan never keeps what was so
-    /// when it was asked for.
+    /// The addresses of names in targets. Looked up while a container's lock is held, so that a plan never keeps what
+    /// was so when it was asked for.
     names: Names,
     /// Held, by container, while anything of it is attached, changed or taken away.
     changing: Locks,
-    /// What has happened without a request, not yet told.
+    /// The events without a request that have not been told yet.
     events: Mutex<Vec<Event>>,
-    /// What is pinned but could not be taken over yet, and the reason.
+    /// The instances that are pinned but could not be taken over yet, with the reason.
     kept: Mutex<BTreeMap<PinName, String>>,
-    /// The reason for which nothing is known of what is pinned, if so.
+    /// The reason why nothing is known of what is pinned, if so.
     unread: Mutex<Option<String>>,
     blindness: Blindness,
     /// Devices that left while something of theirs was changed.
@@ -141,7 +141,7 @@ impl Datapath {
         self.loader().map(drop).inspect_err(|error| self.keep_all(&error.to_string()))
     }
 
-    /// Whether [`Self::prepare`] has still to be tried again.
+    /// Returns true if [`Self::prepare`] has still to be tried again.
     pub(crate) fn is_unprepared(&self) -> bool {
         self.loader.get().is_none()
     }
@@ -294,7 +294,7 @@ impl Datapath {
         Instance::stage(self.loader()?, target, plan.zip(prepared), old, &self.pin_dir)
     }
 
-    /// What the names in a plan stand for by now; those that are not known, what they stand for in `old`, if anything.
+    /// Returns the addresses of the names in a plan; of those that are not known, the ones in `old`, if any.
     fn peers(&self, plan: &Plan, old: Option<&Instance>) -> Peers {
         self.names.peers(plan.names(), &old.map(Instance::peers).unwrap_or_default())
     }
@@ -412,7 +412,7 @@ impl Datapath {
         Ok(all.into_iter().filter(|(ifindex, _)| !inside.is_inner(*ifindex)).map(|(_, own)| own).collect())
     }
 
-    /// What is done to a network namespace's interfaces.
+    /// Returns the shaping of a network namespace's interfaces.
     pub(crate) fn view(&self, netns: NetnsId) -> Vec<InterfaceView> {
         let now_ns = monotonic_ns();
         let view = |instance: &Arc<Instance>| {

@@ -9,7 +9,7 @@ use std::{
 
 use crate::shaping::{Name, NamedPeer, Peers};
 
-/// How long a name that no plan in force has is remembered: a request has found it, and is still to use it.
+/// The time that a name is remembered that no plan in force has: a request has found it, and is still to use it.
 const UNUSED: Duration = Duration::from_secs(60);
 
 /// All names that are known.
@@ -22,7 +22,7 @@ struct Known {
     addresses: Option<Vec<IpAddr>>,
     /// When they were found; an earlier daemon found them if there is no time.
     found: Option<Instant>,
-    /// The reason for which there are none, or for which they are old.
+    /// The reason why there are none, or why they are old.
     problem: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Names {
         }
     }
 
-    /// Whether any addresses of a name are known.
+    /// Returns true if any addresses of a name are known.
     pub(super) fn has_addresses(&self, name: &Name) -> bool {
         self.read()
             .get(name)
@@ -85,7 +85,7 @@ impl Names {
         named.filter_map(|(name, addresses)| Some((name.clone(), addresses?.clone()))).collect()
     }
 
-    /// What is shown of `names`, which stand for `peers`.
+    /// Returns what is shown of `names`, which stand for `peers`.
     pub(super) fn shown(&self, names: &BTreeSet<Name>, peers: &Peers) -> Vec<NamedPeer> {
         let known = self.read();
         let shown = |name: &Name| {

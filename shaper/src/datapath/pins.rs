@@ -31,17 +31,17 @@ pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MA
 /// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
 pub(super) const PLAN_MAPS: [&str; 7] =
     [ASKED_MAP, PEERS_MAP, COURSES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
-/// How the directory of an instance that is not complete begins; bpffs allows no dots.
+/// The prefix of the directory of an instance that is not complete; bpffs allows no dots.
 const INCOMPLETE: &str = "new-";
 
-/// What an instance's directory is called.
+/// The name of an instance's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PinName {
     /// The container's network namespace.
     pub(super) inode: u64,
     /// The interface in it.
     pub(super) ifindex: u32,
-    /// Which way.
+    /// The direction.
     pub(super) direction: Direction,
 }
 
@@ -137,7 +137,7 @@ pub(super) struct Pinned {
     pub(super) name: PinName,
     /// Where it is.
     pub(super) directory: PathBuf,
-    /// Whether it has its own name.
+    /// True if it has its own name.
     pub(super) is_complete: bool,
 }
 
@@ -169,7 +169,7 @@ pub(super) fn walk(pin_dir: &Path) -> io::Result<Vec<Pinned>> {
     Ok(pinned)
 }
 
-/// Whether a program is pinned under the same name in a directory beside `pin_dir`, as another daemon's are.
+/// Returns true if a program is pinned under the same name in a directory beside `pin_dir`, as another daemon's are.
 pub(super) fn is_pinned_beside(pin_dir: &Path, name: PinName, program_id: u32) -> bool {
     let beside =
         pin_dir.parent().and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();

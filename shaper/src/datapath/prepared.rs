@@ -48,7 +48,7 @@ impl Prepared {
         Ok(Self { maps, asked, peer_sends: direction == Direction::Ingress, peers })
     }
 
-    /// How many entries each map of a plan has; where there is none, one each, which nobody reads.
+    /// Returns the number of entries of each map of a plan; without a plan, one each, which nobody reads.
     pub(super) fn sizes(plan: Option<&Self>) -> [(&'static str, u32); 10] {
         let size = |of: &dyn Fn(&Self) -> usize| {
             // Each of them was checked against a limit far below.
@@ -71,7 +71,7 @@ impl Prepared {
         ]
     }
 
-    /// What the program's constants are.
+    /// Returns the program's constants.
     pub(super) fn constants(plan: Option<&Self>) -> [(&'static str, &'static u32); 2] {
         let flag = |of: fn(&Self) -> bool| if plan.is_some_and(of) { &YES } else { &NO };
         [
@@ -111,13 +111,13 @@ impl Prepared {
 /// Entries beyond those that are needed now, where names may get more addresses.
 const SPARE: usize = 1_024;
 
-/// How many entries a map of `needed` ones has, which is to be changed later or not: twice as many and some, as old and
-/// new ones are there at the same time.
+/// Returns the number of entries of a map of which `needed` are used. If it is to be changed later, that is twice as
+/// many and some, as old and new ones are there at the same time.
 const fn room(needed: usize, changes: bool) -> usize {
     if changes { 2 * (needed + SPARE) } else { needed }
 }
 
-/// How many entries the map of `peers` has: twice as many and some, as those of other maps.
+/// Returns the number of entries of the map of `peers`: twice as many and some, as those of other maps.
 fn room_for_peers(peers: &Peers) -> usize {
     /// An address in JSON, at most.
     const ADDRESS: usize = 48;
@@ -125,7 +125,7 @@ fn room_for_peers(peers: &Peers) -> usize {
     2 * (needed + SPARE * ADDRESS / ASKED_ENTRY)
 }
 
-/// What is written as JSON is in entries of this size: its length in the first eight bytes, little-endian, then itself.
+/// An entry of a map with JSON: its length in the first eight bytes, little-endian, then the text.
 pub(super) type Entry = [u8; ASKED_ENTRY];
 
 /// The entries of a map with `value`.

@@ -10,7 +10,7 @@ use crate::{
 /// takes the others along exactly once.
 pub(super) const PRIORITY: u16 = 1;
 
-/// What sits on a device.
+/// The qdiscs and filters of a device.
 pub(super) struct Present {
     root: Option<Qdisc>,
     pub(super) hook: Option<Qdisc>,
@@ -31,7 +31,7 @@ impl Present {
         self.filters.iter().find(|filter| filter.program_id == Some(program_id))
     }
 
-    /// Whether the device lets a classifier of ours run before all others.
+    /// Returns an error unless the device lets a classifier of ours run before all others.
     pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
         let name = &device.name;
         if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
@@ -51,7 +51,7 @@ impl Present {
         Ok(())
     }
 
-    /// Whether the device's root may be our `fq`: only the kernel's defaults have no handle.
+    /// Returns an error unless the device's root may be our `fq`: only the kernel's defaults have no handle.
     pub(super) fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
         let foreign = self.root.as_ref().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
         foreign.map_or(Ok(()), |root| {
@@ -64,12 +64,12 @@ impl Present {
     }
 }
 
-/// What our queue on a device says, if there is one.
+/// Returns the counters of our queue on a device, if there is one.
 pub(super) fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
     Ok(root(socket, device.ifindex)?.filter(Qdisc::is_our_fq).as_ref().map(counts))
 }
 
-/// What a queue says of itself.
+/// Returns the counters of a queue.
 pub(super) fn counts(queue: &Qdisc) -> QueueCounts {
     QueueCounts { waiting: queue.waiting.into(), dropped: queue.dropped.into() }
 }

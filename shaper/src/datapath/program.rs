@@ -20,7 +20,7 @@ use crate::{files::Lock, shaping::ShapingError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
 
-/// What the instances log: a ring in the kernel, and its reader.
+/// The log of the instances: a ring in the kernel, and its reader.
 pub(crate) struct LogRing(EbpfLogger<&'static dyn log::Log>);
 
 impl LogRing {

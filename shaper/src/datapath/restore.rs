@@ -31,13 +31,13 @@ pub(super) fn record(link: &Link, has_clsact: bool) -> Original {
     }
 }
 
-/// Whether a link in any namespace is the device that was recorded.
+/// Returns true if a link in any namespace is the device that was recorded.
 pub(super) fn is_of(original: &Original, link: &Link) -> bool {
     original.address == padded(&link.address) && original.peer_ifindex == peer_ifindex(link)
 }
 
-/// Whether the device that was recorded still is where it was. Its address may have been changed; but another veth that
-/// has its index has another peer.
+/// Returns true if the device that was recorded still is where it was. Its address may have been changed; but another
+/// veth that has its index has another peer.
 ///
 /// # Errors
 ///
@@ -97,8 +97,8 @@ pub(super) fn give_back(socket: &Socket, device: &Device, original: Original) ->
     segments::release(socket, device, original.gso_max_segs)
 }
 
-/// Whether a device may keep something of its shaping where it is found. The host's end of a veth may even keep the
-/// classifier, where it stayed and the container's end left.
+/// Returns true if a device may keep something of its shaping where it is found. The host's end of a veth may even keep
+/// the classifier, where it stayed and the container's end left.
 pub(super) const fn is_kept(original: &Original, end: End) -> bool {
     let keeps = match end {
         End::Host => true,
@@ -148,8 +148,8 @@ pub(super) fn clear_off(
     })
 }
 
-/// What a device was of which there is no record: it had any other length than none, and a clsact that holds nothing
-/// does nothing.
+/// Guesses the record of a device of which there is none: it had any other length than none, and a clsact that holds
+/// nothing does nothing.
 pub(super) fn guess(device: &Device, link: &Link) -> Original {
     Original { tx_queue_len: 1, gso_max_segs: segments::guess(device), ..record(link, false) }
 }

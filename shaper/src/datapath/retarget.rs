@@ -21,12 +21,12 @@ use crate::shaping::Maps;
 pub(super) struct Targets {
     trie: LpmTrie<MapData, Address, RuleList>,
     rules: MapData,
-    /// How many rules there may be, old and new ones.
+    /// The most rules, old and new ones.
     most_rules: u32,
-    /// How many addresses there may be.
+    /// The most addresses.
     most: usize,
     peers: MapData,
-    /// How many entries of them there may be.
+    /// The most entries of them.
     most_peers: u32,
 }
 

@@ -11,20 +11,20 @@ use super::{
 };
 use crate::network::{NetlinkError, Socket, link_at, set_gso_max_segs};
 
-/// What a device takes unless told otherwise: `GSO_MAX_SEGS`.
+/// The number of segments that a device takes at once unless told otherwise: `GSO_MAX_SEGS`.
 const DEFAULT: u32 = 65_535;
 
-/// Whether a device that took `original` segments at once may have been made to take single ones.
+/// Returns true if a device that took `original` segments at once may have been made to take single ones.
 pub(super) const fn may_be_held(original: u32, end: End) -> bool {
     matches!(end, End::Container) && original != SINGLE
 }
 
-/// Whether a loss on a device needs it to take single segments, and it does not yet.
+/// Returns true if a loss on a device needs it to take single segments, and it does not yet.
 pub(super) const fn are_to_be_held(device: &Device) -> bool {
     matches!(device.end, End::Container) && device.gso_max_segs != SINGLE
 }
 
-/// What a device took at once that was held to single segments by an instance that cannot be read.
+/// Guesses the segments that a device took at once before an instance that cannot be read held it to single ones.
 pub(super) const fn guess(device: &Device) -> u32 {
     match (device.end, device.gso_max_segs) {
         (End::Container, SINGLE) => DEFAULT,

@@ -12,10 +12,10 @@ use crate::shaping::{Direction, NetnsId, NetnsRef, Policy, Request, ShapingError
 
 /// The interfaces that a request is for.
 pub(super) struct Selection {
-    /// Those to shape from now on, each with the policy in force: its own, or, where it has none, that of the container's
-    /// other ones.
+    /// The interfaces to shape from now on, each with the policy in force: its own, or, where it has none, that of the
+    /// container's other ones.
     pub(super) targets: Vec<(Target, Policy)>,
-    /// Those that are shaped, and no longer are to be.
+    /// The instances that are shaped, and no longer are to be.
     pub(super) deselected: Vec<Arc<Instance>>,
 }
 

@@ -91,7 +91,7 @@ impl Datapath {
         lock(&self.events).push(event);
     }
 
-    /// What has happened to shaping without a request since this was asked last.
+    /// Returns what has happened to shaping without a request since this was asked last.
     pub(crate) fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *lock(&self.events))
     }
@@ -145,7 +145,7 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
     }))
 }
 
-/// Whether the other end of a host's veth is the container's interface, where it was.
+/// Returns true if the other end of a host's veth is the container's interface, where it was.
 fn has_its_interface(socket: &Socket, device: &Device) -> Result<bool, NetlinkError> {
     Ok(link_at(socket, device.ifindex)?.is_some_and(|link| link.peer == device.peer))
 }

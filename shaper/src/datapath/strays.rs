@@ -25,19 +25,19 @@ use crate::{
     shaping::{Direction, NetnsRef},
 };
 
-/// How long hardware is looked for: the kernel ends namespaces in its own time (`cleanup_net`), and only then it is
-/// elsewhere.
+/// The time that hardware is looked for: the kernel ends namespaces in its own time (`cleanup_net`), and only then it
+/// is elsewhere.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A device that is not where it was.
 pub(super) struct Stray {
-    /// What it was, for the log.
+    /// The interface that it was, for the log.
     interface: String,
     end: End,
     ifindex: u32,
     program_id: Option<u32>,
     original: Original,
-    /// What is known of it, for the next daemon, until it has been found.
+    /// The pins, for the next daemon, until it has been found.
     pins: PathBuf,
     since: Instant,
 }
@@ -77,12 +77,12 @@ impl Stray {
         Ok(restore::is_kept(&original, this.end).then_some(this))
     }
 
-    /// Whether it may still turn up: what is not hardware ends with its namespace.
+    /// Returns true if it may still turn up: what is not hardware ends with its namespace.
     fn may_turn_up(&self) -> bool {
         self.original.peer_ifindex == 0 && self.since.elapsed() < PATIENCE
     }
 
-    /// Whether it is known to be somewhere: hardware is, and a veth whose other end is here.
+    /// Returns true if it is known to be somewhere: hardware is, and a veth whose other end is here.
     fn exists(&self) -> bool {
         let other_end = self.original.peer_ifindex;
         let link = || Socket::open().and_then(|socket| link_at(&socket, other_end)).ok().flatten();

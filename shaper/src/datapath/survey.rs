@@ -15,12 +15,12 @@ use crate::{
 
 /// The network namespace of the first process, which is a host's, too, where the daemon is in another one.
 const FIRST: &str = "/proc/1/ns/net";
-/// How many links an error names.
+/// The most links that an error names.
 const SHOWN_LINKS: usize = 10;
-/// How many interfaces of a container can be shaped; each has programs, maps and pins of its own.
+/// The most interfaces of a container that can be shaped; each has programs, maps and pins of its own.
 const MOST_INTERFACES: usize = 128;
 
-/// What a namespace looks like from inside.
+/// The view of a namespace from inside.
 pub(super) struct Inside {
     links: Vec<Link>,
     /// The number by which it knows the host's namespace, if it does.
@@ -92,9 +92,9 @@ impl Inside {
         ShapingError::Refused(format!("it has no interface {chosen}: it has {has}"))
     }
 
-    /// Whether a link that leads out of the namespace connects it to the outside, and not to a namespace that it holds
-    /// itself, as those of containers in a container: the other end of a veth is the host's, or a default route leads
-    /// over it.
+    /// Returns true if a link that leads out of the namespace connects it to the outside, and not to a namespace that
+    /// it holds itself, as those of containers in a container: the other end of a veth is the host's, or a default
+    /// route leads over it.
     fn is_uplink(&self, link: &Link) -> bool {
         let peer = link.peer.and_then(|peer| peer.nsid);
         link.kind != Some(InfoKind::Veth)
@@ -102,8 +102,8 @@ impl Inside {
             || self.default_routes.contains(&link.ifindex)
     }
 
-    /// Whether a device only connects containers that the container holds: a veth that is not the way out, or a bridge
-    /// without any other port. Its address is known to them alone, and others may have the same.
+    /// Returns true if a device only connects containers that the container holds: a veth that is not the way out, or a
+    /// bridge without any other port. Its address is known to them alone, and others may have the same.
     pub(super) fn is_inner(&self, ifindex: u32) -> bool {
         let Some(link) = self.links.iter().find(|link| link.ifindex == ifindex) else { return false };
         match link.kind {
@@ -245,9 +245,9 @@ fn failed(error: NetlinkError) -> ShapingError {
     ShapingError::Failed(error.to_string())
 }
 
-/// Whether a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that is
-/// elsewhere, or hardware that was moved in. Bridges, tunnels and the like inside only pass on what such links carry,
-/// and would delay it twice.
+/// Returns true if a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that
+/// is elsewhere, or hardware that was moved in. Bridges, tunnels and the like inside only pass on what such links
+/// carry, and would delay it twice.
 fn leads_out(link: &Link) -> bool {
     let elsewhere = link.peer.is_some_and(|peer| peer.nsid.is_some());
     link.is_ethernet

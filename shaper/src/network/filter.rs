@@ -14,13 +14,13 @@ const ETH_P_ALL: u16 = 0x0003;
 /// A classifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Its kind, for example `bpf`.
+    /// The kind, for example `bpf`.
     pub(crate) kind: String,
     /// Lower ones run first.
     pub(crate) priority: u16,
     /// The protocol it sees, in host order; `ETH_P_ALL` is 3.
     pub(crate) protocol: u16,
-    /// Which of those that share a priority.
+    /// The number among those that share a priority.
     pub(crate) handle: TcHandle,
     /// The name that its BPF program was given; empty if it has none.
     pub(crate) name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Whether a BPF classifier for all packets can be put at the same priority, in front of it.
+    /// Returns true if a BPF classifier for all packets can be put at the same priority, in front of it.
     pub(crate) fn shares_priority_with_bpf(&self) -> bool {
         self.kind == "bpf" && self.protocol == ETH_P_ALL
     }
@@ -44,7 +44,7 @@ pub(crate) fn egress_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Filter
     filters(socket, ifindex, EGRESS)
 }
 
-/// Whether anything sits on either hook of a device.
+/// Returns true if anything sits on either hook of a device.
 ///
 /// # Errors
 ///

@@ -14,24 +14,24 @@ use super::{NetlinkError, Netns, Socket};
 /// The device at the other end of a veth, or below a macvlan or ipvlan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Its index in its own namespace.
+    /// The index in its own namespace.
     pub(crate) ifindex: u32,
-    /// Its namespace's number as seen from the link's, none when it is the same namespace.
+    /// The number of its namespace as seen from the link's; none if it is the same namespace.
     pub(crate) nsid: Option<i32>,
 }
 
 /// A network device of the namespace that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// Its index, unique in its namespace only.
+    /// The index, unique in its namespace only.
     pub(crate) ifindex: u32,
-    /// Its name.
+    /// The name.
     pub(crate) name: String,
-    /// What its driver calls itself; none for hardware.
+    /// The kind of its driver; none for hardware.
     pub(crate) kind: Option<InfoKind>,
-    /// Whether it is an Ethernet-like device and no loopback.
+    /// True if it is an Ethernet-like device and no loopback.
     pub(crate) is_ethernet: bool,
-    /// Its link-layer address, which stays with it wherever it goes.
+    /// The link-layer address, which stays with it wherever it goes.
     pub(crate) address: Vec<u8>,
     /// Whom it is linked to.
     pub(crate) peer: Option<Peer>,
@@ -39,7 +39,7 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
     /// In packets; 0 is kept by devices that never had a queue.
     pub(crate) tx_queue_len: u32,
-    /// How many segments it takes in one packet, to part them behind its hooks (GSO).
+    /// The number of segments that it takes in one packet, to part them behind its hooks (GSO).
     pub(crate) gso_max_segs: u32,
     /// An operator's number for several devices; 0 by default.
     group: u32,

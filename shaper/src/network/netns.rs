@@ -54,7 +54,7 @@ impl Netns {
         Err(io::Error::new(io::ErrorKind::NotFound, "the network namespace has gone"))
     }
 
-    /// Its identity.
+    /// The identity.
     pub(crate) const fn id(&self) -> NetnsId {
         self.id
     }
@@ -80,7 +80,7 @@ impl Netns {
         Ok(work())
     }
 
-    /// Whether `netns` still is where its path says; cheap, as nothing is opened.
+    /// Returns true if `netns` still is where its path says; cheap, as nothing is opened.
     ///
     /// # Errors
     ///

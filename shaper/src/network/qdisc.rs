@@ -25,7 +25,7 @@ const TCA_FQ_TIMER_SLACK: u16 = 13;
 const TCA_FQ_HORIZON: u16 = 14;
 const TCA_FQ_HORIZON_DROP: u16 = 15;
 
-/// How much our `fq` may hold, and how far ahead.
+/// The limits of our `fq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FqLimits {
     /// Packets, of one flow as of all: a single connection may fill the queue.
@@ -37,9 +37,9 @@ pub(crate) struct FqLimits {
 /// A queueing discipline of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Qdisc {
-    /// Its kind, for example `noqueue`.
+    /// The kind, for example `noqueue`.
     pub(crate) kind: String,
-    /// Its handle; 0 if it is the kernel's default.
+    /// The handle; 0 if it is the kernel's default.
     pub(crate) handle: TcHandle,
     /// Packets that wait in it now.
     pub(crate) waiting: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Qdisc {
 }
 
 impl Qdisc {
-    /// Whether it is, at a root, the one that we grafted.
+    /// Returns true if it is, at a root, the one that we grafted.
     pub(crate) fn is_our_fq(&self) -> bool {
         self.kind == "fq" && self.handle == FQ_HANDLE
     }
@@ -63,7 +63,7 @@ pub(crate) fn root(socket: &Socket, ifindex: u32) -> Result<Option<Qdisc>, Netli
     qdisc_at(socket, ifindex, TcHandle::ROOT)
 }
 
-/// What is in the place of the hook for classifiers, be it a clsact or an ingress qdisc; none if nothing is.
+/// Returns the qdisc in the place of the hook for classifiers, be it clsact or ingress; none if there is none.
 ///
 /// # Errors
 ///

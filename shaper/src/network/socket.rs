@@ -13,7 +13,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("{operation}: {source}")]
 pub(crate) struct NetlinkError {
-    /// What was attempted on what.
+    /// The attempt, and on what it was made.
     operation: String,
     source: io::Error,
 }

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::buttons::{Action, Buttons};
 use crate::shaping::{ContainerView, Latency, Loss, Request, Shaper, ShapingError, quoted};
 
-/// What follows a container's id in a node's id.
+/// The suffix of a container's id in a node's id.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
 
-/// What the probe sends when a button is pressed. `AppID` and `ControlArgs` say nothing to us.
+/// The request of the probe when a button is pressed. `AppID` and `ControlArgs` say nothing to us.
 #[derive(Debug, Deserialize)]
 pub(super) struct ControlRequest {
     #[serde(rename = "NodeID")]
@@ -26,12 +26,12 @@ pub(super) async fn carry_out(
     request: &ControlRequest,
 ) -> Result<Vec<ContainerView>, String> {
     let id = request.node_id.strip_suffix(NODE_SUFFIX).filter(|id| !id.is_empty()).ok_or_else(|| {
-        format!("node {} is no container: its id should end in {NODE_SUFFIX}", quoted(&request.node_id))
+        format!("node {} is not a container: its id should end in {NODE_SUFFIX}", quoted(&request.node_id))
     })?;
     let button = buttons
         .iter()
         .find(|button| button.id == request.control)
-        .ok_or_else(|| format!("there is no control {}: reload the page", quoted(&request.control)))?;
+        .ok_or_else(|| format!("unknown control {}: reload the page", quoted(&request.control)))?;
     let changed = act(shaper, id, button.action).await?;
     Ok(with_neighbours(&**shaper, changed).await)
 }

@@ -124,7 +124,7 @@ async fn post_control<S: Shaper>(
 ) -> Result<Response, (StatusCode, String)> {
     probe.check()?;
     let request: ControlRequest = serde_json::from_slice(&body)
-        .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no control request: {error}")))?;
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is not a control request: {error}")))?;
     // All that is logged in its course says so, also when the probe has given up by then.
     let span = tracing::info_span!("control", id = request.control, node = request.node_id);
     match controls::carry_out(&shaper, buttons, &request).instrument(span).await {

@@ -8,7 +8,7 @@ pub(super) struct Networks(Vec<(String, [Option<Plan>; 2])>);
 const WAYS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 impl Networks {
-    /// Those of `presets`, whose words have been checked.
+    /// Returns those of `presets`, whose words have been checked.
     pub(super) fn of(presets: &Presets) -> Self {
         let plan = |words: &str| Effects::parse(words, &Named::default()).map(Plan::always).ok();
         let plans = presets.iter().map(|(name, preset)| {

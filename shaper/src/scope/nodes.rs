@@ -19,8 +19,8 @@ use super::{
 };
 use crate::shaping::{ContainerState, ContainerView, RuntimeName, Sample};
 
-/// How many seconds of rates are in a report. The app draws those of all reports of the last 15 s, as it does for Docker's
-/// reporter, which only reports each sample once; some more, so that a report may fail.
+/// The number of seconds of rates in a report. The app draws those of all reports of the last 15 s, as it does for
+/// Docker's reporter, which only reports each sample once; some more, so that a report may fail.
 const SAMPLES: usize = 5;
 
 /// Containers' nodes, each made when it is written: those of a thousand would fill megabytes.
@@ -108,8 +108,9 @@ pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
     }
 }
 
-/// What makes a node of what no other reporter knows: without `control_probe_id`, the app shows no buttons. Docker's
-/// containers have all this from Scope's Docker reporter, and their label would flap between its and ours.
+/// Returns the entries that make a node of what no other reporter knows: without `control_probe_id`, the app shows no
+/// buttons. Docker's containers have all this from Scope's Docker reporter, and their label would flap between its and
+/// ours.
 fn identity(view: &ContainerView, probe_id: &str) -> Vec<(&'static str, String)> {
     if view.container.runtime != RuntimeName::Netns {
         return Vec::new();

@@ -29,7 +29,7 @@ pub(super) struct Topology<N> {
     pub(super) table_templates: ById<TableTemplate>,
 }
 
-/// What is said of one container; Scope merges it into what other reporters say of it.
+/// The node of one container; Scope merges it into what other reporters say of it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Node {
@@ -46,7 +46,7 @@ pub(super) struct Latest<T> {
     pub(super) value: T,
 }
 
-/// Whether a button is hidden.
+/// The state of a button: hidden or not.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct ControlState {
     pub(super) dead: bool,
@@ -59,7 +59,7 @@ pub(super) struct Control {
     pub(super) human: &'static str,
     /// A class of Font Awesome.
     pub(super) icon: &'static str,
-    /// Its place among the buttons.
+    /// The place among the buttons.
     pub(super) rank: u32,
 }
 

@@ -45,7 +45,7 @@ const QUICK: Duration = Duration::from_millis(50);
 const PREPARED_FOR: Duration = Duration::from_secs(5);
 const BUFFER: usize = 64 * 1024;
 
-/// What every report is made with.
+/// The parts that every report is made with.
 pub(super) struct Reporter {
     buttons: Buttons,
     networks: Networks,

@@ -123,12 +123,12 @@ fn summary(view: &ContainerView, preset: Option<&str>) -> Option<String> {
     (text != NOT_SET).then_some(text)
 }
 
-/// What is done to packets of no target.
+/// Returns the effects on packets of no target.
 fn words(policy: &Policy) -> Option<String> {
     Some(policy.words()).filter(|words| !words.is_empty())
 }
 
-/// What is so in each direction: a shaping that is broken says so in place of what was set.
+/// Returns the setting in each direction; a shaping that is broken says so in its place.
 fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
     in_words(|way| {
         let fault = view.fault(way).map(ToString::to_string);
@@ -136,7 +136,7 @@ fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) 
     })
 }
 
-/// What was set in each direction.
+/// Returns the setting in each direction.
 fn set_both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
     in_words(|way| view.policy(way).and_then(&setting))
 }

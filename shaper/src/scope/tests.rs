@@ -53,7 +53,7 @@ fn node_id(id: &str) -> String {
     format!("{id};<container>")
 }
 
-/// What is told at a time of no report before it.
+/// Makes a report with no report before it.
 fn report(views: &[ContainerView]) -> Value {
     report_at(&reporter(), views, SystemTime::UNIX_EPOCH)
 }
@@ -375,9 +375,9 @@ async fn what_cannot_be_done_is_said_beside_the_buttons() {
     let slow = "traffic-control-table-slow";
     assert!(refusal(&shaper, &node_id("dead"), slow).await.starts_with("no container is called \"dead\""));
     assert!(refusal(&shaper, &node_id("d2"), slow).await.starts_with("paused: only a running"));
-    assert!(refusal(&shaper, &node_id(WEB), "explode").await.starts_with("there is no control \"explode\""));
+    assert!(refusal(&shaper, &node_id(WEB), "explode").await.starts_with("unknown control \"explode\""));
     for bad in [WEB, "", ";<container>", "c0ffee;<host>"] {
-        assert!(refusal(&shaper, bad, slow).await.contains("is no container"), "{bad}");
+        assert!(refusal(&shaper, bad, slow).await.contains("is not a container"), "{bad}");
     }
     *shaper.failure.lock().expect("not poisoned") = Some(|| {
         ShapingError::Refused("no fq: modprobe sch_fq".to_owned())
@@ -395,7 +395,7 @@ async fn a_body_that_is_no_control_request_is_a_bad_request() {
     for body in ["", "{", "slow", "{}", "[]", r#"{"Control":3,"NodeID":"x"}"#, "\u{0}"] {
         let (status, text) = ask(&shaper, "POST", &format!("/control{QUERY}"), body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-        assert!(text.starts_with("the body is no control request: "), "{text}");
+        assert!(text.starts_with("the body is not a control request: "), "{text}");
     }
 }
 

@@ -53,7 +53,7 @@ impl PluginSocket {
         let directory = match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
             Some(parent) => parent,
-            None => bail!("listen on {}: this is no file: {GIVE_ANOTHER}", path.display()),
+            None => bail!("listen on {}: this names no file: {GIVE_ANOTHER}", path.display()),
         };
         // Of two daemons that start together, one is to take the dead socket over and the other to find it alive.
         let _lock = lock(directory)?;
@@ -104,7 +104,7 @@ fn remove_dead(path: &Path) -> Result<()> {
         metadata => metadata.with_context(|| format!("look at {}: {RUN_AS_ROOT}", path.display()))?,
     };
     if !metadata.file_type().is_socket() {
-        bail!("listen on {}: something is there that is no socket: {GIVE_ANOTHER}", path.display());
+        bail!("listen on {}: something else than a socket is there: {GIVE_ANOTHER}", path.display());
     }
     match net::UnixStream::connect(path) {
         Ok(_) => bail!(
@@ -194,7 +194,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
         std::fs::write(&path, "precious").expect("a file");
-        assert!(error(&path).contains("something is there that is no socket"));
+        assert!(error(&path).contains("something else than a socket is there"));
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), "precious");
     }
 

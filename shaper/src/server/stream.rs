@@ -18,10 +18,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long a client may take until it reads more of its answer.
+/// The longest time until a client reads more of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may go on writing what is refused already: if the connection closed before, it would get `EPIPE` and
-/// never see the answer.
+/// The longest time that a client may go on writing what is refused already: if the connection closed before, it would
+/// get `EPIPE` and never see the answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's connection.
@@ -143,7 +143,7 @@ fn refusal(status: StatusCode) -> Vec<u8> {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             "the request's head has more than 100 fields or is too long"
         }
-        _ => "the request is no HTTP/1.1",
+        _ => "the request is not HTTP/1.1",
     };
     let body = json!({ "error": error }).to_string();
     let length = body.len();

@@ -36,7 +36,7 @@ impl fmt::Display for ContainerId {
     }
 }
 
-/// Which runtime a container was found through.
+/// The runtime through which a container was found.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -62,13 +62,13 @@ impl fmt::Display for RuntimeName {
     }
 }
 
-/// Whether a container's processes run; only these three states are shown, as the old plugin did.
+/// The state of a container's processes; only these three states are shown, as the old plugin did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ContainerState {
     /// It can be shaped.
     Running,
-    /// Its processes are frozen.
+    /// Frozen.
     Paused,
     /// It has no network.
     Stopped,
@@ -98,7 +98,7 @@ pub(crate) struct NetnsId {
 /// The path may come to lead to another namespace (a pid is used again), so whoever opens it compares the id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetnsRef {
-    /// Its identity.
+    /// The identity.
     pub(crate) id: NetnsId,
     /// `/proc/<pid>/ns/net` or `/run/netns/<name>`.
     pub(crate) path: PathBuf,
@@ -107,13 +107,13 @@ pub(crate) struct NetnsRef {
 /// A container as its runtime describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Container {
-    /// Its identity.
+    /// The identity.
     pub(crate) id: ContainerId,
-    /// What people call it.
+    /// The name that people call it by.
     pub(crate) name: String,
     /// Where it was found.
     pub(crate) runtime: RuntimeName,
-    /// Whether it runs.
+    /// The state of its processes.
     pub(crate) state: ContainerState,
     /// The network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,

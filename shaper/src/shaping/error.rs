@@ -18,9 +18,9 @@ pub(crate) enum ShapingError {
     /// A name or a beginning of an id that several share.
     #[error("{} may be any of {}: write more of the id", quoted(name), candidates.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What it may be.
+        /// The containers that it may be.
         candidates: Vec<String>,
     },
     /// The container is not running.
@@ -28,10 +28,10 @@ pub(crate) enum ShapingError {
     NotRunning {
         /// The container.
         name: String,
-        /// Its state.
+        /// The state of the container.
         state: super::ContainerState,
     },
-    /// What was asked cannot be done to this container, for the reason given.
+    /// The request cannot be done to this container, for the reason given.
     #[error("{0}")]
     Refused(String),
     /// It was tried and did not work, for the reason given.

@@ -26,7 +26,7 @@ pub(crate) enum EventKind {
     Ended(&'static str),
     /// Somebody else took a part of it off the device: the reason.
     Broken(String),
-    /// What was broken for this reason is so no more.
+    /// No longer broken for this reason.
     Repaired(String),
 }
 

@@ -22,13 +22,13 @@ pub(crate) struct FakeShaper {
     presets: Presets,
     /// Each time another.
     revision: AtomicU64,
-    /// How many more times [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
+    /// The number of times that [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
     /// The reason why nothing can be shaped, if any.
     pub(crate) unready: Mutex<Option<String>>,
-    /// Whether the daemon does its work no longer.
+    /// True if the daemon no longer does its work.
     pub(crate) stalled: Mutex<bool>,
-    /// What every change fails with, if anything.
+    /// The error that every change fails with, if any.
     pub(crate) failure: Mutex<Option<fn() -> ShapingError>>,
 }
 
@@ -41,7 +41,7 @@ impl FakeShaper {
         }
     }
 
-    /// As it is now.
+    /// Returns a container as it is now.
     pub(crate) fn seen(&self, id: &str) -> ContainerView {
         let containers = self.containers.lock().expect("not poisoned");
         containers.iter().find(|view| view.container.id.as_str() == id).expect("a container").clone()
@@ -230,7 +230,7 @@ pub(crate) fn shaped_web() -> ContainerView {
     }
 }
 
-/// What words say, until it is cleared.
+/// Returns the policy of some words, without a deadline.
 pub(crate) fn policy(words: &str) -> Policy {
     Effects::parse(words, &Named::default()).expect(words).into()
 }

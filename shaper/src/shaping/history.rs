@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Sample, Totals};
 
-/// How many samples are kept: a minute's.
+/// The number of samples that are kept: a minute's.
 const KEPT: usize = 60;
 
 /// The recent rates of one network namespace.

@@ -14,7 +14,7 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     /// Returns an error with the reason while nothing can be shaped, after it was tried to do something about it.
     fn ready(&self) -> impl Future<Output = Result<(), ShapingError>> + Send;
 
-    /// What [`Self::ready`] last said, without waiting.
+    /// Returns what [`Self::ready`] last said, without waiting.
     fn problem(&self) -> Option<Problem>;
 
     /// Returns an error with the reason when the daemon no longer does its work, and has to be started again.

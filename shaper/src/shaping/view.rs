@@ -15,7 +15,7 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
 }
 
-/// What the `fq` queue says of itself; all zero where there is none.
+/// The counters of the `fq` queue; all zero where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QueueCounts {
     /// Packets that wait now.
@@ -27,13 +27,13 @@ pub(crate) struct QueueCounts {
 /// A name in a target, and the addresses that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NamedPeer {
-    /// As in the target: `container:db`.
+    /// The name as in the target: `container:db`.
     pub(crate) name: String,
     /// In order; the target matches no packet by a name without any.
     pub(crate) addresses: Vec<IpAddr>,
     /// Their age in milliseconds: the time since they were last looked up; none if an earlier daemon found them.
     pub(crate) age_ms: Option<u64>,
-    /// The reason for which there are none, or for which they could not be looked up since.
+    /// The reason why there are none, or why they could not be looked up since.
     pub(crate) problem: Option<String>,
 }
 
@@ -65,14 +65,14 @@ impl fmt::Display for ShapingState {
 pub(crate) struct InterfaceView {
     /// The container's name for it.
     pub(crate) interface: String,
-    /// Which way.
+    /// The direction.
     pub(crate) direction: Direction,
-    /// What is done to it; nothing while the last delayed packets of a cleared shaping leave.
+    /// The policy in force; none while the last delayed packets of a cleared shaping leave.
     pub(crate) policy: Policy,
     /// Tells whether the device really does it: `state`, and `reason` where it does not.
     #[serde(flatten)]
     pub(crate) state: ShapingState,
-    /// How much longer the policy lasts, in milliseconds; none is until it is cleared.
+    /// The remaining time of the policy, in milliseconds; none is until it is cleared.
     pub(crate) remaining_ms: Option<u64>,
     /// Passed at once.
     pub(crate) passed: Counts,
@@ -141,7 +141,7 @@ pub(crate) struct Totals {
     pub(crate) dropped: u64,
 }
 
-/// What happened in the second before `at_ms`.
+/// The rates of the second before `at_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// Milliseconds since the Unix epoch.
@@ -157,7 +157,7 @@ pub(crate) struct Sample {
 pub(crate) struct ContainerView {
     /// The container.
     pub(crate) container: Container,
-    /// What shapes it; empty when nothing does. Containers of one network namespace have the same.
+    /// The shaping of its interfaces; empty if there is none. Containers of one network namespace have the same.
     pub(crate) interfaces: Vec<InterfaceView>,
     /// Rates of up to the last minute, oldest first.
     pub(crate) samples: Vec<Sample>,
@@ -189,7 +189,7 @@ impl ContainerView {
         states.into_iter().find(|state| **state != ShapingState::Intact)
     }
 
-    /// How much longer anything lasts that ends by itself: the first deadline's time, in seconds begun.
+    /// Returns the remaining time until the first deadline, in seconds begun.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let first = self.interfaces.iter().filter_map(|view| view.remaining_ms).min()?;
         Some(Duration::from_secs(first.div_ceil(1000)))
@@ -235,11 +235,11 @@ pub(crate) struct Inspection {
 pub(crate) struct InterfaceInspection {
     /// The container's name for the interface.
     pub(crate) interface: String,
-    /// Which way.
+    /// The direction.
     pub(crate) direction: Direction,
     /// The device that carries it, at the container's or the host's end.
     pub(crate) device: String,
-    /// Its index in its network namespace.
+    /// The index in its network namespace.
     pub(crate) ifindex: u32,
     /// A file that leads to the namespace that the device is in, for `nsenter --net=`; none if it is the host's.
     pub(crate) netns_path: Option<PathBuf>,

@@ -21,7 +21,7 @@ struct Press {
     control: &'static str,
     human: &'static str,
     asked: &'static str,
-    /// How many pings tell what became of it, and how far apart they are.
+    /// The number of pings that tell what became of it, and their interval.
     pings: (u32, Duration),
 }
 
@@ -59,7 +59,7 @@ struct Stage {
     world: World,
 }
 
-/// What was measured after a press.
+/// The measurements after a press.
 struct Measured {
     pings: Pings,
     transfer: Transfer,

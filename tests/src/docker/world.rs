@@ -19,7 +19,7 @@ const PIN_DIR: &str = "/sys/fs/bpf/shaper";
 pub struct DockerWorld {
     /// The daemon.
     pub daemon: Daemon,
-    /// What Scope has on the daemon's socket.
+    /// Scope's probe on the daemon's socket.
     pub probe: Probe,
     /// The engine.
     pub engine: DockerDaemon,
@@ -118,7 +118,7 @@ impl DockerWorld {
         Ok((of("IPAddress")?, of("Gateway")?))
     }
 
-    /// What is pinned, as names.
+    /// Returns the names of the pins.
     #[must_use]
     pub fn pins(&self) -> Vec<String> {
         let entries = fs::read_dir(self.inside(PIN_DIR)).into_iter().flatten().flatten();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// What every node of a container ends in.
+/// The end of the id of every node of a container.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
 
 /// All that a plugin reports. Scope ignores fields that it does not know; here they are errors, as nobody would see them.
@@ -35,11 +35,11 @@ pub struct Topology {
     table_templates: BTreeMap<String, TableTemplate>,
 }
 
-/// What is said of one container.
+/// The node of one container.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Node {
-    /// Which buttons it has.
+    /// The buttons.
     #[serde(default)]
     pub latest_controls: BTreeMap<String, Latest<ControlState>>,
     /// Values by key, rows of tables among them.
@@ -57,11 +57,11 @@ pub struct Latest<T> {
     /// Since when it is so.
     #[serde(deserialize_with = "rfc3339")]
     pub timestamp: SystemTime,
-    /// What is so.
+    /// The value.
     pub value: T,
 }
 
-/// Whether a button is hidden.
+/// The state of a button: hidden or not.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ControlState {
@@ -74,13 +74,13 @@ pub struct ControlState {
 #[serde(deny_unknown_fields)]
 pub struct Control {
     id: String,
-    /// What people read.
+    /// The text that people read.
     pub human: String,
-    /// Its Font Awesome class.
+    /// The Font Awesome class.
     pub icon: String,
-    /// Its place.
+    /// The place among the buttons.
     pub rank: i64,
-    /// What is asked before it is sent.
+    /// The question before it is sent.
     pub confirmation: Option<String>,
 }
 
@@ -138,7 +138,7 @@ pub struct MetricSample {
     /// When.
     #[serde(deserialize_with = "rfc3339")]
     pub date: SystemTime,
-    /// How much.
+    /// The rate.
     pub value: f64,
 }
 
@@ -148,9 +148,9 @@ pub struct MetricSample {
 pub struct Plugin {
     /// The socket's file name without its extension.
     pub id: String,
-    /// What people read.
+    /// The text that people read.
     pub label: String,
-    /// What it does.
+    /// The effects.
     #[serde(default)]
     pub description: String,
     /// `reporter`, `controller`.
@@ -165,7 +165,7 @@ fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::
     humantime::parse_rfc3339(&text).map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
 }
 
-/// Whether it matches `^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$`.
+/// Returns true if it matches `^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$`.
 pub(super) fn is_plugin_id(id: &str) -> bool {
     id.split('-').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }

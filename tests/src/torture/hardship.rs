@@ -232,8 +232,8 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// What the attackers do over and over: take the place of directories, sockets and locks, lead elsewhere by links, hold
-/// locks, and give commands to the daemon.
+/// The attack that is repeated: take the place of directories, sockets and locks, lead elsewhere by links, hold locks,
+/// and give commands to the daemon.
 const ATTACK: &str = r#"
 pins=$1 socket=$2 precious=$3 shaper=$4 plugins=${2%/*}
 while :; do

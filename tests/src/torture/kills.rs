@@ -25,7 +25,7 @@ use crate::{
 /// A change that is interrupted at each of its system calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Kill {
-    /// Its name on the command line.
+    /// The name on the command line.
     pub name: &'static str,
     /// Commands of `shaper` that come before it.
     prelude: &'static [&'static [&'static str]],

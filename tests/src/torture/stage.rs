@@ -20,7 +20,7 @@ use crate::{
     world::{Container, World},
 };
 
-/// What is in force, by interface and direction; what has no policy is not in it.
+/// The policies in force, by interface and direction; what has no policy is not in it.
 pub(super) type Policies = BTreeMap<(String, String), Value>;
 
 /// The world of a scenario.
@@ -70,7 +70,7 @@ impl Stage {
         Ok(daemon)
     }
 
-    /// What the daemon says is in force on `web`.
+    /// Returns the policies that the daemon says are in force on `web`.
     ///
     /// # Panics
     ///
@@ -176,7 +176,7 @@ pub(super) fn until_unshaped(daemon: &Daemon) {
     eventually("nothing is in force", || Stage::policies(daemon).is_empty().then_some(()));
 }
 
-/// Whether a policy does anything.
+/// Returns true if a policy has any effect.
 fn has_effect(policy: &Value) -> bool {
     policy.as_object().is_some_and(|fields| {
         fields.iter().any(|(name, value)| match name.as_str() {

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Write the tables into BENCHMARKS.md too
     #[arg(long)]
     update: bool,
-    /// What to measure (default: everything)
+    /// The benches to run (default: all)
     #[arg(value_enum)]
     benches: Vec<Bench>,
 }
@@ -42,11 +42,11 @@ pub(crate) enum Bench {
     Cost,
     /// Instructions that other effects and targets add to a packet
     Plans,
-    /// How true delays are
+    /// The accuracy of delays
     Delay,
-    /// What TCP gets through a delay
+    /// The throughput of TCP through a delay
     Goodput,
-    /// What ICMP, UDP and TCP experience of a loss
+    /// The losses of ICMP, UDP and TCP
     Loss,
     /// That nothing else is lost: under a long delay, and while policies change
     Delivery,

@@ -12,12 +12,12 @@ use crate::process::{find_program, output, run_logged};
 use crate::progress::step;
 use crate::workspace::Workspace;
 
-/// Whether this is a machine of the Debian family.
+/// Returns true on a machine of the Debian family.
 pub(super) fn exists() -> bool {
     find_program("apt-get").is_some()
 }
 
-/// Whether dpkg has this package installed.
+/// Returns true if dpkg has this package installed.
 pub(super) fn is_installed(package: &str) -> bool {
     let mut query = Command::new("dpkg-query");
     output(query.args(["--show", "--showformat=${db:Status-Status}", package]))
@@ -35,7 +35,8 @@ pub(super) fn missing(needs: &[(&str, &str)]) -> Vec<Action> {
     if packages.is_empty() { Vec::new() } else { vec![Action::Packages(packages)] }
 }
 
-/// Whether a program runs where there are no libraries: its head, where the ELF interpreter is named, names none.
+/// Returns true if a program runs where there are no libraries: its head, where the ELF interpreter is named, names
+/// none.
 fn is_static(program: &Path) -> bool {
     use std::io::Read as _;
     let mut head = Vec::new();
@@ -105,7 +106,7 @@ impl Apt {
 /// The emulator's package; it cannot be installed beside a `qemu-utils` of another version, as from backports.
 const QEMU: &str = "qemu-system-x86";
 
-/// Which `qemu-utils` to install with the emulator, where another version of it is installed.
+/// Returns the `qemu-utils` to install with the emulator, where another version of it is installed.
 fn qemu_utils_to_match() -> Result<Option<String>> {
     if !is_installed("qemu-utils") {
         return Ok(None);

@@ -13,7 +13,7 @@ use crate::process::{cargo, find_program, output, rustup, rustup_run};
 /// The name of the rustup toolchain that compiles the BPF programs.
 pub(super) const TOOLCHAIN: &str = "shaper-bpf";
 
-/// What to do on machines that are not Debian's.
+/// The advice for machines that are not Debian's.
 pub(super) const ELSEWHERE: &str = "
 or, where there is no package rustc-web, get a nightly compiler and a bpf-linker of its LLVM version or newer,
     rustup toolchain install nightly --component rust-src
@@ -26,7 +26,7 @@ const LINKER_VERSION: &str = "0.13.0";
 /// that [`super::ensure`] takes finds the difference.
 const DEBIAN_LLVM: u32 = 22;
 
-/// What is missing for BPF programs to be compiled.
+/// Returns the actions that are missing for BPF programs to be compiled.
 pub(super) fn missing() -> Result<Vec<Action>> {
     find_program("rustup").context("find rustup in PATH: install it as https://rustup.rs says")?;
     let linker = find_program("bpf-linker").and_then(|program| linker_llvm(&program));
@@ -85,7 +85,7 @@ fn debian_llvm() -> Option<u32> {
     number_after(&version, "LLVM version: ")
 }
 
-/// Whether a toolchain has library sources and a linker with this LLVM reads what it writes.
+/// Returns true if a toolchain has library sources and a linker with this LLVM reads what it writes.
 ///
 /// LLVM reads the bitcode of every older LLVM, but not of a newer one.
 fn fits(toolchain: &str, linker: Option<u32>) -> bool {

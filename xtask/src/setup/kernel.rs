@@ -43,7 +43,7 @@ impl Series {
 
 /// An unpacked kernel.
 pub(crate) struct Kernel {
-    /// What `uname -r` says in it.
+    /// The release, as `uname -r` prints it.
     pub(crate) release: String,
     directory: PathBuf,
 }

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Only say what is missing and what to type; fail if that is anything
     #[arg(long)]
     check: bool,
-    /// What to set up (default: everything)
+    /// The components to set up (default: all)
     #[arg(value_enum)]
     components: Vec<Component>,
 }
@@ -174,7 +174,7 @@ impl Action {
     }
 }
 
-/// Whether this process may install packages and mount file systems.
+/// Returns true if this process may install packages and mount file systems.
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     // The owner of one's own entry in /proc is one's effective user.

@@ -118,7 +118,8 @@ fn needs_vm(test: &Artifact) -> bool {
     test.package == "shaper-tests" && test.is_integration_test && test.target.starts_with("vm_")
 }
 
-/// Whether an executable has a test that the filter lets through. One that cannot list its tests is run to tell.
+/// Returns true if an executable has a test that the filter lets through. One that cannot list its tests is run to
+/// tell.
 fn has_matches(test: &Artifact, filter: Option<&str>) -> bool {
     let mut list = Command::new(&test.executable);
     list.args(["--list", "--format=terse"]).args(filter);

@@ -59,7 +59,7 @@ pub(super) struct Row {
 pub(super) struct Report(pub(super) Vec<Row>);
 
 impl Report {
-    /// Whether nothing failed.
+    /// Returns true if nothing failed.
     pub(super) fn succeeded(&self) -> bool {
         self.0.iter().all(|row| row.succeeded)
     }

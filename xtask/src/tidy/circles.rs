@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::layers::{named_after, without_comment};
 
-/// Which modules each module of a directory names.
+/// The modules that each module of a directory names.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Finds the circles among sources, which are paths with texts: for each its directory, and its modules in order.
@@ -36,7 +36,7 @@ pub(super) fn find(sources: &[(String, String)]) -> Vec<(String, Vec<String>)> {
 
 /// Where a source is among the modules.
 struct Place {
-    /// Its directory, and what it is called there.
+    /// The directory, and its name there.
     directory: String,
     module: String,
     /// The root of its crate, and the module there that it belongs to.

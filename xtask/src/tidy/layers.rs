@@ -85,7 +85,7 @@ fn check_rooms(path: &str, code: &[&str]) -> Vec<Complaint> {
         .collect()
 }
 
-/// What makes the core depend on more than its arguments.
+/// Finds what makes the core depend on more than its arguments.
 fn check_purity(code: &[&str]) -> Vec<Complaint> {
     let reason = "the core does no I/O and reads no clock: take it as an argument";
     let mut complaints = find_words(code, &["Instant", "SystemTime::now"], reason);

@@ -4,6 +4,9 @@ use super::Complaint;
 
 const MAX_LINES: usize = 500;
 
+/// Words that no doc comment opens with.
+const OPENINGS: [&str; 7] = ["What", "Whether", "How", "Which", "Those", "Its", "As"];
+
 // Split, or this file would break the rules that it states.
 const MARKERS: [&str; 8] = [
     concat!("TO", "DO"),
@@ -33,6 +36,9 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
             complaints.push(Complaint::new(number, message));
         }
     }
+    if path.ends_with(".rs") {
+        complaints.extend(check_openings(text));
+    }
     let count = text.lines().count();
     if !text.is_empty() && !text.ends_with('\n') {
         complaints.push(Complaint::new(count, "the file does not end in a newline"));
@@ -44,11 +50,28 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
     complaints
 }
 
+/// Finds doc comments that open with a word that asks or points, where a noun phrase or a verb would say what is there.
+fn check_openings(text: &str) -> Vec<Complaint> {
+    let docs = |line: &str| line.trim_start().strip_prefix("///").map(str::to_owned);
+    let before = std::iter::once("").chain(text.lines());
+    let mut complaints = Vec::new();
+    for ((before, line), number) in before.zip(text.lines()).zip(1..) {
+        let Some(doc) = docs(line).filter(|_| docs(before).is_none()) else { continue };
+        let first = doc.split_whitespace().next().unwrap_or_default();
+        if OPENINGS.contains(&first) {
+            let message =
+                format!("a doc comment opens with `{first}`: write a noun phrase, or a verb as `Returns`");
+            complaints.push(Complaint::new(number, message));
+        }
+    }
+    complaints
+}
+
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether a line has a word that is not part of a longer one.
+/// Returns true if a line has a word that is not part of a longer one.
 pub(super) fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -58,7 +81,8 @@ pub(super) fn contains_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether a line has an absolute path that starts with a directory, rather than a longer path that contains it.
+/// Returns true if a line has an absolute path that starts with a directory, rather than a longer path that contains
+/// it.
 fn starts_a_path(line: &str, directory: &str) -> bool {
     let before = |at: usize| line[..at].chars().next_back();
     line.match_indices(directory)
@@ -85,6 +109,13 @@ mod tests {
         let found = rendered(&check("tests/a.rs", &input));
         let lines: Vec<_> = found.lines().map(|line| line.split(':').next()).collect();
         assert_eq!(lines, [Some("1"), Some("3"), Some("4")], "{found}");
+    }
+
+    #[test]
+    fn doc_comments_that_ask_or_point_are_refused() {
+        let text = "/// What it is.\nfn a() {}\n/// Returns it.\n/// What else?\nfn b() {}\n    /// Its c.\n    c: u8,\n// How\n";
+        let found = check("tests/a.rs", text);
+        assert_eq!(found.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [1, 6]);
     }
 
     #[test]

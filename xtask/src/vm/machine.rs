@@ -15,7 +15,7 @@ use crate::process::{find_program, last_lines};
 use crate::setup::kernel::{Kernel, Series};
 use crate::workspace::Workspace;
 
-/// What kind of machine to run.
+/// A virtual machine to run.
 pub(crate) struct Machine {
     /// The kernel to boot.
     pub(crate) kernel: Series,
@@ -147,7 +147,7 @@ impl Qemu {
         Ok(Self(child.context("start setpriv and QEMU: type `cargo xtask setup vm`")?))
     }
 
-    /// What the guest writes, piece by piece; ends when QEMU does.
+    /// Returns what the guest writes, piece by piece; it ends when QEMU does.
     fn output(&mut self) -> Result<Receiver<Vec<u8>>> {
         let mut stdout = self.0.stdout.take().context("QEMU's output is taken already")?;
         let (sender, receiver) = sync_channel(16);

@@ -3,7 +3,7 @@
 
 const MARK: &[u8] = b"\x1eshaper-vm: exit ";
 
-/// What the guest said.
+/// A message of the guest.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
     /// A piece of the current command's output.
@@ -57,7 +57,7 @@ enum Parsed {
     Other,
 }
 
-/// What `bytes` begins with.
+/// Parses the beginning of `bytes`.
 fn parse(bytes: &[u8]) -> Parsed {
     let Some(rest) = bytes.strip_prefix(MARK) else {
         return if MARK.starts_with(bytes) { Parsed::Incomplete } else { Parsed::Other };

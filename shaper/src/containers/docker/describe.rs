@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::shaping::{Container, ContainerId, ContainerState, NetnsRef, RuntimeName};
 
-/// What a description of a container lacks.
+/// The part that a description of a container lacks.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("Docker's description of the container has no usable {0}")]
 pub(super) struct Malformed(&'static str);
@@ -45,7 +45,7 @@ pub(super) fn container(
 /// One life of a container, from a start to the next end. A pid alone may be another process by now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Run<'a> {
-    /// Its first process, while it has one.
+    /// The first process, while there is one.
     pid: Option<i64>,
     started_at: Option<&'a str>,
 }
@@ -77,9 +77,9 @@ pub(super) struct News {
 /// An event in a container's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happening {
-    /// Its processes run.
+    /// The start of its processes.
     Start,
-    /// Its processes have ended, which Podman may still not know when it is asked.
+    /// The end of its processes, which Podman may still not know when it is asked.
     End,
     /// Something about it or its networks has changed.
     Change,

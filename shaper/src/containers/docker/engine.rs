@@ -23,12 +23,12 @@ use crate::{
     shaping::{Container, ContainerId, RuntimeName},
 };
 
-/// How long Docker may take to begin an answer, in seconds: it holds a container's lock while it works on it.
+/// The longest time until Docker begins an answer, in seconds: it holds a container's lock while it works on it.
 const TIMEOUT: u64 = 10;
-/// How often a container is looked at that is restarted under our eyes.
+/// The most looks at a container that is restarted meanwhile.
 const LOOKS: usize = 3;
-/// What changes a container or its interfaces. `remove` is Podman's `destroy`; `cleanup` follows its `die`, and `sync` is
-/// in the place of both when Podman finds out late.
+/// The events that change a container or its interfaces. `remove` is Podman's `destroy`; `cleanup` follows its `die`,
+/// and `sync` is in the place of both when Podman finds out late.
 const EVENTS: [&str; 14] = [
     "start",
     "unpause",
@@ -58,7 +58,7 @@ pub(super) struct Engine {
 /// News of a container, if that is what an event is.
 pub(super) type Event = anyhow::Result<Option<News>>;
 
-/// What is seen of a container.
+/// The result of a look at a container.
 #[derive(Debug)]
 pub(super) enum Look {
     /// It is there.

@@ -28,9 +28,9 @@ use self::{
 use super::{Runtime, Update};
 use crate::shaping::{Container, ContainerId, ContainerState, RuntimeName};
 
-/// How many containers are looked at side by side.
+/// The number of containers that are looked at side by side.
 const LOOKS: usize = 8;
-/// How many events that came together are answered by one look at each of their containers.
+/// The most events that came together and are answered by one look at each of their containers.
 const EVENTS: usize = 64;
 /// The pause after the first failure to connect; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -65,24 +65,24 @@ impl Runtime for Docker {
     }
 }
 
-/// What is known, across connections.
+/// The state of the watch, across connections.
 #[derive(Debug)]
 struct Watcher {
     updates: mpsc::Sender<Update>,
     known: BTreeMap<ContainerId, Container>,
-    /// Those to look at again now.
+    /// The containers to look at again now.
     stale: BTreeSet<ContainerId>,
-    /// Those that have ended, and were not seen to have.
+    /// The containers that have ended, and were not seen to have.
     ending: BTreeSet<ContainerId>,
     /// When they are looked at again.
     next_look: Instant,
     /// The pause after that.
     next_pause: Duration,
-    /// Those that could not be described, which has been logged; they are looked at again after a while.
+    /// The containers that could not be described, which has been logged; they are looked at again after a while.
     failing: BTreeSet<ContainerId>,
-    /// Those that have processes, but no network namespace that can be seen, since when.
+    /// The containers that have processes but no network namespace that can be seen, with the time since when.
     unseen: BTreeMap<ContainerId, Instant>,
-    /// Whether it has been logged that network namespaces cannot be seen.
+    /// True once it has been logged that network namespaces cannot be seen.
     blind: bool,
 }
 

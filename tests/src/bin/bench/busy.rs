@@ -15,9 +15,9 @@ use shaper_tests::{
 
 use crate::table::{Table, percentile};
 
-/// How long each kind of work goes on, one change after the other.
+/// The time that each kind of work goes on, one change after the other.
 const BUSY: Duration = Duration::from_secs(8);
-/// What another container's controls may take, at the 99th percentile.
+/// The longest time that another container's controls may take, at the 99th percentile.
 const LIMIT_MS: f64 = 50.0;
 /// The most interfaces that a container may have.
 const INTERFACES: usize = 128;
@@ -26,11 +26,11 @@ const PREFIXES: u32 = 262_143;
 /// The most opportunities of a trace.
 const OPPORTUNITIES: u32 = 1_000_000;
 
-/// What the daemon is busy with: bodies of requests for the container `big`, in turn.
+/// The work that the daemon is busy with: bodies of requests for the container `big`, in turn.
 struct Work {
     what: &'static str,
     bodies: Vec<String>,
-    /// Whether the kernel must have `fq`; without it this is not measured.
+    /// True if the kernel must have `fq`; without it this is not measured.
     needs_fq: bool,
 }
 

@@ -7,7 +7,7 @@ use shaper_tests::{
     world::{Container, World},
 };
 
-/// Which way what is shaped goes, as the container sees it.
+/// The direction that is shaped, as the container sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the container to the host; both ways of shaping sit at the container's end.

@@ -19,7 +19,7 @@ use shaper_tests::{
 
 use crate::table::{Table, percentile};
 
-/// How many containers are shaped, one step after the other.
+/// The numbers of shaped containers, one step after the other.
 const SHAPED: [usize; 3] = [1, 100, 1_000];
 /// Containers that are shaped and cleared again, in turn, while the others stay as they are.
 const SPARE: usize = 20;
@@ -44,7 +44,7 @@ struct Bench {
     world: World,
 }
 
-/// What is asked of the daemon.
+/// The requests to the daemon.
 impl Bench {
     fn new() -> Result<Self> {
         let world = World::new()?;
@@ -220,7 +220,7 @@ fn row(table: &mut Table, operation: &str, shaped: usize, times_ms: Vec<f64>, li
     }
 }
 
-/// What the plugin does for each control: it goes into the namespace, and has `tc` set and show the queue.
+/// Measures what the plugin does for each control: it goes into the namespace, and has `tc` set and show the queue.
 fn plugins_way(bench: &Bench) -> Result<Table> {
     let last = bench.crowd.last().context("there is a crowd")?;
     let netem = ["netem", "loss", "1%"];
@@ -258,7 +258,7 @@ fn run_tc(words: &[&str]) -> Result<()> {
 }
 
 impl Bench {
-    /// What the daemon has in memory, in megabytes.
+    /// Returns the daemon's memory, in megabytes.
     fn resident_mb(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.daemon.pid());
         Ok(field(&path, "VmRSS:")? * 1024.0 / 1e6)
@@ -291,7 +291,7 @@ fn memory(bench: &Bench, idle_mb: f64) -> Result<Table> {
 
 const LOG_RING: &str = "AYA_LOGS";
 
-/// What one instance holds in the kernel, in bytes.
+/// Returns the memory of one instance in the kernel, in bytes.
 fn kernel_memory(pins: &Path) -> Result<Vec<(String, f64)>> {
     let program = SchedClassifier::from_pin(pins.join("program"))?;
     let mut sizes = vec![("program".to_owned(), charged(program.fd()?)?)];
@@ -315,7 +315,7 @@ fn kernel_memory(pins: &Path) -> Result<Vec<(String, f64)>> {
     Ok(sizes)
 }
 
-/// What the kernel charges for a program or a map, in bytes.
+/// Returns the kernel's charge for a program or a map, in bytes.
 fn charged(object: &impl AsFd) -> Result<f64> {
     field(&format!("/proc/self/fdinfo/{}", object.as_fd().as_raw_fd()), "memlock:")
 }

@@ -28,7 +28,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What a policy is called to us and to `netem`, and for how long packets wait.
+/// A policy in our words and in `netem`'s, and the time that packets wait.
 struct Case {
     title: &'static str,
     shaper: &'static str,
@@ -52,7 +52,7 @@ const MS_100_LOSS: Case = Case {
 };
 const MS_50: Case = Case { title: "50 ms", shaper: "--latency 50ms", netem: "delay 50ms", delay: ms(50) };
 
-/// What netem has words for, too, with a delay of 1 ms where packets wait.
+/// The effects that netem has words for, too, with a delay of 1 ms where packets wait.
 const EFFECTS: &[&str] = &[
     "delay 1ms",
     "delay 1ms 100us 25% distribution normal",
@@ -101,7 +101,7 @@ pub(crate) fn plans() -> Result<Vec<Table>> {
     Ok(vec![targets(&bench)?, effects(&bench)?])
 }
 
-/// What each effect costs beside `netem`'s, and what all of them do.
+/// Measures the cost of each effect beside `netem`'s, and of all of them.
 fn effects(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions added per packet by other effects: UDP, 64 bytes",
@@ -120,7 +120,7 @@ fn effects(bench: &Containers) -> Result<Table> {
     Ok(table)
 }
 
-/// What looking up a packet's target costs, by how many prefixes there are.
+/// Measures the cost of looking up a packet's target, by the number of prefixes.
 fn targets(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions per packet by how many prefixes targets have",
@@ -196,7 +196,7 @@ fn tcp(bench: &Containers) -> Result<Table> {
     Ok(table)
 }
 
-/// What others' shaping costs a container that is not shaped, and one that is.
+/// Measures the cost of others' shaping to a container that is not shaped, and to one that is.
 fn many(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions per packet by how many containers are shaped",

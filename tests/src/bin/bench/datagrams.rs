@@ -16,12 +16,12 @@ pub(crate) struct Datagrams {
     receiver: UdpSocket,
 }
 
-/// What became of some datagrams.
+/// The fate of some datagrams.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fate {
-    /// Those that arrived.
+    /// The number that arrived.
     pub(crate) arrived: u32,
-    /// Those that arrived once more.
+    /// The number that arrived once more.
     pub(crate) again: u32,
 }
 
@@ -42,7 +42,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// What became of the first `count`, once none has arrived for `patience`.
+    /// Returns the fate of the first `count`, once none has arrived for `patience`.
     pub(crate) fn fate(&self, count: u32, patience: Duration) -> Result<Fate> {
         self.receiver.set_read_timeout(Some(patience))?;
         let mut seen = vec![false; usize::try_from(count)?];

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_micros(9_700);
 /// The clock counts instructions, of which reading it takes some dozens, once for each end of a round trip.
 const CLOCK_NS: f64 = 100.0;
 
-/// How far round trips of one round were from what was asked; in nanoseconds.
+/// The deviations of the round trips of one round from what was asked, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Errors {
     mean: f64,

@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     Ok(vec![burst(&bench)?, changes(&bench)?])
 }
 
-/// What became of what was offered.
+/// The fate of the packets that were offered.
 struct Account {
     offered: u32,
     fate: Fate,
@@ -183,7 +183,7 @@ fn send(datagrams: &Datagrams, sent: &AtomicU32, over: &AtomicBool) -> Result<()
     Ok(())
 }
 
-/// What the container's netem says it dropped, by chance or for want of room.
+/// Returns the packets that the container's netem says it dropped, by chance or for want of room.
 fn netem_dropped(bench: &Containers) -> Result<u32> {
     let statistics = bench.netem.netns.run("tc -s qdisc show dev eth0")?;
     let (_, dropped) = statistics.split_once("(dropped ").context("tc shows what was dropped")?;
@@ -191,7 +191,7 @@ fn netem_dropped(bench: &Containers) -> Result<u32> {
 }
 
 impl Containers {
-    /// What the daemon counts as dropped, by loss or by the queue.
+    /// Returns the packets that the daemon counts as dropped, by loss or by the queue.
     fn dropped(&self) -> Result<u32> {
         let interface = &self.daemon.view("web")["interfaces"][0];
         let counts = [&interface["lost"]["packets"], &interface["queue"]["dropped"]];

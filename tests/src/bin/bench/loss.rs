@@ -147,14 +147,14 @@ impl Containers {
         self.shape(Direction::Egress, &format!("loss {percent}%"), &format!("--loss {percent}%"))
     }
 
-    /// What the daemon has counted as lost, in packets.
+    /// Returns the packets that the daemon has counted as lost.
     fn counted(&self) -> u32 {
         let lost = &self.daemon.view("web")["interfaces"][0]["lost"]["packets"];
         lost.as_u64().and_then(|lost| lost.try_into().ok()).unwrap_or(u32::MAX)
     }
 }
 
-/// What is expected, and how far from it the binomial 99.9 % interval goes; as `traffic::is_binomial` has it.
+/// Returns the expected number, and the half width of the binomial 99.9 % interval; as `traffic::is_binomial` has it.
 fn binomial(count: u32, share: f64) -> (f64, f64) {
     let n = f64::from(count);
     (n * share, 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0)
@@ -173,7 +173,7 @@ fn udp(bench: &Containers, container: &Container) -> Result<u32> {
     Ok(DATAGRAMS - datagrams.fate(DATAGRAMS, Duration::from_millis(500))?.arrived)
 }
 
-/// What one connection loses.
+/// Returns the losses of one connection.
 fn losses(bench: &Containers, container: &Container) -> Result<Losses> {
     let host = bench.world.host();
     let listener = host.enter(|| TcpListener::bind((container.host_address, 0)))?;
@@ -245,7 +245,7 @@ fn cells(loss: &Loss, way: &str, losses: &Losses, counted: &str) -> Vec<String> 
     cells
 }
 
-/// How many runs have a length in a range, with its ends.
+/// Counts the runs of a length in a range, with its ends.
 fn count(runs: &[u16], from: u16, to: u16) -> u32 {
     runs.iter().map(|run| u32::from((from..=to).contains(run))).sum()
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// Figures, and which of them have a bound.
 #[derive(Debug, Serialize)]
 pub(crate) struct Table {
-    /// What was measured.
+    /// The subject of the measurement.
     title: String,
-    /// How, in a sentence or two.
+    /// The method, in a sentence or two.
     method: String,
     header: Vec<String>,
     rows: Vec<Vec<String>>,
