@@ -16,7 +16,7 @@ pub use change::{Asked, Change, Clauses, Lifetime, Request};
 pub use compile::{Maps, Peers};
 pub use file::{Files, Format, NoFiles, Preset, Presets, distributions, traces};
 pub use model::{
-    Deliveries, Direction, Directions, Distribution, Effects, Interfaces, Latency, Loss, Measured, Name,
-    Named, Plan, Policy, Selector, check_interface, parse_duration, quoted, short,
+    Direction, Directions, Distribution, Effects, Interfaces, Latency, Loss, Measured, Name, Named, Plan,
+    Policy, Selector, Trace, check_interface, parse_duration, quoted, short,
 };
 pub use text::names_in;

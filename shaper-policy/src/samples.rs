@@ -8,16 +8,16 @@ use shaper_common::plan::MAX_QUEUE_PACKETS;
 use crate::{
     compile,
     model::{
-        Bounds, Chance, Corruption, Course, Delay, Deliveries, Distribution, Effects, Jitter, Link,
-        LossModel, Losses, Named, Peer, Percent, Plan, Ports, Protocol, Rate, Reordering, Selector, Slot,
-        SlotTime, Step, Target,
+        Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses,
+        Named, Peer, Percent, Plan, Ports, Protocol, Rate, Reordering, Schedule, Selector, Slot, SlotTime,
+        Step, Target, Trace,
     },
 };
 
 /// A distribution `wifi` and a trace `lte`.
 pub(crate) fn named() -> Named {
     let wifi = Distribution::Table { name: "wifi".to_owned(), entries: Arc::new([-8192, -100, 9000]) };
-    let lte = Deliveries { name: "lte".to_owned(), times_ms: Arc::new([0, 3, 3, 10]) };
+    let lte = Trace { name: "lte".to_owned(), times_ms: Arc::new([0, 3, 3, 10]) };
     Named { distributions: [("wifi".to_owned(), wifi)].into(), traces: [("lte".to_owned(), lte)].into() }
 }
 
@@ -80,11 +80,11 @@ fn losses() -> impl Strategy<Value = Losses> {
     (model, any::<bool>()).prop_map(|(model, ecn)| Losses { model, ecn })
 }
 
-fn links() -> impl Strategy<Value = Link> {
+fn bottlenecks() -> impl Strategy<Value = Bottleneck> {
     let cell = prop_oneof![Just((0, 0)), (1..=65_535_u32, -65_535..=65_535_i32)];
     let rate =
         (1..=500_000_000_000_u64, -65_535..=65_535_i32, cell).prop_map(|(rate, overhead, (bytes, more))| {
-            Link::Rate {
+            Bottleneck::Rate {
                 rate: Rate::new(rate).expect("in range"),
                 overhead,
                 cell_bytes: bytes,
@@ -92,7 +92,7 @@ fn links() -> impl Strategy<Value = Link> {
             }
         });
     let lte = named().traces.remove("lte").expect("it is there");
-    prop_oneof![rate, Just(Link::Trace(lte))]
+    prop_oneof![rate, Just(Bottleneck::Trace(lte))]
 }
 
 fn bounds() -> impl Strategy<Value = Bounds> {
@@ -120,22 +120,22 @@ pub(crate) fn any_effects() -> impl Strategy<Value = Effects> {
         option::of((chances(), any::<bool>()).prop_map(|(chance, fixed)| Corruption { chance, fixed })),
         option::of((chances(), 1..=u32::MAX).prop_map(|(chance, gap)| Reordering { chance, gap })),
     );
-    let waits = (option::of(delays()), option::of(links()), bounds(), bounds(), option::of(slots()));
+    let waits = (option::of(delays()), option::of(bottlenecks()), bounds(), bounds(), option::of(slots()));
     (chances_of, waits, option::of(any::<u64>())).prop_map(|(chances_of, waits, seed)| {
         let (loss, duplicate, corrupt, reorder) = chances_of;
-        let (delay, link, mut queue, mark, slot) = waits;
+        let (delay, bottleneck, mut queue, mark, slot) = waits;
         let mut reorder = reorder;
         let mut mark = mark;
         if delay.is_none() {
             reorder = None;
         }
-        if link.is_none() {
+        if bottleneck.is_none() {
             (queue.time, queue.bytes, mark) = (None, None, Bounds::default());
         }
         mark.time = mark.time.filter(|mark| queue.time.is_none_or(|queue| *mark < queue));
         mark.bytes = mark.bytes.filter(|mark| queue.bytes.is_none_or(|queue| *mark < queue));
         mark.packets = mark.packets.filter(|mark| queue.packets.is_none_or(|queue| *mark < queue));
-        Effects { delay, loss, duplicate, corrupt, reorder, link, queue, mark, slot, seed }
+        Effects { delay, loss, duplicate, corrupt, reorder, bottleneck, queue, mark, slot, seed }
     })
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn any_selector() -> impl Strategy<Value = Selector> {
     })
 }
 
-fn courses() -> impl Strategy<Value = Course> {
+fn schedules() -> impl Strategy<Value = Schedule> {
     let lasts = (1..=1_000_000_000_000_u64).prop_map(Duration::from_nanos);
     let step =
         (lasts, any_effects()).prop_map(|(lasts, effects)| Step { lasts: Some(lasts), ramp: false, effects });
@@ -189,18 +189,18 @@ fn courses() -> impl Strategy<Value = Course> {
         if first.lasts.is_some() {
             steps.insert(0, Step { ramp: true, ..first });
         }
-        compile::course(steps, repeats).expect("a good one")
+        compile::schedule(steps, repeats).expect("a good one")
     })
 }
 
 /// Any plan that makes sense.
 pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
-    let target = (any_selector(), courses()).prop_map(|(selector, course)| Target { selector, course });
+    let target = (any_selector(), schedules()).prop_map(|(selector, schedule)| Target { selector, schedule });
     let interfaces = option::of("[a-z]{1,15}[*]?");
-    let parts = (interfaces, any::<Option<u64>>(), courses(), vec(target, 0..4));
-    parts.prop_map(|(interfaces, seed, course, mut targets)| {
+    let parts = (interfaces, any::<Option<u64>>(), schedules(), vec(target, 0..4));
+    parts.prop_map(|(interfaces, seed, schedule, mut targets)| {
         let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
         targets.dedup_by(|one, other| one.selector == other.selector);
-        Plan { interfaces, seed, course, targets }.checked().unwrap_or_default()
+        Plan { interfaces, seed, schedule, targets }.checked().unwrap_or_default()
     })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use cargo_metadata::{Message, TargetKind};
 
 use crate::process::{cargo, shell_line};
 use crate::workspace::Workspace;
@@ -52,12 +52,11 @@ pub(crate) fn build(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Art
     if !output.status.success() {
         bail!("`cargo {}` failed ({})", arguments.join(" "), output.status);
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
     let mut artifacts = Vec::new();
-    for line in messages.lines() {
-        let message: Value =
-            serde_json::from_str(line).with_context(|| format!("parse what cargo said: {line}"))?;
-        artifacts.extend(artifact(workspace, &message));
+    for message in Message::parse_stream(&output.stdout[..]) {
+        if let Message::CompilerArtifact(built) = message.context("parse what cargo said")? {
+            artifacts.extend(artifact(workspace, built));
+        }
     }
     Ok(artifacts)
 }
@@ -70,16 +69,14 @@ pub(crate) fn binary<'a>(artifacts: &'a [Artifact], package: &str, name: &str) -
     Ok(&binary.executable)
 }
 
-fn artifact(workspace: &Workspace, message: &Value) -> Option<Artifact> {
-    let executable = message["executable"].as_str()?.into();
-    let manifest = Path::new(message["manifest_path"].as_str()?);
-    let target = &message["target"];
+fn artifact(workspace: &Workspace, built: cargo_metadata::Artifact) -> Option<Artifact> {
+    let manifest = built.manifest_path.as_std_path();
     Some(Artifact {
+        executable: built.executable?.into(),
         package: workspace.package_at(manifest)?,
         directory: manifest.parent()?.to_owned(),
-        target: target["name"].as_str()?.to_owned(),
-        is_integration_test: target["kind"][0] == "test",
-        is_test: message["profile"]["test"] == true,
-        executable,
+        is_integration_test: built.target.kind == [TargetKind::Test],
+        target: built.target.name,
+        is_test: built.profile.test,
     })
 }

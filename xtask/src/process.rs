@@ -1,5 +1,6 @@
 //! Runs other programs.
 
+use std::borrow::Cow;
 use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -34,10 +35,8 @@ pub(crate) fn rustup() -> Command {
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let others = [Some("/usr/sbin".into()), Some("/sbin".into()), cargo_bin()];
-    env::split_paths(&path)
-        .chain(others.into_iter().flatten())
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file())
+    let all = env::join_paths(env::split_paths(&path).chain(others.into_iter().flatten())).ok()?;
+    which::which_in_global(name, Some(all)).ok()?.next()
 }
 
 /// Where `cargo install` puts programs.
@@ -124,11 +123,8 @@ pub(crate) fn shell_line(command: &Command) -> String {
 
 /// `word` as a POSIX shell reads it back unchanged.
 pub(crate) fn shell_quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    // It fails for NUL alone, which no argument has.
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]

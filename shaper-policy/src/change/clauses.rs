@@ -3,8 +3,8 @@
 use super::setting::Change;
 use crate::{
     model::{
-        Bounds, Chance, Corruption, Delay, Effects, Jitter, Latency, Link, Loss, LossModel, Losses, Named,
-        Percent, Reordering, Slot, quoted,
+        Bottleneck, Bounds, Chance, Corruption, Delay, Effects, Jitter, Latency, Loss, LossModel, Losses,
+        Named, Percent, Reordering, Slot, quoted,
     },
     text::Draft,
 };
@@ -24,8 +24,8 @@ pub struct Clauses {
     pub corrupt: Change<Option<Corruption>>,
     /// Reordering.
     pub reorder: Change<Option<Reordering>>,
-    /// The link; `To(None)` takes what may wait for it away as well, but for what is given.
-    pub link: Change<Option<Link>>,
+    /// The bottleneck; `To(None)` takes what may wait for it away as well, but for what is given.
+    pub bottleneck: Change<Option<Bottleneck>>,
     /// The bounds of the queue.
     pub queue: Change<Bounds>,
     /// The bounds of the queue beyond which packets are marked.
@@ -71,10 +71,12 @@ impl Clauses {
             "duplicate" => self.duplicate = Change::To(parts.duplicate),
             "corrupt" => self.corrupt = Change::To(parts.corrupt),
             "reorder" => self.reorder = Change::To(parts.reorder),
-            "rate" | "trace" if matches!(self.link, Change::To(Some(_))) && parts.link.is_some() => {
+            "rate" | "trace"
+                if matches!(self.bottleneck, Change::To(Some(_))) && parts.bottleneck.is_some() =>
+            {
                 return Err("rate and trace contradict one another: leave one of them out".to_owned());
             }
-            "rate" | "trace" => self.link = Change::To(parts.link),
+            "rate" | "trace" => self.bottleneck = Change::To(parts.bottleneck),
             "queue" => self.queue = Change::To(parts.queue),
             "mark" => self.mark = Change::To(parts.mark),
             "slot" => self.slot = Change::To(parts.slot),
@@ -91,7 +93,7 @@ impl Clauses {
     ///
     /// When the effects would contradict one another.
     pub(super) fn applied_to(&self, old: Effects) -> Result<Effects, String> {
-        let has_no_link = matches!(self.link, Change::To(None));
+        let has_no_link = matches!(self.bottleneck, Change::To(None));
         let kept = |bounds: Bounds| if has_no_link { Bounds::default() } else { bounds };
         Effects {
             delay: self.delay_after(old.delay),
@@ -99,7 +101,7 @@ impl Clauses {
             duplicate: self.duplicate.applied_to(old.duplicate),
             corrupt: self.corrupt.applied_to(old.corrupt),
             reorder: self.reorder.applied_to(old.reorder),
-            link: self.link.applied_to(old.link),
+            bottleneck: self.bottleneck.applied_to(old.bottleneck),
             queue: self.queue.applied_to(kept(old.queue)),
             mark: self.mark.applied_to(kept(old.mark)),
             slot: self.slot.applied_to(old.slot),
@@ -198,7 +200,7 @@ mod tests {
     fn what_would_contradict_is_refused() {
         for (old, name, text, said) in [
             ("delay 1ms reorder 1%", "latency", "0", "reorder needs a delay"),
-            ("", "queue", "100ms", "queue needs a link"),
+            ("", "queue", "100ms", "queue needs a bottleneck"),
             ("", "loss", "101%", "it is from 0% to 100%"),
             ("", "latency", "100", "has no unit"),
             ("", "jitter", "1ms 10% loss 1%", "loss does not belong to delay"),

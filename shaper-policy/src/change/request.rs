@@ -10,7 +10,7 @@ use crate::{
     compile,
     file::Presets,
     model::{
-        Course, Direction, Directions, Effects, Interfaces, Latency, Loss, Losses, Name, Named, Plan,
+        Direction, Directions, Effects, Interfaces, Latency, Loss, Losses, Name, Named, Plan, Schedule,
         Selector, Step, Target,
     },
 };
@@ -131,7 +131,9 @@ impl Request {
                     "a plan with targets of its own has no ramp and no target: leave them out".to_owned()
                 );
             }
-            (_, None) => Plan { course: self.course_after(&old.course, direction)?, ..Plan::clone(old) },
+            (_, None) => {
+                Plan { schedule: self.schedule_after(&old.schedule, direction)?, ..Plan::clone(old) }
+            }
             (_, Some(selector)) => self.with_target(Plan::clone(old), selector, direction)?,
         };
         plan.checked().map(Arc::new)
@@ -140,24 +142,24 @@ impl Request {
     fn with_target(&self, mut plan: Plan, selector: &Selector, direction: Direction) -> Result<Plan, String> {
         let selector = selector.seen_in(direction);
         let place = plan.targets.iter().position(|target| target.selector == selector);
-        let nothing = Course::default();
-        let course =
-            self.course_after(place.map_or(&nothing, |place| &plan.targets[place].course), direction)?;
+        let nothing = Schedule::default();
+        let schedule =
+            self.schedule_after(place.map_or(&nothing, |place| &plan.targets[place].schedule), direction)?;
         match place {
-            Some(place) if course.is_empty() => drop(plan.targets.remove(place)),
-            Some(place) => plan.targets[place].course = course,
-            None if course.is_empty() => {}
+            Some(place) if schedule.is_empty() => drop(plan.targets.remove(place)),
+            Some(place) => plan.targets[place].schedule = schedule,
+            None if schedule.is_empty() => {}
             None => {
                 // The narrower ones are asked first.
                 let wider = |target: &Target| target.selector.narrowness() < selector.narrowness();
                 let place = plan.targets.iter().position(wider).unwrap_or(plan.targets.len());
-                plan.targets.insert(place, Target { selector, course });
+                plan.targets.insert(place, Target { selector, schedule });
             }
         }
         Ok(plan)
     }
 
-    fn course_after(&self, old: &Course, direction: Direction) -> Result<Course, String> {
+    fn schedule_after(&self, old: &Schedule, direction: Direction) -> Result<Schedule, String> {
         let settled = || {
             old.settled().ok_or_else(|| {
                 "what is in force changes in the course of time: clear it first, or replace all of it (`--netem`, \
@@ -174,19 +176,19 @@ impl Request {
                 let Some(effects) = effects else { return Ok(old.clone()) };
                 Effects::clone(effects)
             }
-            Asked::Plan(plan) if self.ramp.is_none() => return Ok(plan.course.clone()),
+            Asked::Plan(plan) if self.ramp.is_none() => return Ok(plan.schedule.clone()),
             Asked::Plan(plan) => {
-                let constant = plan.course.constant().cloned();
+                let constant = plan.schedule.constant().cloned();
                 constant.ok_or(
                     "a ramp leads to effects that stay, and this plan has several steps: leave one out",
                 )?
             }
         };
         match self.ramp {
-            None => Ok(Course::always(effects)),
+            None => Ok(Schedule::always(effects)),
             Some(lasts) => {
                 let from = Step { lasts: Some(lasts), ramp: true, effects: settled()?.clone() };
-                compile::course(vec![from, Step { effects, ..Step::default() }], false)
+                compile::schedule(vec![from, Step { effects, ..Step::default() }], false)
             }
         }
     }
@@ -220,8 +222,9 @@ mod tests {
 
     fn shown(requests: &[Request]) -> String {
         let plan = after(requests, Direction::Egress).unwrap_or_else(|error| panic!("{error}"));
-        let targets = plan.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.course));
-        format!("{}{}", plan.course, targets.collect::<String>())
+        let targets =
+            plan.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.schedule));
+        format!("{}{}", plan.schedule, targets.collect::<String>())
     }
 
     #[test]
@@ -309,7 +312,7 @@ mod tests {
         let home = Request { asked: Asked::Preset("home".to_owned()), ..Request::default() };
         let home = home.resolved(&presets).expect("it is there");
         let shown =
-            |direction| after(std::slice::from_ref(&home), direction).expect("a plan").course.to_string();
+            |direction| after(std::slice::from_ref(&home), direction).expect("a plan").schedule.to_string();
         assert_eq!(shown(Direction::Egress), "rate 1Mbit");
         assert_eq!(shown(Direction::Ingress), "rate 8Mbit");
         let none = Request { asked: Asked::Preset("moon".to_owned()), ..Request::default() };

@@ -8,11 +8,11 @@ use shaper_common::{
 };
 
 use crate::model::{
-    Bounds, Chance, Corruption, Delay, Deliveries, Distribution, Effects, Link, LossModel, Losses, Percent,
-    Reordering, Slot, SlotTime, as_ns,
+    Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, LossModel, Losses, Percent,
+    Reordering, Slot, SlotTime, Trace, as_ns,
 };
 
-/// The default queue of a link, in bytes: 1000 full packets, as many as netem has room for.
+/// The default queue of a bottleneck, in bytes: 1000 full packets, as many as netem has room for.
 const DEFAULT_QUEUE_BYTES: u64 = 1_514_000;
 
 /// The entries of all distributions and delivery traces, each once.
@@ -34,7 +34,7 @@ impl Tables {
             .map_or((0, 0), |table| place(&mut self.distributions, &mut self.known_distributions, &table))
     }
 
-    fn deliveries(&mut self, deliveries: &Deliveries) -> (u32, u32) {
+    fn deliveries(&mut self, deliveries: &Trace) -> (u32, u32) {
         place(&mut self.deliveries, &mut self.known_deliveries, &deliveries.times_ms)
     }
 }
@@ -61,10 +61,10 @@ impl Effects {
         self.put_delay(&mut map, tables);
         self.put_loss(&mut map);
         self.put_chances(&mut map);
-        self.put_link(&mut map, tables);
+        self.put_bottleneck(&mut map, tables);
         self.put_slot(&mut map, tables);
         let waits_long = map.delay_ns + map.jitter_ns >= ORPHAN_FROM_NS;
-        map.orphan = u32::from(waits_long || self.link.is_some() || self.slot.is_some());
+        map.orphan = u32::from(waits_long || self.bottleneck.is_some() || self.slot.is_some());
         map
     }
 
@@ -110,11 +110,13 @@ impl Effects {
         }
     }
 
-    fn put_link(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
-        match &self.link {
+    fn put_bottleneck(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
+        match &self.bottleneck {
             None => {}
-            Some(Link::Trace(trace)) => (map.deliveries, map.deliveries_length) = tables.deliveries(trace),
-            Some(Link::Rate { rate, overhead, cell_bytes, cell_overhead }) => {
+            Some(Bottleneck::Trace(trace)) => {
+                (map.deliveries, map.deliveries_length) = tables.deliveries(trace)
+            }
+            Some(Bottleneck::Rate { rate, overhead, cell_bytes, cell_overhead }) => {
                 map.rate = rate.bytes_per_second();
                 (map.overhead, map.cell_bytes, map.cell_overhead) = (*overhead, *cell_bytes, *cell_overhead);
             }
@@ -123,7 +125,7 @@ impl Effects {
             (map.queue_ns, map.queue_bytes, map.queue_packets) = self.queue.to_map();
             (map.mark_ns, map.mark_bytes, map.mark_packets) = self.mark.to_map();
         }
-        if self.link.is_some() && self.queue == Bounds::default() {
+        if self.bottleneck.is_some() && self.queue == Bounds::default() {
             map.queue_bytes = DEFAULT_QUEUE_BYTES;
         }
     }
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_has_room_for_a_thousand_full_packets_unless_it_is_told() {
+    fn a_bottleneck_has_room_for_a_thousand_full_packets_unless_it_is_told() {
         assert_eq!(map("rate 1mbit").queue_bytes, 1_514_000);
         assert_eq!(map("trace lte mark 10ms").queue_bytes, 1_514_000);
         assert_eq!(map("rate 1mbit limit 10").queue_bytes, 0);

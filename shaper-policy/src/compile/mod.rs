@@ -17,13 +17,13 @@ use shaper_common::{
 
 pub use self::maps::Maps;
 use self::{effects::Tables, targets::add_targets};
-use crate::model::{Course, Name, Plan, Step, as_ns};
+use crate::model::{Name, Plan, Schedule, Step, as_ns};
 
 /// The addresses that names have now; a name without any has no packets.
 pub type Peers = BTreeMap<Name, Vec<IpAddr>>;
 
 impl Plan {
-    /// Returns the contents of the maps, for courses that begin at `now_ns` of `CLOCK_MONOTONIC`; random numbers are
+    /// Returns the contents of the maps, for schedules that begin at `now_ns` of `CLOCK_MONOTONIC`; random numbers are
     /// drawn from `seed` where the plan has none.
     ///
     /// # Errors
@@ -33,8 +33,8 @@ impl Plan {
         let mut maps = Maps::default();
         let mut tables = Tables::default();
         let seed = self.seed.unwrap_or(seed);
-        for (class, course) in self.courses().enumerate() {
-            add_course(&mut maps, course, class_seed(course, seed, class), now_ns, &mut tables)?;
+        for (class, schedule) in self.schedules().enumerate() {
+            add_schedule(&mut maps, schedule, class_seed(schedule, seed, class), now_ns, &mut tables)?;
         }
         (maps.distributions, maps.deliveries) = (tables.distributions, tables.deliveries);
         add_targets(&mut maps, &self.targets, peers)?;
@@ -42,15 +42,15 @@ impl Plan {
     }
 }
 
-/// A course whose steps can all be carried out.
+/// A schedule whose steps can all be carried out.
 ///
 /// # Errors
 ///
 /// When there are none, one does not end that has to, or one cannot turn into the next.
-pub(crate) fn course(all: Vec<Step>, repeats: bool) -> Result<Course, String> {
-    let course = Course::new(all, repeats)?;
+pub(crate) fn schedule(all: Vec<Step>, repeats: bool) -> Result<Schedule, String> {
+    let schedule = Schedule::new(all, repeats)?;
     let mut tables = Tables::default();
-    for (number, (step, next)) in course.pairs().enumerate() {
+    for (number, (step, next)) in schedule.pairs().enumerate() {
         if step.ramp {
             let maps = (step.effects.to_map(&mut tables), next.effects.to_map(&mut tables));
             ramp::check(&step.effects, &next.effects)
@@ -58,24 +58,24 @@ pub(crate) fn course(all: Vec<Step>, repeats: bool) -> Result<Course, String> {
                 .map_err(|error| format!("step {} cannot ramp to the next one: {error}", number + 1))?;
         }
     }
-    Ok(course)
+    Ok(schedule)
 }
 
 /// Returns the seed of the random numbers of a class: the seed in its own words, or one of its own from the plan's.
-fn class_seed(course: &Course, seed: u64, class: usize) -> u64 {
-    let own = course.steps().iter().find_map(|step| step.effects.seed);
+fn class_seed(schedule: &Schedule, seed: u64, class: usize) -> u64 {
+    let own = schedule.steps().iter().find_map(|step| step.effects.seed);
     draws::mix(draws::mix(own.unwrap_or(seed)).wrapping_add(class as u64))
 }
 
-fn add_course(
+fn add_schedule(
     maps: &mut Maps,
-    course: &Course,
+    schedule: &Schedule,
     seed: u64,
     now_ns: u64,
     tables: &mut Tables,
 ) -> Result<(), String> {
     let first = number(maps.steps.len());
-    let steps = if course.is_empty() { Vec::new() } else { steps(course, tables)? };
+    let steps = if schedule.is_empty() { Vec::new() } else { steps(schedule, tables)? };
     let bounds = steps.iter().map(|step| step.effects.queue_packets.max(step.effects.mark_packets));
     let ring_length = bounds.max().unwrap_or(0);
     let ring = maps.ring_length;
@@ -86,7 +86,7 @@ fn add_course(
              time or bytes"
         ));
     }
-    let period_ns = if course.repeats() { steps.last().map_or(0, |step| step.ends_ns) } else { 0 };
+    let period_ns = if schedule.repeats() { steps.last().map_or(0, |step| step.ends_ns) } else { 0 };
     let count = number(steps.len());
     maps.courses.push(plan::Course {
         begins_at_ns: now_ns,
@@ -101,11 +101,11 @@ fn add_course(
     Ok(())
 }
 
-/// The steps of a course. One that turns into another which has to be different in the ramp and by itself gets one of no
+/// The steps of a schedule. One that turns into another which has to be different in the ramp and by itself gets one of no
 /// duration behind it that is only turned into.
-fn steps(course: &Course, tables: &mut Tables) -> Result<Vec<plan::Step>, String> {
+fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<plan::Step>, String> {
     let mut pairs = Vec::new();
-    for (step, next) in course.pairs() {
+    for (step, next) in schedule.pairs() {
         let effects = step.effects.to_map(tables);
         pairs.push(if step.ramp {
             let (from, to) = ramp::aligned(effects, next.effects.to_map(tables))?;
@@ -115,7 +115,7 @@ fn steps(course: &Course, tables: &mut Tables) -> Result<Vec<plan::Step>, String
         });
     }
     let (mut steps, mut ends_ns) = (Vec::new(), 0_u64);
-    for (index, step) in course.steps().iter().enumerate() {
+    for (index, step) in schedule.steps().iter().enumerate() {
         let lasts_ns = step.lasts.map_or(0, as_ns);
         ends_ns = if step.lasts.is_some() { ends_ns.saturating_add(lasts_ns) } else { u64::MAX };
         let (effects, turns_into) = pairs[index];

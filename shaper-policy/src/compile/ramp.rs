@@ -2,19 +2,19 @@
 
 use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
 
-use crate::model::{self, Link};
+use crate::model::{self, Bottleneck};
 
 /// Checks that the one can turn into the other, as far as their words alone tell.
 ///
 /// # Errors
 ///
-/// When they have links of different kinds.
+/// When they have bottlenecks of different kinds.
 pub(super) fn check(from: &model::Effects, to: &model::Effects) -> Result<(), String> {
-    match (&from.link, &to.link) {
-        (None, None) | (Some(Link::Rate { .. }), Some(Link::Rate { .. })) => Ok(()),
-        (Some(Link::Trace(one)), Some(Link::Trace(other))) if one == other => Ok(()),
-        (Some(Link::Trace(_)), _) | (_, Some(Link::Trace(_))) => {
-            Err("a trace has nothing between itself and another link: leave out the ramp".to_owned())
+    match (&from.bottleneck, &to.bottleneck) {
+        (None, None) | (Some(Bottleneck::Rate { .. }), Some(Bottleneck::Rate { .. })) => Ok(()),
+        (Some(Bottleneck::Trace(one)), Some(Bottleneck::Trace(other))) if one == other => Ok(()),
+        (Some(Bottleneck::Trace(_)), _) | (_, Some(Bottleneck::Trace(_))) => {
+            Err("a trace has nothing between itself and another bottleneck: leave out the ramp".to_owned())
         }
         _ => {
             Err("there is nothing between no rate and a rate: give both steps one, for example `rate 10gbit`"

@@ -14,7 +14,7 @@ use crate::{
 
 fn target(selector: &str) -> Target {
     let selector = selector.parse().unwrap_or_else(|error| panic!("{selector}: {error}"));
-    Target { selector, course: Course::always(effects("delay 1ms")) }
+    Target { selector, schedule: Schedule::always(effects("delay 1ms")) }
 }
 
 fn compile(selectors: &[&str], peers: &Peers) -> Maps {
@@ -134,15 +134,15 @@ fn many_prefixes_compile_fast_and_share_their_lists() {
 }
 
 #[test]
-fn each_course_has_steps_a_ring_and_a_seed_of_its_own() {
+fn each_schedule_has_steps_a_ring_and_a_seed_of_its_own() {
     let steps =
         vec![step(10, false, "delay 1ms limit 50"), step(5, false, "rate 1mbit limit 20 mark 10packets")];
-    let course = Course::new(steps, true).expect("a course");
-    let other = Target { course: Course::always(effects("rate 1mbit limit 30")), ..target("10.0.0.1") };
-    let nothing = Target { course: Course::default(), ..target("10.0.0.2") };
-    let plan = Plan { seed: Some(1), course, targets: vec![other, nothing], ..Plan::default() };
+    let schedule = Schedule::new(steps, true).expect("a schedule");
+    let other = Target { schedule: Schedule::always(effects("rate 1mbit limit 30")), ..target("10.0.0.1") };
+    let nothing = Target { schedule: Schedule::default(), ..target("10.0.0.2") };
+    let plan = Plan { seed: Some(1), schedule, targets: vec![other, nothing], ..Plan::default() };
     let maps = plan.compile(7, 42, &Peers::new()).expect("it compiles");
-    let [own, other, nothing] = maps.courses[..] else { panic!("three courses") };
+    let [own, other, nothing] = maps.courses[..] else { panic!("three schedules") };
     assert_eq!((own.begins_at_ns, own.period_ns, own.first, own.count), (7, 15_000_000_000, 0, 2));
     assert_eq!((own.ring, own.ring_length, other.ring, other.ring_length), (0, 50, 50, 30));
     assert_eq!((other.period_ns, other.first, other.count, maps.ring_length), (0, 2, 1, 80));
@@ -160,13 +160,13 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
         step(10, true, "delay 1ms"),
         step(0, false, "delay 1ms loss 5% 25%"),
     ];
-    let maps = Plan { course: Course::new(steps, false).expect("a course"), ..Plan::default() };
+    let maps = Plan { schedule: Schedule::new(steps, false).expect("a schedule"), ..Plan::default() };
     let maps = maps.compile(0, 0, &Peers::new()).expect("it compiles");
     let ends: Vec<u64> = maps.steps.iter().map(|step| step.ends_ns / 1_000_000_000).collect();
     assert_eq!(ends, [10, 10, 20, u64::MAX / 1_000_000_000]);
-    let course = maps.courses[0];
-    let ends_ns = |step: u32| maps.steps[(course.first + step) as usize].ends_ns;
-    let at = |seconds: u64| shaper_common::course::step_at(course.count, seconds * 1_000_000_000, ends_ns);
+    let schedule = maps.courses[0];
+    let ends_ns = |step: u32| maps.steps[(schedule.first + step) as usize].ends_ns;
+    let at = |seconds: u64| shaper_common::course::step_at(schedule.count, seconds * 1_000_000_000, ends_ns);
     assert_eq!((at(9), at(10), at(19), at(20)), (0, 2, 2, 3));
     let [from, to, own, _] = &maps.steps[..] else { panic!("four steps") };
     assert_eq!((to.effects.loss_model, to.effects.loss[0]), (from.effects.loss_model, 0));
@@ -175,9 +175,9 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
 
 #[test]
 fn more_packets_than_the_queue_holds_are_refused() {
-    let course = Course::always(effects("delay 1ms limit 600000"));
-    let other = Target { course: course.clone(), ..target("10.0.0.1") };
-    let plan = Plan { course, targets: vec![other], ..Plan::default() };
+    let schedule = Schedule::always(effects("delay 1ms limit 600000"));
+    let other = Target { schedule: schedule.clone(), ..target("10.0.0.1") };
+    let plan = Plan { schedule, targets: vec![other], ..Plan::default() };
     assert!(plan.compile(0, 0, &Peers::new()).expect_err("too many").contains("bound their queues in fewer"));
 }
 
@@ -219,9 +219,9 @@ proptest! {
 }
 
 #[test]
-fn courses_that_cannot_be_are_refused() {
+fn schedules_that_cannot_be_are_refused() {
     for (steps, repeats, said) in [
-        (vec![], false, "a course without steps"),
+        (vec![], false, "a schedule without steps"),
         (vec![step(0, false, ""), step(0, false, "")], false, "step 1 has no end"),
         (vec![step(1, false, ""), step(0, false, "")], true, "the last step has no end, so nothing repeats"),
         (vec![step(1, false, "")], false, "the last step stays"),
@@ -229,7 +229,7 @@ fn courses_that_cannot_be_are_refused() {
         (vec![step(1, true, ""), step(0, false, "rate 1mbit")], false, "step 1 cannot ramp to the next one"),
         (vec![step(u64::MAX, false, ""), step(0, false, "")], false, "more than ten years"),
     ] {
-        let error = course(steps, repeats).expect_err(said);
+        let error = schedule(steps, repeats).expect_err(said);
         assert!(error.contains(said), "{error:?} lacks {said:?}");
     }
 }

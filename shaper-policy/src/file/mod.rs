@@ -24,7 +24,7 @@ pub use self::{
     presets::{Preset, Presets},
     tables::{distributions, traces},
 };
-use crate::model::{Deliveries, Distribution, Named, Plan, quoted};
+use crate::model::{Distribution, Named, Plan, Trace, quoted};
 
 /// The longest document in TOML, in bytes: reading it takes some sixty times as much memory.
 pub(super) const MAX_TOML: usize = 1 << 19;
@@ -52,7 +52,7 @@ pub trait Files {
     /// # Errors
     ///
     /// When there is none.
-    fn trace(&self, name: &str, path: &str) -> Result<Deliveries, String>;
+    fn trace(&self, name: &str, path: &str) -> Result<Trace, String>;
 }
 
 /// Where no file may be named.
@@ -69,7 +69,7 @@ impl Files for NoFiles {
         Self::refuse(path)
     }
 
-    fn trace(&self, _: &str, path: &str) -> Result<Deliveries, String> {
+    fn trace(&self, _: &str, path: &str) -> Result<Trace, String> {
         Self::refuse(path)
     }
 }

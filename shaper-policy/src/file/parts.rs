@@ -12,7 +12,7 @@ use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
 use super::values::{Context, Each, Keys, List, Text, table, text};
 use crate::{
     compile,
-    model::{Course, Interfaces, MAX_PREFIXES, Peer, Plan, Ports, Selector, Step, Target, parse_duration},
+    model::{Interfaces, MAX_PREFIXES, Peer, Plan, Ports, Schedule, Selector, Step, Target, parse_duration},
     text::{CLAUSES, Draft},
 };
 
@@ -87,7 +87,7 @@ impl Document<'_> {
     fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Plan, A::Error> {
         let context = self.context;
         let (mut keys, mut interfaces, mut seed) = (Keys::of(context), None, None);
-        let (mut course, mut targets) = (CourseParts::default(), Vec::new());
+        let (mut schedule, mut targets) = (ScheduleParts::default(), Vec::new());
         while let Some(key) = keys.next(&mut map, PLAN_FIELDS)? {
             match key.as_str() {
                 "interface" => {
@@ -104,28 +104,28 @@ impl Document<'_> {
                 "distributions" | "traces" => {
                     keys.value(&mut map, context, PhantomData::<IgnoredAny>)?;
                 }
-                _ => course.read(&key, &keys, &mut map, context)?,
+                _ => schedule.read(&key, &keys, &mut map, context)?,
             }
         }
-        let course = course.finish(&keys, context)?;
+        let schedule = schedule.finish(&keys, context)?;
         let last = targets.pop();
         let last_keys = last.as_ref().map(|(_, keys)| Keys { number: keys.number, keys: keys.keys.clone() });
         let targets = targets.into_iter().chain(last).map(|(target, _)| target).collect();
-        let plan = Plan { interfaces, seed, course, targets };
+        let plan = Plan { interfaces, seed, schedule, targets };
         plan.checked().map_err(|error| context.blame(last_keys.as_ref().unwrap_or(&keys), "to", error))
     }
 }
 
 /// The effects that a table has, at all times or in steps.
 #[derive(Default)]
-struct CourseParts {
+struct ScheduleParts {
     draft: Draft,
     has_clauses: bool,
     repeats: Option<bool>,
     steps: Option<Vec<(Step, Keys)>>,
 }
 
-impl CourseParts {
+impl ScheduleParts {
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
         key: &str,
@@ -150,7 +150,7 @@ impl CourseParts {
         Ok(())
     }
 
-    fn finish<E: Error>(self, keys: &Keys, context: &Context<'_>) -> Result<Course, E> {
+    fn finish<E: Error>(self, keys: &Keys, context: &Context<'_>) -> Result<Schedule, E> {
         let blame = |error: &str| Err(context.blame(keys, "netem", error.to_owned()));
         match self.steps {
             Some(_) if self.has_clauses => {
@@ -159,11 +159,11 @@ impl CourseParts {
             None if self.repeats.is_some() => blame("repeat needs steps: add some"),
             None => {
                 let effects = self.draft.finish().map_err(|error| context.blame(keys, "netem", error))?;
-                Ok(Course::always(effects))
+                Ok(Schedule::always(effects))
             }
             Some(steps) => {
                 let (steps, tables): (Vec<Step>, Vec<Keys>) = steps.into_iter().unzip();
-                compile::course(steps, self.repeats.unwrap_or(false)).map_err(|error| {
+                compile::schedule(steps, self.repeats.unwrap_or(false)).map_err(|error| {
                     let number =
                         error.strip_prefix("step ").and_then(|rest| rest.split(' ').next()?.parse().ok());
                     let table = number.and_then(|number: usize| tables.get(number - 1)).or(tables.last());
@@ -246,7 +246,7 @@ table!(TargetTable, (Target, Keys), "a target");
 impl TargetTable<'_> {
     fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(Target, Keys), A::Error> {
         let context = self.context;
-        let (mut keys, mut course) = (Keys::of(context), CourseParts::default());
+        let (mut keys, mut schedule) = (Keys::of(context), ScheduleParts::default());
         let mut to = Selector::default();
         let mut rest = Selector::default();
         while let Some(key) = keys.next(&mut map, TARGET_FIELDS)? {
@@ -270,12 +270,12 @@ impl TargetTable<'_> {
                     };
                     keys.value(&mut map, context, ports)?;
                 }
-                _ => course.read(&key, &keys, &mut map, context)?,
+                _ => schedule.read(&key, &keys, &mut map, context)?,
             }
         }
         let selector = joined(to, rest).map_err(|error| context.blame(&keys, "to", error))?;
-        let course = course.finish(&keys, context)?;
-        Ok((Target { selector, course }, keys))
+        let schedule = schedule.finish(&keys, context)?;
+        Ok((Target { selector, schedule }, keys))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Networks by name: what a container's packets go through on a link of some kind, with the sources of the figures.
+//! Networks by name: what a container's packets go through on a bottleneck of some kind, with the sources of the figures.
 //!
 //! It does not know what the words of the effects mean: whoever loads presets passes a check.
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Course, Distribution, Effects, Interfaces, Plan, Step, Target};
+use crate::model::{Distribution, Effects, Interfaces, Plan, Schedule, Step, Target};
 
 impl Serialize for Plan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -24,7 +24,7 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(flatten)]
-    course: ShownCourse,
+    schedule: ShownSchedule,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     target: Vec<ShownTarget>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -34,7 +34,7 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
-struct ShownCourse {
+struct ShownSchedule {
     #[serde(skip_serializing_if = "String::is_empty")]
     netem: String,
     #[serde(skip_serializing_if = "is_false")]
@@ -57,14 +57,14 @@ struct ShownStep {
 struct ShownTarget {
     to: String,
     #[serde(flatten)]
-    course: ShownCourse,
+    schedule: ShownSchedule,
 }
 
 impl<'a> Shown<'a> {
     fn of(plan: &'a Plan) -> Self {
         let target = |target: &Target| ShownTarget {
             to: target.selector.to_string(),
-            course: ShownCourse::of(&target.course),
+            schedule: ShownSchedule::of(&target.schedule),
         };
         let distribution = |distribution: &'a Distribution| match distribution {
             Distribution::Table { name, entries } => Some((name.as_str(), &entries[..])),
@@ -73,7 +73,7 @@ impl<'a> Shown<'a> {
         Self {
             interface: plan.interfaces.as_ref(),
             seed: plan.seed,
-            course: ShownCourse::of(&plan.course),
+            schedule: ShownSchedule::of(&plan.schedule),
             target: plan.targets.iter().map(target).collect(),
             distributions: plan.distributions().filter_map(distribution).collect(),
             traces: plan.traces().map(|trace| (trace.name.as_str(), &trace.times_ms[..])).collect(),
@@ -81,9 +81,9 @@ impl<'a> Shown<'a> {
     }
 }
 
-impl ShownCourse {
-    fn of(course: &Course) -> Self {
-        if let Some(effects) = course.constant().filter(|_| !course.repeats()) {
+impl ShownSchedule {
+    fn of(schedule: &Schedule) -> Self {
+        if let Some(effects) = schedule.constant().filter(|_| !schedule.repeats()) {
             return Self { netem: effects.to_string(), repeat: false, step: Vec::new() };
         }
         let step = |step: &Step| ShownStep {
@@ -93,8 +93,8 @@ impl ShownCourse {
         };
         Self {
             netem: String::new(),
-            repeat: course.repeats(),
-            step: course.steps().iter().map(step).collect(),
+            repeat: schedule.repeats(),
+            step: schedule.steps().iter().map(step).collect(),
         }
     }
 }

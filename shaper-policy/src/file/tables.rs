@@ -8,7 +8,7 @@ use serde::{
 };
 
 use super::{Files, NoFiles, values::table};
-use crate::model::{Deliveries, Distribution, MAX_ENTRIES, MAX_OPPORTUNITIES, Named};
+use crate::model::{Distribution, MAX_ENTRIES, MAX_OPPORTUNITIES, Named, Trace};
 
 /// The most distributions, and the most delivery traces, of a document.
 const MAX_TABLES: usize = 4_096;
@@ -40,7 +40,7 @@ impl OnlyTables<'_> {
                         into: &mut self.named.traces,
                         read,
                         most: MAX_OPPORTUNITIES,
-                        make: |name, times: Vec<u32>| Deliveries::from_times(name, times),
+                        make: |name, times: Vec<u32>| Trace::from_times(name, times),
                     })?;
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -59,10 +59,10 @@ pub fn distributions<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Stri
 }
 
 /// Reads the delivery traces of a request, none of which is in a file.
-pub fn traces<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Deliveries>, D::Error> {
+pub fn traces<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Trace>, D::Error> {
     let mut named = BTreeMap::new();
     let read = |name: &str, path: &str| NoFiles.trace(name, path);
-    let make = |name: &str, times: Vec<u32>| Deliveries::from_times(name, times);
+    let make = |name: &str, times: Vec<u32>| Trace::from_times(name, times);
     Tables { into: &mut named, read, most: MAX_OPPORTUNITIES, make }.deserialize(from).map(|()| named)
 }
 

@@ -58,7 +58,7 @@ fn a_document_has_all_that_a_plan_has() {
         "#,
     );
     assert_eq!(plan.seed, Some(42));
-    assert!(plan.course.repeats());
+    assert!(plan.schedule.repeats());
     let words: Vec<String> = plan.effects().map(Effects::to_string).collect();
     assert_eq!(
         words,
@@ -73,7 +73,7 @@ fn a_document_has_all_that_a_plan_has() {
     let shown = plan.targets[0].selector.to_string();
     assert!(shown.ends_with("tcp port 443,8000-8080 local-port 80"), "{shown}");
     assert_eq!(plan.targets[1].selector.to_string(), "all udp");
-    assert_eq!(plan.course.steps()[1].lasts, Some(std::time::Duration::from_secs(90)));
+    assert_eq!(plan.schedule.steps()[1].lasts, Some(std::time::Duration::from_secs(90)));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_is_wrong_in_toml_is_said_with_its_line() {
         ("netem = \"delay 1ms\"\ndelay = \"2ms\"", 2, "delay is given twice"),
         ("seed = 1\nloss = \"1%\"\nreorder = \"25%\"", 3, "reorder needs a delay"),
         ("seed = 1\nnetem = \"reorder 25%\"", 2, "reorder needs a delay"),
-        ("loss = \"1%\"\nqueue = \"100ms\"", 2, "queue needs a link"),
+        ("loss = \"1%\"\nqueue = \"100ms\"", 2, "queue needs a bottleneck"),
         ("seed = 1\necn = true", 2, "ecn needs a loss"),
         ("seed = 1\nrepeat = true", 2, "repeat needs steps"),
         ("delay = \"1ms 1ms distribution gauss\"", 1, "unknown distribution \"gauss\""),
@@ -154,9 +154,9 @@ fn a_plan_is_written_as_short_as_it_is() {
         json,
         r#"{"netem":"delay 100ms 20ms distribution wifi","distributions":{"wifi":[-8192,-100,9000]}}"#
     );
-    let course =
-        compile::course(vec![step(1, true, "loss 1%"), step(0, false, "")], false).expect("a course");
-    let json = serde_json::to_string(&Plan { course, ..Plan::default() }).expect("JSON");
+    let schedule =
+        compile::schedule(vec![step(1, true, "loss 1%"), step(0, false, "")], false).expect("a schedule");
+    let json = serde_json::to_string(&Plan { schedule, ..Plan::default() }).expect("JSON");
     assert_eq!(json, r#"{"step":[{"for":"1s","ramp":true,"netem":"loss 1%"},{}]}"#);
 }
 

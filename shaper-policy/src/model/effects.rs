@@ -9,7 +9,7 @@ use shaper_common::plan::MAX_QUEUE_PACKETS;
 use super::{
     bounded::{Latency, Loss},
     distribution::Distribution,
-    trace::Deliveries,
+    trace::Trace,
     units::{Percent, Rate},
 };
 
@@ -27,7 +27,7 @@ pub struct Effects {
     /// Reordering: some packets overtake those that wait.
     pub reorder: Option<Reordering>,
     /// The bottleneck that they pass.
-    pub link: Option<Link>,
+    pub bottleneck: Option<Bottleneck>,
     /// The bounds of the queue.
     pub queue: Bounds,
     /// The bounds of the queue beyond which packets are marked (ECN).
@@ -111,7 +111,7 @@ pub struct Reordering {
 
 /// The limit on the throughput.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum Bottleneck {
     /// So much in a time.
     Rate {
         /// The rate.
@@ -124,7 +124,7 @@ pub enum Link {
         cell_overhead: i32,
     },
     /// Whenever the trace says.
-    Trace(Deliveries),
+    Trace(Trace),
 }
 
 /// The bounds of a queue, in up to three ways.
@@ -173,7 +173,7 @@ impl Effects {
 
     /// Returns true if packets wait anywhere.
     pub const fn needs_queue(&self) -> bool {
-        self.delay.is_some() || self.link.is_some() || self.slot.is_some()
+        self.delay.is_some() || self.bottleneck.is_some() || self.slot.is_some()
     }
 
     /// Returns true if they act on single packets, so that several may not pass as one (GSO).
@@ -217,9 +217,9 @@ impl Effects {
             );
         }
         let waits = self.queue.time.is_some() || self.queue.bytes.is_some();
-        if self.link.is_none() && (waits || self.mark != Bounds::default()) {
+        if self.bottleneck.is_none() && (waits || self.mark != Bounds::default()) {
             let what = if waits { "queue" } else { "mark" };
-            return Err(format!("{what} needs a link to wait for: add for example `rate 10mbit`"));
+            return Err(format!("{what} needs a bottleneck to wait for: add for example `rate 10mbit`"));
         }
         self.mark.check_below(&self.queue)?;
         Ok(self)

@@ -23,19 +23,19 @@ pub(crate) use distribution::MAX_ENTRIES;
 pub use distribution::{Distribution, Measured};
 pub use effects::Effects;
 pub(crate) use effects::{
-    Bounds, Chance, Corruption, Delay, Jitter, Link, LossModel, Losses, Reordering, Slot, SlotTime,
+    Bottleneck, Bounds, Chance, Corruption, Delay, Jitter, LossModel, Losses, Reordering, Slot, SlotTime,
 };
 pub use interfaces::{Interfaces, check_interface};
 pub use named::Named;
 pub use plan::Plan;
 pub(crate) use plan::Target;
 pub use policy::Policy;
-pub(crate) use schedule::{Course, Step};
+pub(crate) use schedule::{Schedule, Step};
 pub(crate) use selector::{MAX_PREFIXES, PROTOCOLS};
 pub use selector::{Name, Selector};
 pub(crate) use selector::{Peer, PeerOf, Ports, Protocol};
-pub use trace::Deliveries;
 pub(crate) use trace::MAX_OPPORTUNITIES;
+pub use trace::Trace;
 pub(crate) use units::{Percent, Rate};
 pub(crate) use units::{Unitless, as_ns, parse_size, parse_time, show_size, show_time};
 pub use units::{parse_duration, quoted, short};

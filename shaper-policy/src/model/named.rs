@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{distribution::Distribution, trace::Deliveries, units::quoted};
+use super::{distribution::Distribution, trace::Trace, units::quoted};
 
 /// Tables that effects can name, beside the distributions that are always there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Named {
     /// By name.
     pub distributions: BTreeMap<String, Distribution>,
     /// By name.
-    pub traces: BTreeMap<String, Deliveries>,
+    pub traces: BTreeMap<String, Trace>,
 }
 
 impl Named {
@@ -25,7 +25,7 @@ impl Named {
         ))
     }
 
-    pub(crate) fn trace(&self, name: &str) -> Result<Deliveries, String> {
+    pub(crate) fn trace(&self, name: &str) -> Result<Trace, String> {
         let found = self.traces.get(name).cloned();
         found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
             none if none.is_empty() => format!("unknown trace {}: none is given", quoted(name)),

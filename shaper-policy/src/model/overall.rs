@@ -6,7 +6,7 @@ use super::{
     bounded::{Latency, Loss},
     effects::Effects,
     policy::Policy,
-    schedule::Course,
+    schedule::Schedule,
 };
 
 /// A property over all steps and targets of a policy.
@@ -40,11 +40,11 @@ impl Policy {
 
     /// A property of all packets, or none if no packet has it. A single ramp has that of its end, if its end has any.
     fn overall<T: PartialEq>(&self, property: impl Fn(&Effects) -> Option<T>) -> Option<Overall<T>> {
-        let of_course = |course: &Course| match course.settled().and_then(&property) {
+        let of_schedule = |schedule: &Schedule| match schedule.settled().and_then(&property) {
             Some(end) => vec![Some(end)],
-            None => course.steps().iter().map(|step| property(&step.effects)).collect(),
+            None => schedule.steps().iter().map(|step| property(&step.effects)).collect(),
         };
-        let mut values = self.plan.courses().flat_map(of_course);
+        let mut values = self.plan.schedules().flat_map(of_schedule);
         let first = values.next()?;
         if values.all(|value| value == first) { first.map(Overall::Same) } else { Some(Overall::Varies) }
     }

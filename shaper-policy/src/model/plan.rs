@@ -7,12 +7,12 @@ use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
 use super::{
     direction::Direction,
     distribution::Distribution,
-    effects::{Delay, Effects, Link, SlotTime},
+    effects::{Bottleneck, Delay, Effects, SlotTime},
     interfaces::Interfaces,
     named::Named,
-    schedule::Course,
+    schedule::Schedule,
     selector::{Name, Selector},
-    trace::Deliveries,
+    trace::Trace,
     units::quoted,
 };
 
@@ -24,24 +24,24 @@ pub struct Plan {
     /// The seed of random numbers; a random one if none.
     pub seed: Option<u64>,
     /// The effects on packets of no target.
-    pub course: Course,
+    pub schedule: Schedule,
     /// In order: a packet is the first one's that has it.
     pub targets: Vec<Target>,
 }
 
-/// Packets that have a course of their own.
+/// Packets that have a schedule of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The packets.
     pub selector: Selector,
     /// The effects on them.
-    pub course: Course,
+    pub schedule: Schedule,
 }
 
 impl Plan {
     /// The same for all packets at all times.
     pub fn always(effects: Effects) -> Self {
-        Self { course: Course::always(effects), ..Self::default() }
+        Self { schedule: Schedule::always(effects), ..Self::default() }
     }
 
     /// The same, with its targets' ports as packets of one direction have them.
@@ -52,7 +52,7 @@ impl Plan {
     pub fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, String> {
         let seen = self.targets.iter().map(|target| Target {
             selector: target.selector.seen_in(direction),
-            course: target.course.clone(),
+            schedule: target.schedule.clone(),
         });
         let targets: Vec<_> = seen.collect();
         if targets == self.targets {
@@ -71,7 +71,7 @@ impl Plan {
         if self.targets.len() > most {
             return Err(format!("{} targets are too many: the most are {most}", self.targets.len()));
         }
-        let steps: usize = self.courses().map(|course| course.steps().len()).sum();
+        let steps: usize = self.schedules().map(|schedule| schedule.steps().len()).sum();
         // A ramp may need a second one in the kernel.
         if steps > MAX_STEPS as usize / 2 {
             return Err(format!("{steps} steps are too many: the most are {}", MAX_STEPS / 2));
@@ -108,14 +108,14 @@ impl Plan {
         Ok(())
     }
 
-    /// By class: its own course, and that of each target.
-    pub fn courses(&self) -> impl Iterator<Item = &Course> {
-        std::iter::once(&self.course).chain(self.targets.iter().map(|target| &target.course))
+    /// By class: its own schedule, and that of each target.
+    pub fn schedules(&self) -> impl Iterator<Item = &Schedule> {
+        std::iter::once(&self.schedule).chain(self.targets.iter().map(|target| &target.schedule))
     }
 
     /// All effects that it has at some time on some packets.
     pub fn effects(&self) -> impl Iterator<Item = &Effects> {
-        self.courses().flat_map(Course::effects)
+        self.schedules().flat_map(Schedule::effects)
     }
 
     /// Returns the names that have to be resolved before it can be compiled.
@@ -125,7 +125,7 @@ impl Plan {
 
     /// Returns true if it leaves all packets alone.
     pub fn is_empty(&self) -> bool {
-        self.courses().all(Course::is_empty)
+        self.schedules().all(Schedule::is_empty)
     }
 
     /// The distributions that effects have from tables of their own.
@@ -146,9 +146,9 @@ impl Plan {
     }
 
     /// The delivery traces that effects have.
-    pub fn traces(&self) -> impl Iterator<Item = &Deliveries> {
-        self.effects().filter_map(|effects| match &effects.link {
-            Some(Link::Trace(trace)) => Some(trace),
+    pub fn traces(&self) -> impl Iterator<Item = &Trace> {
+        self.effects().filter_map(|effects| match &effects.bottleneck {
+            Some(Bottleneck::Trace(trace)) => Some(trace),
             _ => None,
         })
     }
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_be_are_refused() {
-        let target = Target { selector: "10.0.0.1".parse().expect("a selector"), course: Course::default() };
+        let target =
+            Target { selector: "10.0.0.1".parse().expect("a selector"), schedule: Schedule::default() };
         let plan = Plan { targets: vec![target.clone(), target.clone()], ..Plan::default() };
         assert_eq!(plan.checked(), Err("there are two targets 10.0.0.1: leave one of them out".to_owned()));
         let plan = Plan { targets: vec![target; 256], ..Plan::default() };

@@ -27,13 +27,13 @@ impl From<Effects> for Policy {
 impl Policy {
     /// Returns the (mean) delay of packets of no target, if it is the same at all times.
     pub fn latency(&self) -> Option<Latency> {
-        let delay = self.plan.course.settled()?.delay.as_ref()?;
+        let delay = self.plan.schedule.settled()?.delay.as_ref()?;
         Latency::new(delay.time).ok().flatten()
     }
 
     /// Returns the share of lost packets of no target, if losses are independent, and the same at all times.
     pub fn loss(&self) -> Option<Loss> {
-        match self.plan.course.settled()?.loss.as_ref()?.model {
+        match self.plan.schedule.settled()?.loss.as_ref()?.model {
             LossModel::Random(chance) => Loss::new(chance.probability),
             _ => None,
         }
@@ -41,13 +41,13 @@ impl Policy {
 
     /// Returns the effects on packets of no target, in netem's words; empty is none.
     pub fn words(&self) -> String {
-        self.plan.course.to_string()
+        self.plan.schedule.to_string()
     }
 
     /// The first lines of its targets, and what is done to their packets, in netem's words.
     pub fn targets(&self) -> impl Iterator<Item = (String, String)> {
         self.plan.targets.iter().map(|target| {
-            let words = target.course.to_string();
+            let words = target.schedule.to_string();
             let words = if words.is_empty() { "nothing".to_owned() } else { words };
             (target.selector.short(), words)
         })
@@ -64,8 +64,8 @@ impl Policy {
     }
 
     pub(crate) fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
-        let Plan { interfaces: _, seed: None, course, targets } = &*self.plan else { return None };
-        course.constant().filter(|_| targets.is_empty())?.simple()
+        let Plan { interfaces: _, seed: None, schedule, targets } = &*self.plan else { return None };
+        schedule.constant().filter(|_| targets.is_empty())?.simple()
     }
 
     /// Returns true if packets wait anywhere.

@@ -6,7 +6,7 @@ use super::effects::Effects;
 
 /// The effects on packets over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Course {
+pub struct Schedule {
     steps: Vec<Step>,
     repeats: bool,
 }
@@ -22,16 +22,16 @@ pub struct Step {
     pub effects: Effects,
 }
 
-/// The most steps of a course that are shown in one line.
+/// The most steps of a schedule that are shown in one line.
 const SHOWN_STEPS: usize = 4;
 
-impl Default for Course {
+impl Default for Schedule {
     fn default() -> Self {
         Self::always(Effects::default())
     }
 }
 
-impl Course {
+impl Schedule {
     /// The same at all times.
     pub fn always(effects: Effects) -> Self {
         Self { steps: vec![Step { effects, ..Step::default() }], repeats: false }
@@ -90,7 +90,7 @@ impl Course {
     }
 }
 
-impl fmt::Display for Course {
+impl fmt::Display for Schedule {
     /// `delay 100ms ramping for 10s, then delay 200ms`; nothing at all times is empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(effects) = self.constant().filter(|_| !self.repeats) {
@@ -118,7 +118,7 @@ impl fmt::Display for Course {
 
 fn check_lengths(steps: &[Step], repeats: bool) -> Result<(), String> {
     let Some((last, others)) = steps.split_last() else {
-        return Err("a course without steps: write at least one".to_owned());
+        return Err("a schedule without steps: write at least one".to_owned());
     };
     if let Some(number) = others.iter().position(|step| step.lasts.is_none()) {
         return Err(format!("step {} has no end, so none after it comes: say what it is `for`", number + 1));
@@ -141,6 +141,6 @@ fn check_lengths(steps: &[Step], repeats: bool) -> Result<(), String> {
         steps.iter().try_fold(Duration::ZERO, |sum, step| sum.checked_add(step.lasts.unwrap_or_default()));
     match whole {
         Some(whole) if whole <= Duration::from_secs(10 * 365 * 86_400) => Ok(()),
-        _ => Err("a course of more than ten years: make its steps shorter".to_owned()),
+        _ => Err("a schedule of more than ten years: make its steps shorter".to_owned()),
     }
 }

@@ -6,19 +6,19 @@ use shaper_common::plan::DELIVERY_BYTES;
 
 use super::{distribution::content, units::quoted};
 
-/// The most opportunities of a trace: as many as the kernel searches (`shaper_common::link::Deliveries::next`).
+/// The most opportunities of a trace: as many as the kernel searches (`shaper_common::link::Trace::next`).
 pub(crate) const MAX_OPPORTUNITIES: usize = 1_000_000;
 
-/// A link that carries packets when its trace says.
+/// A bottleneck that carries packets when its trace says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deliveries {
+pub struct Trace {
     /// The name.
     pub name: String,
     /// The times of the opportunities, in milliseconds from its beginning, in order; the last one is its length.
     pub times_ms: Arc<[u32]>,
 }
 
-impl Deliveries {
+impl Trace {
     /// Makes a trace of these times, in milliseconds.
     ///
     /// # Errors
@@ -93,16 +93,16 @@ mod tests {
 
     #[test]
     fn a_trace_is_times_in_order() {
-        let trace = Deliveries::parse("lte", "# a link\n0\n0\n5\n\n10\n").expect("a trace");
+        let trace = Trace::parse("lte", "# a bottleneck\n0\n0\n5\n\n10\n").expect("a trace");
         assert_eq!(*trace.times_ms, [0, 0, 5, 10]);
         assert_eq!(trace.name, "lte");
     }
 
     #[test]
     fn a_link_of_one_packet_a_millisecond_carries_12_mbit() {
-        let trace = Deliveries::parse("constant", "1").expect("a trace");
+        let trace = Trace::parse("constant", "1").expect("a trace");
         assert_eq!(trace.mean_rate(), 12_032_000);
-        let trace = Deliveries::from_times("burst", [0, 0, 0, 4]).expect("a trace");
+        let trace = Trace::from_times("burst", [0, 0, 0, 4]).expect("a trace");
         assert_eq!(trace.mean_rate(), 12_032_000);
     }
 
@@ -128,10 +128,10 @@ mod tests {
             ),
             ("", "1", "invalid name \"\" for a trace: it has to be one word"),
         ] {
-            assert_eq!(Deliveries::parse(name, text), Err(error.to_owned()));
+            assert_eq!(Trace::parse(name, text), Err(error.to_owned()));
         }
         assert_eq!(
-            Deliveries::from_times("lte", [1, 3, 2]),
+            Trace::from_times("lte", [1, 3, 2]),
             Err("trace lte, opportunity 3: 2 ms is earlier than 3 ms before it: opportunities have to be in order"
                 .to_owned())
         );
@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn a_trace_of_a_million_opportunities_is_the_longest() {
         let text = "7\n".repeat(MAX_OPPORTUNITIES);
-        assert!(Deliveries::parse("long", &text).is_ok());
-        let error = Deliveries::parse("long", &(text + "7")).expect_err("too long");
+        assert!(Trace::parse("long", &text).is_ok());
+        let error = Trace::parse("long", &(text + "7")).expect_err("too long");
         assert_eq!(error, "trace long, line 1000001: a trace has at most 1000000 opportunities: cut it");
     }
 
@@ -151,12 +151,12 @@ mod tests {
             times.sort_unstable();
             times.push(u32::MAX);
             let text: String = times.iter().map(|time| format!("{time}\n")).collect();
-            prop_assert_eq!(Deliveries::parse("lte", &text), Deliveries::from_times("lte", times));
+            prop_assert_eq!(Trace::parse("lte", &text), Trace::from_times("lte", times));
         }
 
         #[test]
         fn what_is_parsed_is_in_order_and_ends_after_it_begins(text in "([0-9]{1,3}\n){0,5}") {
-            if let Ok(trace) = Deliveries::parse("lte", &text) {
+            if let Ok(trace) = Trace::parse("lte", &text) {
                 prop_assert!(trace.times_ms.is_sorted());
                 prop_assert!(trace.times_ms.last().is_some_and(|&last| last > 0));
             }
@@ -164,7 +164,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parser_panic(text in "[-0-9. \n#e]*|.*") {
-            let _ = Deliveries::parse("lte", &text);
+            let _ = Trace::parse("lte", &text);
         }
     }
 }

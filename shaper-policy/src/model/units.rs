@@ -115,7 +115,7 @@ impl fmt::Display for Percent {
     }
 }
 
-/// The rate of a link in bytes per second: more than nothing, at most 4 Tbit/s.
+/// The rate of a bottleneck in bytes per second: more than nothing, at most 4 Tbit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 

@@ -7,7 +7,7 @@ use super::{
     words::{CLAUSES, Words, keyword, once},
 };
 use crate::model::{
-    Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, Link, LossModel, Losses, Named,
+    Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses, Named,
     Percent, Reordering, Slot, SlotTime,
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Draft {
     corrupt: Option<(Chance, bool)>,
     reorder: Option<Chance>,
     gap: Option<u32>,
-    link: Option<Link>,
+    bottleneck: Option<Bottleneck>,
     queue: Bounds,
     no_room: Option<()>,
     mark: Bounds,
@@ -117,8 +117,8 @@ impl Draft {
             }
             "reorder" => once(&mut self.reorder, keyword, words.chance(keyword)?),
             "gap" => once(&mut self.gap, keyword, words.integer(keyword)?),
-            "rate" => self.set_link(words.rate()?),
-            "trace" => self.set_link(Link::Trace(named.trace(words.value(keyword)?)?)),
+            "rate" => self.set_bottleneck(words.rate()?),
+            "trace" => self.set_bottleneck(Bottleneck::Trace(named.trace(words.value(keyword)?)?)),
             "queue" => words.bounds(keyword, &mut self.queue),
             "mark" => words.bounds(keyword, &mut self.mark),
             "limit" => self.set_limit(words.limit()?),
@@ -136,13 +136,14 @@ impl Draft {
         }
     }
 
-    fn set_link(&mut self, link: Link) -> Result<(), String> {
-        match (&self.link, &link) {
-            (Some(Link::Trace(_)), Link::Rate { .. }) | (Some(Link::Rate { .. }), Link::Trace(_)) => {
+    fn set_bottleneck(&mut self, bottleneck: Bottleneck) -> Result<(), String> {
+        match (&self.bottleneck, &bottleneck) {
+            (Some(Bottleneck::Trace(_)), Bottleneck::Rate { .. })
+            | (Some(Bottleneck::Rate { .. }), Bottleneck::Trace(_)) => {
                 Err("rate and trace contradict one another: leave one of them out".to_owned())
             }
-            (_, Link::Rate { .. }) => once(&mut self.link, "rate", link),
-            (_, Link::Trace(_)) => once(&mut self.link, "trace", link),
+            (_, Bottleneck::Rate { .. }) => once(&mut self.bottleneck, "rate", bottleneck),
+            (_, Bottleneck::Trace(_)) => once(&mut self.bottleneck, "trace", bottleneck),
         }
     }
 
@@ -182,7 +183,7 @@ impl Draft {
                 .filter(|(chance, _)| happens(chance))
                 .map(|(chance, fixed)| Corruption { chance, fixed }),
             reorder: self.reorder.filter(happens).map(|chance| Reordering { chance, gap }),
-            link: self.link,
+            bottleneck: self.bottleneck,
             queue: self.queue,
             mark: self.mark,
             slot: self.slot.filter(|slot| slot.opens != SlotTime::Between(Duration::ZERO, Duration::ZERO)),

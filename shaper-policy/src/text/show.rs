@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::model::{
-    Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, Link, LossModel, Losses, Percent,
+    Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses, Percent,
     Reordering, Slot, SlotTime, show_size, show_time,
 };
 
@@ -20,7 +20,7 @@ impl fmt::Display for Effects {
             self.reorder.as_ref().map(Reordering::to_string),
             self.corrupt.as_ref().map(Corruption::to_string),
             self.seed.map(|seed| format!("seed {seed}")),
-            self.link.as_ref().map(Link::to_string),
+            self.bottleneck.as_ref().map(Bottleneck::to_string),
             Bounds { packets: None, ..self.queue }.shown("queue"),
             self.mark.shown("mark"),
             self.slot.as_ref().map(Slot::to_string),
@@ -92,7 +92,7 @@ impl fmt::Display for Reordering {
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, overhead, cell_bytes, cell_overhead) = match self {
             Self::Trace(deliveries) => return write!(f, "trace {}", deliveries.name),

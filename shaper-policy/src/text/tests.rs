@@ -143,8 +143,8 @@ fn what_cannot_be_is_refused_with_what_to_do() {
         ),
         ("rate 1mbit trace lte", "rate and trace contradict one another: leave one of them out"),
         ("trace umts", "unknown trace \"umts\": there are lte"),
-        ("queue 100ms", "queue needs a link to wait for: add for example `rate 10mbit`"),
-        ("mark 10packets", "mark needs a link to wait for: add for example `rate 10mbit`"),
+        ("queue 100ms", "queue needs a bottleneck to wait for: add for example `rate 10mbit`"),
+        ("mark 10packets", "mark needs a bottleneck to wait for: add for example `rate 10mbit`"),
         (
             "rate 1mbit queue 100",
             "invalid bound \"100\" of a queue: expected for example 100ms, 64kb or 50packets",

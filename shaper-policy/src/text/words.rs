@@ -5,7 +5,7 @@ use std::{iter::Peekable, str::SplitWhitespace, time::Duration};
 use shaper_common::plan::MAX_QUEUE_PACKETS;
 
 use crate::model::{
-    Bounds, Chance, Distribution, Link, LossModel, Named, Percent, Rate, Slot, SlotTime, Unitless,
+    Bottleneck, Bounds, Chance, Distribution, LossModel, Named, Percent, Rate, Slot, SlotTime, Unitless,
     parse_size, parse_time, quoted,
 };
 
@@ -184,7 +184,7 @@ impl<'a> Words<'a> {
         Ok(values)
     }
 
-    pub(super) fn rate(&mut self) -> Result<Link, String> {
+    pub(super) fn rate(&mut self) -> Result<Bottleneck, String> {
         let rate = Rate::parse(self.value("rate")?)?;
         self.skip("packetoverhead");
         let overhead = self.signed_number().map_or(Ok(0), |word| small(word, "packet overhead"))?;
@@ -197,7 +197,7 @@ impl<'a> Words<'a> {
                 "a cell overhead needs a cell size before it: write for example `rate 1mbit 0 48 5`".into()
             );
         }
-        Ok(Link::Rate { rate, overhead, cell_bytes: cell_bytes.unsigned_abs(), cell_overhead })
+        Ok(Bottleneck::Rate { rate, overhead, cell_bytes: cell_bytes.unsigned_abs(), cell_overhead })
     }
 
     /// The packets of netem's queue, at most as many as can wait here.

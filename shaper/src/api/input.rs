@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::shaping::{
-    Asked, Change, Clauses, Deliveries, Directions, Distribution, Effects, Format, Interfaces, Lifetime,
-    Named, NoFiles, Plan, Request, Selector, parse_duration,
+    Asked, Change, Clauses, Directions, Distribution, Effects, Format, Interfaces, Lifetime, Named, NoFiles,
+    Plan, Request, Selector, Trace, parse_duration,
 };
 
 /// The body of `PUT /containers/{name}/shaping`; what is left out stays as it is.
@@ -49,7 +49,7 @@ pub(super) struct ShapingInput {
     distributions: BTreeMap<String, Distribution>,
     /// Delivery traces that effects name, in milliseconds.
     #[serde(deserialize_with = "crate::shaping::traces")]
-    traces: BTreeMap<String, Deliveries>,
+    traces: BTreeMap<String, Trace>,
     /// The packets: `10.0.0.0/8 tcp port 443`.
     to: Option<String>,
     /// On which interfaces: `["eth1", "lan*"]`.

@@ -168,7 +168,7 @@ async fn bad_input_is_refused_before_anything_is_done() {
         &shaper,
         ("PUT", "/containers/web/shaping", r#"{"queue": "1ms"}"#),
         422,
-        "queue needs a link",
+        "queue needs a bottleneck",
     )
     .await;
     check_error(

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -36,6 +37,18 @@ pub(super) enum ClientError {
     /// The daemon said no.
     #[error("{text}")]
     Refused { status: StatusCode, text: String },
+}
+
+impl ClientError {
+    /// Returns the exit code of a command that ends with this error, for scripts to tell them apart.
+    pub(super) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoDaemon(_) | Self::Permission(_) | Self::Timeout(_) | Self::Broken { .. } => 3,
+            Self::Refused { status: StatusCode::NOT_FOUND, .. } => 4,
+            Self::Refused { status, .. } if status.as_u16() < 500 => 5,
+            Self::Refused { .. } => 1,
+        }
+    }
 }
 
 /// The request of `shaper set`: fields of the API, each as people write it.
@@ -166,12 +179,12 @@ fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     ClientError::Refused { status, text }
 }
 
-/// Escapes what has a meaning in a path (RFC 3986, 2.3).
-fn encoded(name: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes()
-        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+/// The characters that need no escape in a path (RFC 3986, 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Escapes what has a meaning in a path.
+fn encoded(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, UNRESERVED)
 }
 
 #[cfg(test)]
@@ -180,8 +193,25 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_paths() {
-        assert_eq!(encoded("web-1.a_b~c"), "web-1.a_b~c");
-        assert_eq!(encoded("a/b c?%é"), "a%2Fb%20c%3F%25%C3%A9");
+        assert_eq!(encoded("web-1.a_b~c").to_string(), "web-1.a_b~c");
+        assert_eq!(encoded("a/b c?%é").to_string(), "a%2Fb%20c%3F%25%C3%A9");
+    }
+
+    #[test]
+    fn exit_codes_part_what_scripts_must_part() {
+        let refused = |status| ClientError::Refused { status, text: String::new() }.exit_code();
+        assert_eq!(ClientError::NoDaemon(PathBuf::new()).exit_code(), 3);
+        assert_eq!(ClientError::Timeout(PathBuf::new()).exit_code(), 3);
+        for (status, code) in [
+            (StatusCode::NOT_FOUND, 4),
+            (StatusCode::BAD_REQUEST, 5),
+            (StatusCode::CONFLICT, 5),
+            (StatusCode::UNPROCESSABLE_ENTITY, 5),
+            (StatusCode::INTERNAL_SERVER_ERROR, 1),
+            (StatusCode::SERVICE_UNAVAILABLE, 1),
+        ] {
+            assert_eq!(refused(status), code, "{status}");
+        }
     }
 
     #[test]

@@ -29,7 +29,10 @@ use clap::{
 use clap_complete::Shell;
 use serde::Serialize;
 
-use self::{client::Client, plain::Plain};
+use self::{
+    client::{Client, ClientError},
+    plain::Plain,
+};
 use crate::shaping::short;
 
 /// Degrades the network of running containers, live.
@@ -110,7 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // If nobody reads the error either, the exit code has to do.
             let _ = writeln!(streams.err, "error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(error.downcast_ref::<ClientError>().map_or(1, ClientError::exit_code))
         }
     }
 }

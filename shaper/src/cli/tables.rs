@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     files,
-    shaping::{Deliveries, Distribution, Files, Latency, Measured, Named, names_in},
+    shaping::{Distribution, Files, Latency, Measured, Named, Trace, names_in},
 };
 
 /// Where iproute2 has its distributions: where its own variable says, or where distributions (of Linux) put them.
@@ -31,9 +31,9 @@ impl Files for FilesIn {
         self.read_distribution(name, &self.directory.join(path))
     }
 
-    fn trace(&self, name: &str, path: &str) -> Result<Deliveries, String> {
+    fn trace(&self, name: &str, path: &str) -> Result<Trace, String> {
         let path = self.directory.join(path);
-        let trace = Deliveries::parse(name, &files::read(&path)?).map_err(|error| about(&path, &error))?;
+        let trace = Trace::parse(name, &files::read(&path)?).map_err(|error| about(&path, &error))?;
         self.note(&path, &format!("carries {} kbit/s in the mean", trace.mean_rate() / 1000));
         Ok(trace)
     }

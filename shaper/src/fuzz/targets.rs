@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::shaping::{
-    Asked, Clauses, Deliveries, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan,
-    Policy, Presets, Request, Selector, names_in,
+    Asked, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan, Policy, Presets,
+    Request, Selector, Trace, names_in,
 };
 
 /// Takes one input after the other.
@@ -157,7 +157,7 @@ pub(super) const TRACE: Target = of_text(
     "trace",
     || {
         text(|text| {
-            let Ok(trace) = Deliveries::parse("t", text) else { return };
+            let Ok(trace) = Trace::parse("t", text) else { return };
             trace.mean_rate();
             let mut named = Named::default();
             named.traces.insert("t".to_owned(), trace);

@@ -25,8 +25,7 @@ pub(crate) use view::{
 };
 
 pub(crate) use shaper_policy::{
-    Asked, Change, Clauses, Deliveries, Direction, Directions, Distribution, Effects, Files, Format,
-    Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy, Preset,
-    Presets, Request, Selector, check_interface, distributions, names_in, parse_duration, quoted, short,
-    traces,
+    Asked, Change, Clauses, Direction, Directions, Distribution, Effects, Files, Format, Interfaces, Latency,
+    Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy, Preset, Presets, Request,
+    Selector, Trace, check_interface, distributions, names_in, parse_duration, quoted, short, traces,
 };
