@@ -124,8 +124,7 @@ impl Effects {
     /// [`early_ns`]): not at all where the time between the two is a matter of the effects.
     #[inline(always)]
     pub const fn early_ns(&self) -> u64 {
-        let is_plain =
-            self.jitter_ns == 0 && self.rate == 0 && self.deliveries_length == 0 && self.slots == 0;
+        let is_plain = self.jitter_ns == 0 && self.rate == 0 && self.trace_length == 0 && self.slots == 0;
         if is_plain { early_ns(self.delay_ns) } else { 0 }
     }
 

@@ -7,15 +7,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bottleneck;
 mod charge;
 mod counters;
-pub mod course;
 pub mod draws;
 mod fate;
-pub mod link;
 mod original;
 pub mod plan;
 mod policy;
+pub mod schedule;
 
 pub use charge::Charge;
 pub use counters::{Counters, Tally};
@@ -32,9 +32,9 @@ pub const POLICY_MAP: &str = "POLICY";
 pub const COUNTERS_MAP: &str = "COUNTERS";
 /// Name of the one-entry array with the [`Original`].
 pub const ORIGINAL_MAP: &str = "ORIGINAL";
-/// Name of the array with the [`plan::Course`]s of a plan.
-pub const COURSES_MAP: &str = "COURSES";
-/// Name of the array with the [`plan::Step`]s of all courses.
+/// Name of the array with the [`plan::Schedule`]s of a plan.
+pub const SCHEDULES_MAP: &str = "SCHEDULES";
+/// Name of the array with the [`plan::Step`]s of all schedules.
 pub const STEPS_MAP: &str = "STEPS";
 /// Name of the trie that leads from a peer's [`plan::Address`] to a [`plan::RuleList`].
 pub const TARGETS_MAP: &str = "TARGETS";
@@ -43,10 +43,10 @@ pub const RULES_MAP: &str = "RULES";
 /// Name of the array with the entries of all distributions.
 pub const DISTRIBUTIONS_MAP: &str = "DISTRIBUTIONS";
 /// Name of the array with the entries of all delivery traces, in milliseconds.
-pub const DELIVERIES_MAP: &str = "DELIVERIES";
-/// Name of the array with the [`plan::State`] of each course.
+pub const TRACES_MAP: &str = "TRACES";
+/// Name of the array with the [`plan::State`] of each schedule.
 pub const STATES_MAP: &str = "STATES";
-/// Name of the array with the rings of packets that wait for a link.
+/// Name of the array with the rings of packets that wait for a bottleneck.
 pub const RINGS_MAP: &str = "RINGS";
 /// Name of the array with the plan as it was asked for, in JSON: its length in the first eight bytes, little-endian.
 pub const ASKED_MAP: &str = "ASKED";

@@ -1,7 +1,7 @@
 //! The layouts of a plan: all that an interface's traffic goes through in one direction, by target and by time.
 //!
 //! ```text
-//! packet -> TARGETS (longest prefix of the peer's address) -> a list of RULES -> COURSES[class] -> STEPS[by the clock]
+//! packet -> TARGETS (longest prefix of the peer's address) -> a list of RULES -> SCHEDULES[class] -> STEPS[by the clock]
 //! ```
 //!
 //! A plan is written into maps that nobody reads yet, and put in the place of the one before it as a whole.
@@ -10,11 +10,11 @@ use super::plain;
 
 /// The longest list of rules that one address may lead to.
 pub const MAX_RULES: u32 = 64;
-/// The most courses of a plan: the one for what no rule names, and one for each target.
-pub const MAX_COURSES: u32 = 256;
-/// The most steps of all courses of a plan together.
+/// The most schedules of a plan: the one for what no rule names, and one for each target.
+pub const MAX_SCHEDULES: u32 = 256;
+/// The most steps of all schedules of a plan together.
 pub const MAX_STEPS: u32 = 65_536;
-/// The most packets that may wait for a link: what `fq` holds.
+/// The most packets that may wait for a bottleneck: what `fq` holds.
 pub const MAX_QUEUE_PACKETS: u32 = 1_000_000;
 /// The size of one opportunity of a delivery trace, in bytes (Mahimahi's `PACKET_SIZE`).
 pub const DELIVERY_BYTES: u32 = 1_504;
@@ -43,15 +43,15 @@ pub struct Effects {
     /// The standard deviation of the delay, or half the width of a uniform one, in nanoseconds, at most
     /// [`crate::MAX_DELAY_NS`].
     pub jitter_ns: u64,
-    /// The rate of the link, in bytes per second; 0 is no limit.
+    /// The rate of the bottleneck, in bytes per second; 0 is no limit.
     pub rate: u64,
-    /// The longest time that a packet may wait for the link, in nanoseconds; 0 is no limit.
+    /// The longest time that a packet may wait for the bottleneck, in nanoseconds; 0 is no limit.
     pub queue_ns: u64,
-    /// A packet is refused while so many bytes wait for the link; 0 is never.
+    /// A packet is refused while so many bytes wait for the bottleneck; 0 is never.
     pub queue_bytes: u64,
-    /// Packets that wait longer for the link are marked, in nanoseconds; 0 is never.
+    /// Packets that wait longer for the bottleneck are marked, in nanoseconds; 0 is never.
     pub mark_ns: u64,
-    /// Packets are marked while so many bytes wait for the link; 0 is never.
+    /// Packets are marked while so many bytes wait for the bottleneck; 0 is never.
     pub mark_bytes: u64,
     /// The time from one slot to the next, in nanoseconds: the least, or the mean of a distribution.
     pub slot_ns: u64,
@@ -87,11 +87,11 @@ pub struct Effects {
     pub reorder_correlation: u32,
     /// The distance in packets between those that may be sent without delay; 0 and 1 are alike.
     pub reorder_gap: u32,
-    /// Bytes that the link adds to each packet; may be negative.
+    /// Bytes that the bottleneck adds to each packet; may be negative.
     pub overhead: i32,
-    /// The link carries cells with so many bytes of packets each; 0 is no cells.
+    /// The bottleneck carries cells with so many bytes of packets each; 0 is no cells.
     pub cell_bytes: u32,
-    /// Bytes that the link adds to each cell; may be negative.
+    /// Bytes that the bottleneck adds to each cell; may be negative.
     pub cell_overhead: i32,
     /// The most packets that may wait for their departure; 0 is no limit.
     pub queue_packets: u32,
@@ -105,10 +105,10 @@ pub struct Effects {
     pub slot_distribution: u32,
     /// The number of its entries; 0 is a uniform one.
     pub slot_distribution_length: u32,
-    /// The first entry of the link's delivery trace.
-    pub deliveries: u32,
+    /// The first entry of the bottleneck's delivery trace.
+    pub trace: u32,
     /// The number of its entries; 0 is no trace. Its last entry is its length in milliseconds.
-    pub deliveries_length: u32,
+    pub trace_length: u32,
     /// 1 if there are slots, otherwise 0.
     pub slots: u32,
     /// 1 if packets are taken from their socket before they wait, otherwise 0 (see [`crate::Policy::orphan`]).
@@ -117,11 +117,11 @@ pub struct Effects {
 
 plain!(Effects, [u64; 9], [u32; 4], u32, [u32; 5], [u32; 22]);
 
-/// A step of a course.
+/// A step of a schedule.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// When it ends, in nanoseconds from the beginning of the course; `u64::MAX` is never.
+    /// When it ends, in nanoseconds from the beginning of the schedule; `u64::MAX` is never.
     pub ends_ns: u64,
     /// The duration, in nanoseconds.
     pub lasts_ns: u64,
@@ -136,7 +136,7 @@ plain!(Step, u64, u64, u64, Effects);
 /// The effects on packets over time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Course {
+pub struct Schedule {
     /// When it began, in nanoseconds of `CLOCK_MONOTONIC`.
     pub begins_at_ns: u64,
     /// The duration of all steps, in nanoseconds, if they repeat; 0 if the last one stays.
@@ -153,7 +153,7 @@ pub struct Course {
     pub ring_length: u32,
 }
 
-plain!(Course, u64, u64, u64, u32, u32, u32, u32);
+plain!(Schedule, u64, u64, u64, u32, u32, u32, u32);
 
 /// An address, or the beginning of one: IPv6, or IPv4 as `::ffff:0:0/96`. In network order.
 #[repr(C)]
@@ -181,7 +181,7 @@ plain!(RuleList, u32, u32);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// The class, and so the course, of the packets that it fits.
+    /// The class, and so the schedule, of the packets that it fits.
     pub class: u32,
     /// The protocol number; [`Rule::ANY_PROTOCOL`] is any.
     pub protocol: u16,
@@ -272,7 +272,7 @@ pub struct State {
     pub packets: u64,
     /// The latest departure that one was given, in nanoseconds of `CLOCK_MONOTONIC`.
     pub departure_ns: u64,
-    /// When the link has carried all that it was given.
+    /// When the bottleneck has carried all that it was given.
     pub link_free_ns: u64,
     /// The bytes of the delivery trace that are used up, counted on from turn to turn.
     pub delivered_bytes: u64,
@@ -381,7 +381,7 @@ mod tests {
     fn sizes_are_those_that_pinned_maps_have() {
         assert_eq!(size_of::<Effects>(), 200);
         assert_eq!(size_of::<Step>(), 224);
-        assert_eq!(size_of::<Course>(), 40);
+        assert_eq!(size_of::<Schedule>(), 40);
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<RuleList>(), 8);
         assert_eq!(size_of::<Rule>(), 16);

@@ -12,17 +12,17 @@
     reason = "the kernel's packet context and maps are raw pointers; the verifier checks them"
 )]
 
+mod bottleneck;
 mod copies;
 mod corrupt;
 mod counters;
-mod course;
 mod headers;
 mod kernel;
-mod link;
 mod log;
 mod plan;
 mod policy;
 mod queue;
+mod schedule;
 mod shared;
 mod skb;
 mod socket;

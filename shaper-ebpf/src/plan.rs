@@ -6,17 +6,17 @@
 use shaper_common::{
     Policy,
     draws::{Draws, Purpose},
-    plan::{Course, Effects},
+    plan::{Effects, Schedule},
 };
 
 use crate::{
-    Outcome,
+    Outcome, bottleneck,
+    bottleneck::Carried,
     copies::{Note, Sent},
     corrupt::Corruption,
-    counters, course,
+    counters,
     kernel::now_ns,
-    link,
-    link::Carried,
+    schedule,
     skb::Skb,
     state::ClassState,
     target,
@@ -42,7 +42,7 @@ pub(crate) fn outcome(skb: &Skb, policy: &Policy) -> Outcome {
 struct Packet<'a> {
     skb: &'a Skb,
     now_ns: u64,
-    course: &'a Course,
+    schedule: &'a Schedule,
     effects: &'a Effects,
     state: ClassState,
     draws: Draws,
@@ -52,21 +52,21 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     fn of(skb: &'a Skb, now_ns: u64, is_duplicate: bool) -> Option<Self> {
         let class = target::class(skb);
-        let course = course::of(class)?;
-        let effects = course::effects(course, now_ns, is_duplicate)?;
-        Some(Self { skb, now_ns, course, effects, state: ClassState::of(class)?, draws: Draws::new(0, 0) })
+        let schedule = schedule::of(class)?;
+        let effects = schedule::effects(schedule, now_ns, is_duplicate)?;
+        Some(Self { skb, now_ns, schedule, effects, state: ClassState::of(class)?, draws: Draws::new(0, 0) })
     }
 
     #[inline(always)]
     fn outcome(mut self, is_duplicate: bool) -> Outcome {
         if !is_duplicate && self.effects.duplicate != 0 {
-            let draws = Draws::new(self.course.seed, self.state.arrivals().fetch_add(1));
+            let draws = Draws::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
             if self.effects.duplicates(self.state.chain(), draws) {
                 self.duplicate();
             }
         }
         let number = self.state.packets().fetch_add(1);
-        self.draws = Draws::new(self.course.seed, number);
+        self.draws = Draws::new(self.schedule.seed, number);
         let is_lost = self.effects.loses(self.state.chain(), number, self.draws);
         if is_lost && !self.is_marked(self.effects.loss_ecn != 0) {
             return Outcome::Lose;
@@ -118,14 +118,14 @@ impl<'a> Packet<'a> {
             counters::reordered(self.skb);
             self.slotted_ns(carried_ns)?
         } else {
-            let delay_ns = self.effects.delay_ns(self.state.chain(), self.draws, course::time);
+            let delay_ns = self.effects.delay_ns(self.state.chain(), self.draws, schedule::time);
             let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
             match self.effects.unordered {
                 0 => self.state.depart(departure_ns, self.effects.early_ns()),
                 _ => departure_ns,
             }
         };
-        link::note(self.course, self.state, departure_ns);
+        bottleneck::note(self.schedule, self.state, departure_ns);
         Some(departure_ns)
     }
 
@@ -133,11 +133,11 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     fn carried_ns(&self, is_marked: bool) -> Option<u64> {
         let ready_ns = self.skb.ready_ns(self.now_ns);
-        if !self.effects.has_link() {
+        if !self.effects.has_bottleneck() {
             return Some(ready_ns);
         }
         let bytes = self.effects.wire_bytes(self.skb.wire_bytes(), self.skb.gso_segments());
-        match link::carry(self.effects, self.course, self.state, bytes, ready_ns, self.draws) {
+        match bottleneck::carry(self.effects, self.schedule, self.state, bytes, ready_ns, self.draws) {
             Carried::At { at_ns, marked } => {
                 self.is_marked(marked && !is_marked);
                 Some(at_ns)
@@ -154,7 +154,7 @@ impl<'a> Packet<'a> {
             _ => {
                 let (state, bytes) = (self.state.chain(), self.skb.wire_bytes());
                 let times_ns = (self.now_ns, departure_ns);
-                self.effects.slotted_ns(state, times_ns, bytes, self.draws, course::time)
+                self.effects.slotted_ns(state, times_ns, bytes, self.draws, schedule::time)
             }
         }
     }

@@ -7,8 +7,8 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use shaper_common::{
-    COUNTERS_MAP, COURSES_MAP, Counters, POLICY_MAP, Policy, STEPS_MAP, Tally,
-    plan::{Course, Effects, Step},
+    COUNTERS_MAP, Counters, POLICY_MAP, Policy, SCHEDULES_MAP, STEPS_MAP, Tally,
+    plan::{Effects, Schedule, Step},
 };
 
 use crate::{
@@ -329,16 +329,16 @@ impl<'a> Subject<'a> {
         info.verified_instruction_count().expect("since Linux 5.16")
     }
 
-    /// The course of a class, as the kernel has it.
+    /// The schedule of a class, as the kernel has it.
     ///
     /// # Panics
     ///
     /// When there is none.
     #[must_use]
-    pub fn course(&self, class: u32) -> Course {
-        let map = MapData::from_pin(self.pins.join(COURSES_MAP)).expect("it is pinned");
-        let courses: Array<_, Course> = Array::try_from(Map::Array(map)).expect("its layout");
-        courses.get(&class, 0).expect("it can be read")
+    pub fn schedule(&self, class: u32) -> Schedule {
+        let map = MapData::from_pin(self.pins.join(SCHEDULES_MAP)).expect("it is pinned");
+        let schedules: Array<_, Schedule> = Array::try_from(Map::Array(map)).expect("its layout");
+        schedules.get(&class, 0).expect("it can be read")
     }
 
     /// Has the kernel read this policy from now on.

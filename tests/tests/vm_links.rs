@@ -235,7 +235,7 @@ fn packets_depart_when_the_trace_says() {
     let policy = "trace = \"lte\"\n[traces]\nlte = [1, 3, 3, 7, 12, 20]\n";
     for (size, share) in [(1_504, 1.0), (752, 0.5), (1_880, 1.25)] {
         let subject = rig.subject_of_policy(policy);
-        let begins_ns = subject.course(0).begins_at_ns;
+        let begins_ns = subject.schedule(0).begins_at_ns;
         let turn_ns = 20 * 1_000_000;
         // In the middle of a turn that is to come.
         let ready_ns = begins_ns + (now_ns() - begins_ns + 10 * SECOND_NS) / turn_ns * turn_ns + 5_000_000;

@@ -59,7 +59,7 @@ fn a_ramp_rises_in_the_course_of_its_time_without_a_daemon() {
     let rig = Rig::new();
     rig.netem("delay 20ms");
     rig.daemon.words(&["set", "web", "--netem", "delay 100ms", "--ramp", "4s"]);
-    let begins_ns = rig.shaped("egress").course(0).begins_at_ns;
+    let begins_ns = rig.shaped("egress").schedule(0).begins_at_ns;
     let took = without_a_daemon(rig, begins_ns, 250);
     println!("{:?} ... {:?}", took[0], took[249]);
     for (at, took) in took {
@@ -88,7 +88,7 @@ fn steps_follow_one_another_and_begin_anew_without_a_daemon() {
         netem = "delay 60ms"
     "#;
     rig.policy(steps, "egress");
-    let begins_ns = rig.shaped("egress").course(0).begins_at_ns;
+    let begins_ns = rig.shaped("egress").schedule(0).begins_at_ns;
     let mut seen = [0; 3];
     let mut last = ms(0);
     for (at, took) in without_a_daemon(rig, begins_ns, 250) {

@@ -21,9 +21,9 @@ pub struct Tables {
     /// The entries of distributions.
     pub distributions: Vec<i32>,
     /// The entries of delivery traces, in milliseconds.
-    pub deliveries: Vec<u32>,
+    pub traces: Vec<u32>,
     known_distributions: HashMap<Arc<[i32]>, u32>,
-    known_deliveries: HashMap<Arc<[u32]>, u32>,
+    known_traces: HashMap<Arc<[u32]>, u32>,
 }
 
 impl Tables {
@@ -34,8 +34,8 @@ impl Tables {
             .map_or((0, 0), |table| place(&mut self.distributions, &mut self.known_distributions, &table))
     }
 
-    fn deliveries(&mut self, deliveries: &Trace) -> (u32, u32) {
-        place(&mut self.deliveries, &mut self.known_deliveries, &deliveries.times_ms)
+    fn trace(&mut self, trace: &Trace) -> (u32, u32) {
+        place(&mut self.traces, &mut self.known_traces, &trace.times_ms)
     }
 }
 
@@ -113,9 +113,7 @@ impl Effects {
     fn put_bottleneck(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
         match &self.bottleneck {
             None => {}
-            Some(Bottleneck::Trace(trace)) => {
-                (map.deliveries, map.deliveries_length) = tables.deliveries(trace)
-            }
+            Some(Bottleneck::Trace(trace)) => (map.trace, map.trace_length) = tables.trace(trace),
             Some(Bottleneck::Rate { rate, overhead, cell_bytes, cell_overhead }) => {
                 map.rate = rate.bytes_per_second();
                 (map.overhead, map.cell_bytes, map.cell_overhead) = (*overhead, *cell_bytes, *cell_overhead);
@@ -217,7 +215,7 @@ mod tests {
         assert_eq!((rate.mark_ns, rate.mark_bytes, rate.mark_packets), (50_000_000, 32_768, 10));
         assert_eq!(rate.orphan, 1);
         let trace = map("trace lte");
-        assert_eq!((trace.deliveries, trace.deliveries_length, trace.rate), (0, 4, 0));
+        assert_eq!((trace.trace, trace.trace_length, trace.rate), (0, 4, 0));
         let slot = map("slot 1ms 3ms packets 5 bytes 1k");
         assert_eq!((slot.slots, slot.slot_ns, slot.slot_jitter_ns), (1, 1_000_000, 2_000_000));
         assert_eq!((slot.slot_packets, slot.slot_bytes), (5, 1024));

@@ -36,7 +36,7 @@ impl Plan {
         for (class, schedule) in self.schedules().enumerate() {
             add_schedule(&mut maps, schedule, class_seed(schedule, seed, class), now_ns, &mut tables)?;
         }
-        (maps.distributions, maps.deliveries) = (tables.distributions, tables.deliveries);
+        (maps.distributions, maps.traces) = (tables.distributions, tables.traces);
         add_targets(&mut maps, &self.targets, peers)?;
         Ok(maps)
     }
@@ -88,7 +88,7 @@ fn add_schedule(
     }
     let period_ns = if schedule.repeats() { steps.last().map_or(0, |step| step.ends_ns) } else { 0 };
     let count = number(steps.len());
-    maps.courses.push(plan::Course {
+    maps.schedules.push(plan::Schedule {
         begins_at_ns: now_ns,
         period_ns,
         seed,

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap, ops::RangeInclusive};
 
 use ipnet::IpNet;
-use shaper_common::plan::{Address, MAX_COURSES, MAX_RULES, Rule, RuleList};
+use shaper_common::plan::{Address, MAX_RULES, MAX_SCHEDULES, Rule, RuleList};
 
 use super::{Maps, Peers, number};
 use crate::model::{MAX_PREFIXES, PeerOf, Selector, Target};
@@ -12,7 +12,7 @@ use crate::model::{MAX_PREFIXES, PeerOf, Selector, Target};
 const MAX_ALL_RULES: usize = 1 << 20;
 
 /// The targets of an address: a bit for each.
-type Bits = [u64; MAX_COURSES as usize / 64];
+type Bits = [u64; MAX_SCHEDULES as usize / 64];
 
 /// A prefix that a target has, or does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -142,7 +142,7 @@ fn each_schedule_has_steps_a_ring_and_a_seed_of_its_own() {
     let nothing = Target { schedule: Schedule::default(), ..target("10.0.0.2") };
     let plan = Plan { seed: Some(1), schedule, targets: vec![other, nothing], ..Plan::default() };
     let maps = plan.compile(7, 42, &Peers::new()).expect("it compiles");
-    let [own, other, nothing] = maps.courses[..] else { panic!("three schedules") };
+    let [own, other, nothing] = maps.schedules[..] else { panic!("three schedules") };
     assert_eq!((own.begins_at_ns, own.period_ns, own.first, own.count), (7, 15_000_000_000, 0, 2));
     assert_eq!((own.ring, own.ring_length, other.ring, other.ring_length), (0, 50, 50, 30));
     assert_eq!((other.period_ns, other.first, other.count, maps.ring_length), (0, 2, 1, 80));
@@ -164,9 +164,10 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
     let maps = maps.compile(0, 0, &Peers::new()).expect("it compiles");
     let ends: Vec<u64> = maps.steps.iter().map(|step| step.ends_ns / 1_000_000_000).collect();
     assert_eq!(ends, [10, 10, 20, u64::MAX / 1_000_000_000]);
-    let schedule = maps.courses[0];
+    let schedule = maps.schedules[0];
     let ends_ns = |step: u32| maps.steps[(schedule.first + step) as usize].ends_ns;
-    let at = |seconds: u64| shaper_common::course::step_at(schedule.count, seconds * 1_000_000_000, ends_ns);
+    let at =
+        |seconds: u64| shaper_common::schedule::step_at(schedule.count, seconds * 1_000_000_000, ends_ns);
     assert_eq!((at(9), at(10), at(19), at(20)), (0, 2, 2, 3));
     let [from, to, own, _] = &maps.steps[..] else { panic!("four steps") };
     assert_eq!((to.effects.loss_model, to.effects.loss[0]), (from.effects.loss_model, 0));
@@ -185,7 +186,7 @@ proptest! {
     #[test]
     fn any_plan_compiles_or_says_why(plan in any_plan()) {
         if let Ok(maps) = plan.compile(0, 0, &Peers::new()) {
-            prop_assert_eq!(maps.courses.len(), plan.targets.len() + 1);
+            prop_assert_eq!(maps.schedules.len(), plan.targets.len() + 1);
             for (_, _, list) in &maps.targets {
                 prop_assert!((list.first + list.count) as usize <= maps.rules.len());
             }

@@ -7,7 +7,7 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
+use shaper_common::plan::{MAX_SCHEDULES, MAX_STEPS};
 
 use super::values::{Context, Each, Keys, List, Text, table, text};
 use crate::{
@@ -98,7 +98,11 @@ impl Document<'_> {
                     targets = keys.value(
                         &mut map,
                         context,
-                        List { expecting: "targets", most: MAX_COURSES as usize, element: Targets(context) },
+                        List {
+                            expecting: "targets",
+                            most: MAX_SCHEDULES as usize,
+                            element: Targets(context),
+                        },
                     )?;
                 }
                 "distributions" | "traces" => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use shaper_common::plan::{MAX_COURSES, MAX_STEPS};
+use shaper_common::plan::{MAX_SCHEDULES, MAX_STEPS};
 
 use super::{
     direction::Direction,
@@ -67,7 +67,7 @@ impl Plan {
     ///
     /// When there are too many targets or steps, two targets alike, or two tables of one name.
     pub fn checked(self) -> Result<Self, String> {
-        let most = MAX_COURSES as usize - 1;
+        let most = MAX_SCHEDULES as usize - 1;
         if self.targets.len() > most {
             return Err(format!("{} targets are too many: the most are {most}", self.targets.len()));
         }

@@ -6,7 +6,7 @@ use shaper_common::plan::DELIVERY_BYTES;
 
 use super::{distribution::content, units::quoted};
 
-/// The most opportunities of a trace: as many as the kernel searches (`shaper_common::link::Trace::next`).
+/// The most opportunities of a trace: as many as the kernel searches (`shaper_common::bottleneck::Trace::next`).
 pub(crate) const MAX_OPPORTUNITIES: usize = 1_000_000;
 
 /// A bottleneck that carries packets when its trace says.

@@ -65,7 +65,7 @@ impl Datapath {
         }
     }
 
-    /// Puts a program with larger maps in the place of an instance's; its courses begin anew.
+    /// Puts a program with larger maps in the place of an instance's; its schedules begin anew.
     fn reload(&self, instance: &Arc<Instance>) -> Result<(), ShapingError> {
         let target = match survey::target_at(&instance.netns(), &self.host, instance.key())? {
             Located::Found(target) => target,

@@ -9,7 +9,7 @@ use aya::programs::SchedClassifier;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use shaper_common::{
-    ASKED_MAP, COUNTERS_MAP, COURSES_MAP, ORIGINAL_MAP, PEERS_MAP, POLICY_MAP, RULES_MAP, STATES_MAP,
+    ASKED_MAP, COUNTERS_MAP, ORIGINAL_MAP, PEERS_MAP, POLICY_MAP, RULES_MAP, SCHEDULES_MAP, STATES_MAP,
     STEPS_MAP, TARGETS_MAP,
 };
 
@@ -30,7 +30,7 @@ pub(super) const RECORD: &str = "host";
 pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP];
 /// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
 pub(super) const PLAN_MAPS: [&str; 7] =
-    [ASKED_MAP, PEERS_MAP, COURSES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
+    [ASKED_MAP, PEERS_MAP, SCHEDULES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
 /// The prefix of the directory of an instance that is not complete; bpffs allows no dots.
 const INCOMPLETE: &str = "new-";
 

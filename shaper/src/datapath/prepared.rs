@@ -8,8 +8,8 @@ use aya::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
-    ASKED_ENTRY, ASKED_MAP, COURSES_MAP, DELIVERIES_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP,
-    RINGS_MAP, RULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP,
+    ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP, RINGS_MAP, RULES_MAP,
+    SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
     plan::{Address, RuleList},
 };
 
@@ -60,13 +60,13 @@ impl Prepared {
         [
             (ASKED_MAP, size(&|plan| plan.asked.len())),
             (PEERS_MAP, size(&peers)),
-            (COURSES_MAP, size(&|plan| plan.maps.courses.len())),
-            (STATES_MAP, size(&|plan| plan.maps.courses.len())),
+            (SCHEDULES_MAP, size(&|plan| plan.maps.schedules.len())),
+            (STATES_MAP, size(&|plan| plan.maps.schedules.len())),
             (STEPS_MAP, size(&|plan| plan.maps.steps.len())),
             (TARGETS_MAP, size(&targets)),
             (RULES_MAP, size(&rules)),
             (DISTRIBUTIONS_MAP, size(&|plan| plan.maps.distributions.len())),
-            (DELIVERIES_MAP, size(&|plan| plan.maps.deliveries.len())),
+            (TRACES_MAP, size(&|plan| plan.maps.traces.len())),
             (RINGS_MAP, size(&|plan| plan.maps.ring_length as usize)),
         ]
     }
@@ -96,11 +96,11 @@ impl Prepared {
             let entries = json_of_peers(peers).map_err(|error| failed(PEERS_MAP, &error))?;
             fill(loaded, PEERS_MAP, &entries)?;
         }
-        fill(loaded, COURSES_MAP, &self.maps.courses)?;
+        fill(loaded, SCHEDULES_MAP, &self.maps.schedules)?;
         fill(loaded, STEPS_MAP, &self.maps.steps)?;
         fill(loaded, RULES_MAP, &self.maps.rules)?;
         fill(loaded, DISTRIBUTIONS_MAP, &self.maps.distributions)?;
-        fill(loaded, DELIVERIES_MAP, &self.maps.deliveries)?;
+        fill(loaded, TRACES_MAP, &self.maps.traces)?;
         let key = |(address, bits, _): &(Address, u32, RuleList)| Key::new(*bits, *address);
         let keys: Vec<_> = self.maps.targets.iter().map(key).collect();
         let lists: Vec<_> = self.maps.targets.iter().map(|(.., list)| *list).collect();

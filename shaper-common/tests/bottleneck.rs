@@ -1,4 +1,4 @@
-//! A link carries what its rate says, and knows what waits for it.
+//! A bottleneck carries what its rate says, and knows what waits for it.
 
 mod statistics;
 
@@ -7,8 +7,8 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
+    bottleneck::{Backlog, Room, booked},
     draws::Draws,
-    link::{Backlog, Room, booked},
     plan::Effects,
 };
 
@@ -34,7 +34,7 @@ fn netem_bytes(effects: &Effects, length: i64) -> i64 {
     cells * (size + i64::from(effects.cell_overhead))
 }
 
-/// The time of so many packets on the link, in nanoseconds.
+/// The time of so many packets on the bottleneck, in nanoseconds.
 fn carried_ns(effects: &Effects, bytes: u64, packets: u64) -> u64 {
     (0..packets).map(|number| effects.carrying_ns(bytes, draws(number))).sum()
 }
@@ -162,14 +162,14 @@ fn a_queue_bound_in_bytes_holds_them_and_a_packet() {
 #[test]
 fn there_is_a_link_where_packets_may_wait_or_be_refused() {
     let none = Effects { delay_ns: 1, slots: 1, queue_ns: 1, ..Effects::default() };
-    assert!(!none.has_link());
+    assert!(!none.has_bottleneck());
     for some in [
         at_rate(1),
-        Effects { deliveries_length: 1, ..none },
+        Effects { trace_length: 1, ..none },
         Effects { queue_packets: 1, ..none },
         Effects { mark_packets: 1, ..none },
     ] {
-        assert!(some.has_link());
+        assert!(some.has_bottleneck());
     }
 }
 

@@ -1,11 +1,11 @@
-//! What is to be done at a time: where a course is by the clock.
+//! What is to be done at a time: where a schedule is by the clock.
 
-use super::plan::{Course, Effects, Step};
+use super::plan::{Effects, Schedule, Step};
 
 /// A whole in fractions: 2^24.
 const WHOLE: u64 = 1 << 24;
 
-impl Course {
+impl Schedule {
     /// Returns the position at `now_ns`, in nanoseconds from its beginning or that of its present turn.
     #[inline(always)]
     pub const fn position_ns(&self, now_ns: u64) -> u64 {
@@ -14,7 +14,7 @@ impl Course {
     }
 }
 
-/// The number, among `count` steps, of the one at `position_ns` of a course; `ends_ns` says when a step ends. The last one
+/// The number, among `count` steps, of the one at `position_ns` of a schedule; `ends_ns` says when a step ends. The last one
 /// stays.
 #[inline(always)]
 pub fn step_at(count: u32, position_ns: u64, ends_ns: impl Fn(u32) -> u64) -> u32 {
@@ -35,7 +35,7 @@ pub fn step_at(count: u32, position_ns: u64, ends_ns: impl Fn(u32) -> u64) -> u3
 }
 
 impl Step {
-    /// Returns the share of it that is over at `position_ns` of its course, of 2^24.
+    /// Returns the share of it that is over at `position_ns` of its schedule, of 2^24.
     #[inline(always)]
     pub const fn over(&self, position_ns: u64) -> u64 {
         if self.lasts_ns == 0 {
@@ -85,7 +85,7 @@ impl Effects {
             reorder_correlation
         );
         same!(reorder_gap, overhead, cell_bytes, cell_overhead, slot_packets, slot_bytes, slot_distribution);
-        same!(slot_distribution_length, deliveries, deliveries_length, slots, orphan);
+        same!(slot_distribution_length, trace, trace_length, slots, orphan);
     }
 }
 
@@ -165,8 +165,8 @@ mod tests {
             slot_bytes: number,
             slot_distribution: number,
             slot_distribution_length: number,
-            deliveries: number,
-            deliveries_length: number,
+            trace: number,
+            trace_length: number,
             slots: number,
             orphan: number,
             ..Effects::default()
@@ -201,17 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn a_course_that_has_not_begun_is_at_its_beginning() {
-        let course = Course { begins_at_ns: 100, ..Course::default() };
-        assert_eq!(course.position_ns(99), 0);
-        assert_eq!(course.position_ns(100), 0);
+    fn a_schedule_that_has_not_begun_is_at_its_beginning() {
+        let schedule = Schedule { begins_at_ns: 100, ..Schedule::default() };
+        assert_eq!(schedule.position_ns(99), 0);
+        assert_eq!(schedule.position_ns(100), 0);
     }
 
     #[test]
-    fn a_course_begins_anew_after_its_period() {
-        let course = Course { begins_at_ns: 100, period_ns: 30, ..Course::default() };
-        assert_eq!([100, 129, 130, 191].map(|now| course.position_ns(now)), [0, 29, 0, 1]);
-        let once = Course { period_ns: 0, ..course };
+    fn a_schedule_begins_anew_after_its_period() {
+        let schedule = Schedule { begins_at_ns: 100, period_ns: 30, ..Schedule::default() };
+        assert_eq!([100, 129, 130, 191].map(|now| schedule.position_ns(now)), [0, 29, 0, 1]);
+        let once = Schedule { period_ns: 0, ..schedule };
         assert_eq!(once.position_ns(191), 91);
     }
 
@@ -269,9 +269,9 @@ mod tests {
         }
 
         #[test]
-        fn a_course_is_always_within_its_period(begins_at_ns in 0_u64..1 << 62, period_ns in 1_u64..1 << 62, now_ns in 0_u64..1 << 62) {
-            let course = Course { begins_at_ns, period_ns, ..Course::default() };
-            let position_ns = course.position_ns(now_ns);
+        fn a_schedule_is_always_within_its_period(begins_at_ns in 0_u64..1 << 62, period_ns in 1_u64..1 << 62, now_ns in 0_u64..1 << 62) {
+            let schedule = Schedule { begins_at_ns, period_ns, ..Schedule::default() };
+            let position_ns = schedule.position_ns(now_ns);
             prop_assert!(position_ns < period_ns);
             if now_ns >= begins_at_ns {
                 prop_assert_eq!((now_ns - begins_at_ns - position_ns) % period_ns, 0);

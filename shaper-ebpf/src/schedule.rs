@@ -4,13 +4,13 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
     macros::btf_map,
 };
-use shaper_common::plan::{Course, Effects, Step};
+use shaper_common::plan::{Effects, Schedule, Step};
 
 /// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;
 
 #[btf_map]
-static COURSES: Array<Course, 1> = Array::new();
+static SCHEDULES: Array<Schedule, 1> = Array::new();
 
 #[btf_map]
 static STEPS: Array<Step, 1> = Array::new();
@@ -22,23 +22,23 @@ static DISTRIBUTIONS: Array<i32, 1> = Array::new();
 #[btf_map]
 static BETWEEN: PerCpuArray<Effects, DEPTHS> = PerCpuArray::new();
 
-/// Returns the course of a class; none where packets are left alone.
+/// Returns the schedule of a class; none where packets are left alone.
 #[inline(always)]
-pub(crate) fn of(class: u32) -> Option<&'static Course> {
-    COURSES.get(class).filter(|course| course.count != 0)
+pub(crate) fn of(class: u32) -> Option<&'static Schedule> {
+    SCHEDULES.get(class).filter(|schedule| schedule.count != 0)
 }
 
 /// Returns the effects on a packet, or on a duplicate, at `now_ns`.
 #[inline(always)]
-pub(crate) fn effects(course: &Course, now_ns: u64, is_duplicate: bool) -> Option<&'static Effects> {
-    let position_ns = course.position_ns(now_ns);
-    let number = if course.count == 1 { 0 } else { step_at(course.first, course.count, position_ns) };
-    let step = STEPS.get(course.first + number)?;
+pub(crate) fn effects(schedule: &Schedule, now_ns: u64, is_duplicate: bool) -> Option<&'static Effects> {
+    let position_ns = schedule.position_ns(now_ns);
+    let number = if schedule.count == 1 { 0 } else { step_at(schedule.first, schedule.count, position_ns) };
+    let step = STEPS.get(schedule.first + number)?;
     if step.ramp == 0 {
         return Some(&step.effects);
     }
-    let next = if number + 1 < course.count { number + 1 } else { 0 };
-    let next = STEPS.get(course.first + next)?;
+    let next = if number + 1 < schedule.count { number + 1 } else { 0 };
+    let next = STEPS.get(schedule.first + next)?;
     let between = BETWEEN.get_ptr_mut(is_duplicate.into())?;
     // SAFETY: the slot is this CPU's, and while a packet uses it nothing but its duplicate, or a copy whose departure is
     // decided, runs the program on this CPU.
@@ -53,7 +53,7 @@ pub(crate) fn effects(course: &Course, now_ns: u64, is_duplicate: bool) -> Optio
 #[unsafe(no_mangle)]
 extern "C" fn step_at(first: u32, count: u32, position_ns: u64) -> u32 {
     let ends_ns = |step| STEPS.get(first + step).map_or(u64::MAX, |step| step.ends_ns);
-    shaper_common::course::step_at(count, position_ns, ends_ns)
+    shaper_common::schedule::step_at(count, position_ns, ends_ns)
 }
 
 /// Returns an entry of a distribution.

@@ -1,4 +1,4 @@
-//! What a link carries: at a rate, or by a trace of opportunities to deliver.
+//! What a bottleneck carries: at a rate, or by a trace of opportunities to deliver.
 
 use super::{
     draws::{Draws, Purpose, part},
@@ -9,10 +9,10 @@ const SECOND_NS: u64 = 1_000_000_000;
 const MS_NS: u64 = 1_000_000;
 /// The longest time that arithmetic takes: 2^40.
 const LONG_NS: u64 = 1 << 40;
-/// The most bytes that a packet counts for, however much the link adds: 2^30.
+/// The most bytes that a packet counts for, however much the bottleneck adds: 2^30.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// The room in the queue of a link.
+/// The room in the queue of a bottleneck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Another packet has room.
@@ -23,7 +23,7 @@ pub enum Room {
     Full,
 }
 
-/// The backlog of a link when a packet arrives.
+/// The backlog of a bottleneck when a packet arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// The time that the packet would wait, in nanoseconds.
@@ -33,19 +33,19 @@ pub struct Backlog {
 }
 
 impl Effects {
-    /// Returns true if packets may have to wait for the link, or be refused.
+    /// Returns true if packets may have to wait for the bottleneck, or be refused.
     #[inline(always)]
-    pub const fn has_link(&self) -> bool {
-        self.rate != 0 || self.deliveries_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
+    pub const fn has_bottleneck(&self) -> bool {
+        self.rate != 0 || self.trace_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
     }
 
     /// Returns true if packets wait anywhere.
     #[inline(always)]
     pub const fn waits(&self) -> bool {
-        self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0 || self.has_link()
+        self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0 || self.has_bottleneck()
     }
 
-    /// Returns the number of bytes that a packet takes on the link; `segments` packets of `bytes` together, as a GSO
+    /// Returns the number of bytes that a packet takes on the bottleneck; `segments` packets of `bytes` together, as a GSO
     /// packet has them.
     ///
     /// As netem counts (`packet_time_ns`, Linux 6.1), but each of the packets has its overhead and its cells, and one that
@@ -65,7 +65,7 @@ impl Effects {
         at_most(MOST_BYTES, each.div_ceil(u64::from(self.cell_bytes)) * segments * cell)
     }
 
-    /// Returns the time that the link takes for `bytes`, at most 2^30, in nanoseconds. There must be a rate.
+    /// Returns the time that the bottleneck takes for `bytes`, at most 2^30, in nanoseconds. There must be a rate.
     ///
     /// Rounded up or down by chance, as the fraction has it: at 100 Gbit/s a packet takes 121.12 ns, and what is rounded
     /// the same way each time would make a rate of its own.
@@ -76,7 +76,7 @@ impl Effects {
         (bytes * SECOND_NS + part(draws.number(Purpose::Carry), rate)) / rate
     }
 
-    /// Returns the backlog of a link that will be free at `free_ns`.
+    /// Returns the backlog of a bottleneck that will be free at `free_ns`.
     #[inline(always)]
     pub const fn backlog(&self, now_ns: u64, free_ns: u64) -> Backlog {
         let wait_ns = free_ns.saturating_sub(now_ns);
@@ -116,7 +116,7 @@ impl State {
     /// trace.
     #[inline(always)]
     pub const fn follow_trace(&mut self, effects: &Effects) {
-        let trace = (effects.deliveries_length as u64) << 32 | effects.deliveries as u64;
+        let trace = (effects.trace_length as u64) << 32 | effects.trace as u64;
         if self.trace != trace {
             (self.trace, self.delivered_bytes) = (trace, 0);
         }
@@ -124,22 +124,22 @@ impl State {
 }
 
 /// The most opportunities of a delivery trace.
-pub const MAX_DELIVERIES: u32 = 1_000_000;
+pub const MAX_OPPORTUNITIES: u32 = 1_000_000;
 
-/// A delivery trace: the times, in milliseconds from its beginning, at which a link carries [`DELIVERY_BYTES`].
+/// A delivery trace: the times, in milliseconds from its beginning, at which a bottleneck carries [`DELIVERY_BYTES`].
 ///
 /// As Mahimahi plays it (Netravali et al.: Mahimahi: Accurate Record-and-Replay for HTTP, 2015; `link_queue.cc`): it
 /// begins anew after its last opportunity, what an opportunity carries may be of several packets, a packet may need
 /// several, and one that nobody uses is gone.
 #[derive(Clone, Copy, Debug)]
-pub struct Deliveries {
+pub struct Trace {
     begins_at_ns: u64,
     first: u32,
     length: u32,
     period_ns: u64,
 }
 
-impl Deliveries {
+impl Trace {
     /// The trace of `length` entries from `first` on in `table`, none of which is empty, begun at `begins_at_ns`.
     #[inline(always)]
     pub fn new(begins_at_ns: u64, first: u32, length: u32, table: impl Fn(u32) -> u32) -> Self {
@@ -160,7 +160,7 @@ impl Deliveries {
         turn * u64::from(self.length) + u64::from(number(into_ns))
     }
 
-    /// Returns the backlog of a link that has used up `used` bytes of the trace, where `next` is the first opportunity
+    /// Returns the backlog of a bottleneck that has used up `used` bytes of the trace, where `next` is the first opportunity
     /// from now on.
     #[inline(always)]
     pub fn backlog(&self, used: u64, next: u64, now_ns: u64, table: impl Fn(u32) -> u32) -> Backlog {
@@ -185,7 +185,7 @@ impl Deliveries {
 #[inline(always)]
 pub fn opportunity_at(length: u32, into_ns: u64, time_ms: impl Fn(u32) -> u32) -> u32 {
     let (mut low, mut high) = (0, length);
-    // As many halves as MAX_DELIVERIES has.
+    // As many halves as MAX_OPPORTUNITIES has.
     for _ in 0..20 {
         if low >= high {
             break;
@@ -200,7 +200,7 @@ pub fn opportunity_at(length: u32, into_ns: u64, time_ms: impl Fn(u32) -> u32) -
     low
 }
 
-/// Returns the end of a link's work, in its own measure, once it has taken `amount` more: it was `busy_until`, and can
+/// Returns the end of a bottleneck's work, in its own measure, once it has taken `amount` more: it was `busy_until`, and can
 /// begin with this at `from`.
 ///
 /// The measure is nanoseconds of the clock for a rate, and bytes from the beginning of a delivery trace.

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use shaper_common::{
-    link::{
-        Backlog, Deliveries, MAX_DELIVERIES, booked, last_opportunity, opportunity_at, opportunity_bytes,
+    bottleneck::{
+        Backlog, MAX_OPPORTUNITIES, Trace, booked, last_opportunity, opportunity_at, opportunity_bytes,
     },
     plan::{DELIVERY_BYTES, Effects, State},
 };
@@ -12,8 +12,8 @@ const MS: u64 = 1_000_000;
 const BEGINS_AT: u64 = 5_000 * MS + 17;
 const SIZE: u64 = DELIVERY_BYTES as u64;
 
-fn trace(times_ms: &[u32]) -> Deliveries {
-    Deliveries::new(BEGINS_AT, 0, times_ms.len() as u32, |entry| times_ms[entry as usize])
+fn trace(times_ms: &[u32]) -> Trace {
+    Trace::new(BEGINS_AT, 0, times_ms.len() as u32, |entry| times_ms[entry as usize])
 }
 
 fn next(times_ms: &[u32], time_ns: u64) -> u64 {
@@ -139,7 +139,7 @@ fn what_waits_is_what_is_booked_from_the_next_opportunity_on() {
 
 #[test]
 fn what_is_used_up_of_a_trace_is_not_of_another() {
-    let of = |deliveries, deliveries_length| Effects { deliveries, deliveries_length, ..Effects::default() };
+    let of = |trace, trace_length| Effects { trace, trace_length, ..Effects::default() };
     let mut state = State { delivered_bytes: 9, ..State::default() };
     let mut used_after = |effects: Effects| {
         state.follow_trace(&effects);
@@ -154,8 +154,8 @@ fn what_is_used_up_of_a_trace_is_not_of_another() {
 
 #[test]
 fn each_of_the_most_opportunities_is_found() {
-    for number in (0..MAX_DELIVERIES).step_by(97).chain([MAX_DELIVERIES - 1]) {
-        assert_eq!(opportunity_at(MAX_DELIVERIES, u64::from(number) * MS, |entry| entry), number);
+    for number in (0..MAX_OPPORTUNITIES).step_by(97).chain([MAX_OPPORTUNITIES - 1]) {
+        assert_eq!(opportunity_at(MAX_OPPORTUNITIES, u64::from(number) * MS, |entry| entry), number);
     }
 }
 
@@ -205,12 +205,12 @@ proptest! {
     #[test]
     fn no_trace_is_too_much(
         begins_at_ns in 0_u64..1 << 61,
-        (first, length) in (0_u32..1 << 31, 0_u32..=MAX_DELIVERIES),
+        (first, length) in (0_u32..1 << 31, 0_u32..=MAX_OPPORTUNITIES),
         ms: u32,
         now_ns in 0_u64..1 << 61,
         used_more in 0_u64..=1 << 20,
     ) {
-        let trace = Deliveries::new(begins_at_ns, first, length, |_| ms);
+        let trace = Trace::new(begins_at_ns, first, length, |_| ms);
         let next = trace.next(now_ns, |into_ns| opportunity_at(length, into_ns, |_| ms));
         let used = booked(0, opportunity_bytes(next), used_more);
         trace.backlog(used, next, now_ns, |_| ms);
