@@ -1,4 +1,4 @@
-//! What a bottleneck carries: at a rate, or by a trace of opportunities to deliver.
+//! The bottleneck: packets are carried at a rate, or by a trace of opportunities to deliver.
 
 use super::{
     draws::{Draws, Purpose, part},

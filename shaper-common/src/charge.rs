@@ -1,4 +1,4 @@
-//! What may wait in the queue while it is charged to its sender.
+//! The charge of packets that wait in the queue to their senders.
 
 /// The most that a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the
 /// default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).

@@ -1,4 +1,4 @@
-//! What the program counts: one tally per outcome.
+//! The program's counters: one tally per outcome.
 
 use core::ops::{Add, AddAssign};
 

@@ -1,4 +1,4 @@
-//! What is drawn for a packet: whether it is lost, duplicated or corrupted, and whether and for how long it is delayed.
+//! The fate of a packet: drawn losses, duplicates, corruption, reordering and delays.
 
 use super::{
     MAX_DELAY_NS,

@@ -1,4 +1,4 @@
-//! What the BPF program and user space agree on: map layouts, and the arithmetic that the program runs on them.
+//! The agreement of the BPF program and user space: map layouts, and the arithmetic that the program runs on them.
 //!
 //! Everything here is pure: time and random numbers are arguments, so that host tests run the very code the kernel
 //! runs. This crate knows nothing of containers, sockets or system calls.

@@ -1,4 +1,4 @@
-//! What an interface was before it was shaped.
+//! The record of an interface before it was shaped.
 
 use super::plain;
 

@@ -1,4 +1,4 @@
-//! What is to be done to each packet of one interface in one direction.
+//! The policy of one interface in one direction, as the program reads it.
 
 use super::plain;
 

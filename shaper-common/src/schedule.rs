@@ -1,4 +1,4 @@
-//! What is to be done at a time: where a schedule is by the clock.
+//! The position of a schedule by the clock, and the effects at that time.
 
 use super::plan::{Effects, Schedule, Step};
 

@@ -1,4 +1,4 @@
-//! What a policy is: how it is written, shown, changed and made into entries of BPF maps.
+//! Policies: their types, texts and files, their changes, and their entries in BPF maps.
 //!
 //! Data flows through the rooms in this order: [`text`] and [`file`] read what people write into the types of [`model`],
 //! [`change`] makes of the policy in force what was asked, and [`compile`] turns it into what the kernel reads. Pure: no

@@ -1,4 +1,4 @@
-//! What tests are made with: any policy, and ones that are written down.
+//! Samples for tests: any policy, and ones that are written down.
 
 use std::{sync::Arc, time::Duration};
 

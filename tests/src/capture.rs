@@ -1,4 +1,4 @@
-//! Which packets of a TCP connection were lost on their way, as seen by a packet socket at its end.
+//! The losses of a TCP connection, as seen by a packet socket at its end.
 //!
 //! Linux numbers the packets of a connected socket one by one, whatever they carry and however often, in the
 //! identification of IPv4's header (`ip_select_ident_segs`). A packet that is to be cut into segments later takes as

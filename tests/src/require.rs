@@ -1,4 +1,4 @@
-//! What a test needs of the machine it runs on.
+//! The needs of a test of the machine that it runs on.
 
 use std::{path::Path, process::Command};
 

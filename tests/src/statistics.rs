@@ -1,4 +1,4 @@
-//! What theory says of random samples.
+//! Tests of random samples against theory.
 //!
 //! Bounds are those that 99.999 % of samples keep: tests have about a hundred of them, all of which 99.9 % of samples keep then
 //! (Bonferroni). With a hundred bounds of 99.9 %, every tenth set of seeds would break one.

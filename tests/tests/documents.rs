@@ -1,4 +1,4 @@
-//! What the documents tell their readers to type works, and what they quote is so.
+//! Tests of the documents: the lines to type work, and quotes are true.
 
 use std::{
     fs,

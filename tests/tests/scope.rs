@@ -1,4 +1,4 @@
-//! What people see and press in Scope; loss on any kernel with clsact, latency where there is fq.
+//! Tests of what people see and press in Scope; loss on any kernel with clsact, latency where there is fq.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! What is shown is what is so: shaping that somebody else takes off a device is said to be broken, and can be set again.
+//! Tests that the state shown is the true one: shaping that somebody else takes off a device is said to be broken, and
+//! can be set again.
 
 use std::{fs, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Which packets a target has: packets run through the program that the daemon pinned, and real ones. The effects are
-//! losses, so that no queue is needed.
+//! Tests of the packets of a target: packets run through the program that the daemon pinned, and real ones. The effects
+//! are losses, so that no queue is needed.
 
 use std::net::IpAddr;
 

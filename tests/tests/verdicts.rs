@@ -1,4 +1,5 @@
-//! What the program does to a packet, one at a time: `BPF_PROG_TEST_RUN` on the very program that the daemon pinned.
+//! Tests of the program's verdict on a packet, one at a time: `BPF_PROG_TEST_RUN` on the very program that the daemon
+//! pinned.
 
 use shaper_common::{Counters, MAX_DELAY_NS, Policy, Tally};
 use shaper_tests::{

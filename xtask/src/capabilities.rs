@@ -1,4 +1,4 @@
-//! What the running kernel can do, found out by doing it, and what tests may therefore demand.
+//! The abilities of the running kernel, found out by trying, and the demands that tests may make.
 
 use std::env;
 use std::process::Command;

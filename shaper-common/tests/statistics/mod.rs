@@ -1,4 +1,4 @@
-//! What theory says of samples.
+//! Tests of samples against theory.
 //!
 //! Bounds are those that a right sample exceeds once in a million: five standard deviations, or quantiles of as much.
 //! Seeds are fixed, so what holds once holds always.

@@ -1,4 +1,4 @@
-//! What a request makes of the policy in force.
+//! The policy after a request.
 
 use std::num::NonZeroU64;
 

@@ -1,4 +1,4 @@
-//! What a person asks for, and what it makes of the policy in force.
+//! Requests, and the policies that they make of those in force.
 
 mod after;
 mod clauses;

@@ -1,4 +1,4 @@
-//! What a person asks for.
+//! The request of a person.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a request does to one setting.
+//! The change of one setting.
 
 use std::{str::FromStr, time::Duration};
 

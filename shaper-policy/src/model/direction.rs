@@ -1,4 +1,4 @@
-//! Which way packets go.
+//! The direction of packets.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What can be done to packets, as people say it: in netem's words, and some of our own.
+//! The effects on packets: netem's, and some of our own.
 //!
 //! Knows nothing of time and targets, which are a plan's.
 

@@ -1,4 +1,4 @@
-//! What a policy consists of, in types that no invalid value fits in.
+//! The parts of a policy, in types that no invalid value fits in.
 //!
 //! Knows none of the other rooms: not how any of it is written, asked for, or carried out.
 

@@ -1,4 +1,4 @@
-//! What is done to one interface in one direction; latency and loss, which say most of it.
+//! The policy of one interface in one direction.
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What becomes of packets in the course of time.
+//! The effects on packets over time.
 
 use std::{fmt, time::Duration};
 

@@ -95,7 +95,7 @@ impl fmt::Display for Reordering {
 impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, overhead, cell_bytes, cell_overhead) = match self {
-            Self::Trace(deliveries) => return write!(f, "trace {}", deliveries.name),
+            Self::Trace(trace) => return write!(f, "trace {}", trace.name),
             Self::Rate { rate, overhead, cell_bytes, cell_overhead } => {
                 (rate, *overhead, *cell_bytes, *cell_overhead)
             }

@@ -1,4 +1,4 @@
-//! What is said when something cannot be done: `{"error": "..."}` and a status.
+//! The answer when something cannot be done: `{"error": "..."}` and a status.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! What an instance has on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
+//! The parts of an instance on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 

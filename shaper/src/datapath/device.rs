@@ -1,4 +1,4 @@
-//! What a program is attached to.
+//! The devices that programs are attached to.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What errors of the kernel and of aya mean.
+//! Errors of the kernel and of aya, explained.
 
 use std::{error::Error, io, iter};
 

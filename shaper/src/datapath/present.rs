@@ -1,4 +1,4 @@
-//! What sits on a device, ours or not.
+//! The qdiscs and filters of a device, ours or not.
 
 use super::device::Device;
 use crate::{

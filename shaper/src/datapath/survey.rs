@@ -1,4 +1,4 @@
-//! Which devices shape a network namespace's interfaces.
+//! A survey of the devices that shape a network namespace's interfaces.
 
 use std::{collections::BTreeSet, path::Path};
 

@@ -1,4 +1,4 @@
-//! What the buttons do.
+//! The actions of the buttons.
 
 use std::sync::Arc;
 

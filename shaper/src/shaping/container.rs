@@ -1,4 +1,4 @@
-//! What a container is to us: a name for a network namespace.
+//! Containers: to us, names for network namespaces.
 
 use std::{fmt, path::PathBuf};
 

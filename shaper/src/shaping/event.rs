@@ -1,4 +1,4 @@
-//! What happens to shaping without a request.
+//! Events: changes of shaping without a request.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the modules talk about: containers, what shapes them, and the policies of [`shaper_policy`].
+//! The common types of all modules: containers, their shaping, and the policies of [`shaper_policy`].
 //!
 //! Pure: no system call, no clock, no async runtime. Adapters ([`crate::scope`], [`crate::api`]) speak to the daemon
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.

@@ -1,4 +1,4 @@
-//! What the adapters ask of the daemon.
+//! The daemon, as the adapters see it.
 
 use std::{future::Future, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What the daemon says of itself.
+//! The status of the daemon.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! What is shown of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
+//! Views of containers and their shaping; the same to Scope, to the HTTP API and on the command line.
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a bench prints: each table as one line of JSON after `bench: `, among lines for people.
+//! The output of a bench: each table as one line of JSON after `bench: `, among lines for people.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;

@@ -52,7 +52,10 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
 
 /// Finds doc comments that open with a word that asks or points, where a noun phrase or a verb would say what is there.
 fn check_openings(text: &str) -> Vec<Complaint> {
-    let docs = |line: &str| line.trim_start().strip_prefix("///").map(str::to_owned);
+    let docs = |line: &str| {
+        let line = line.trim_start();
+        line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).map(str::to_owned)
+    };
     let before = std::iter::once("").chain(text.lines());
     let mut complaints = Vec::new();
     for ((before, line), number) in before.zip(text.lines()).zip(1..) {
@@ -113,9 +116,9 @@ mod tests {
 
     #[test]
     fn doc_comments_that_ask_or_point_are_refused() {
-        let text = "/// What it is.\nfn a() {}\n/// Returns it.\n/// What else?\nfn b() {}\n    /// Its c.\n    c: u8,\n// How\n";
+        let text = "//! How it is.\n\n/// What it is.\nfn a() {}\n/// Returns it.\n/// What else?\nfn b() {}\n    /// Its c.\n    c: u8,\n// How\n";
         let found = check("tests/a.rs", text);
-        assert_eq!(found.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [1, 6]);
+        assert_eq!(found.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [1, 3, 8]);
     }
 
     #[test]

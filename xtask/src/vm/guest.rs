@@ -1,5 +1,5 @@
-//! What the guest is given: an initramfs with the modules that reach the host's files, the two scripts that prepare
-//! the machine, and one script for each command.
+//! The files of the guest: an initramfs with the modules that reach the host's files, the two scripts that prepare the
+//! machine, and one script for each command.
 
 use std::env;
 use std::fs::{self, File};

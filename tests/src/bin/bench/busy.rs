@@ -1,4 +1,4 @@
-//! How long controls of one container take while the daemon is busy with another one.
+//! The time of one container's controls while the daemon is busy with another one.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

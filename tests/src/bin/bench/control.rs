@@ -1,4 +1,4 @@
-//! How long a control takes, beside the way of the Traffic Control plugin, and what memory shaping needs.
+//! The time of a control, beside the way of the Traffic Control plugin, and the memory that shaping needs.
 
 use std::{
     fs,

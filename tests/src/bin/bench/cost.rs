@@ -1,4 +1,4 @@
-//! What a packet costs: instructions added to sending it over a bare veth, by us and by `netem`.
+//! The cost of a packet: instructions added to sending it over a bare veth, by us and by `netem`.
 
 use std::{
     fs,

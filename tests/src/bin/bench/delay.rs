@@ -1,4 +1,4 @@
-//! How exact a delay is, beside `netem`'s.
+//! The accuracy of a delay, beside `netem`'s.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whether every packet is delivered or counted as dropped, beside `netem`.
+//! Delivery: every packet arrives or is counted as dropped, beside `netem`.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},

@@ -1,4 +1,4 @@
-//! How much TCP carries through a delay, beside `netem`.
+//! The throughput of TCP through a delay, beside `netem`.
 
 use std::{
     ffi::OsString,

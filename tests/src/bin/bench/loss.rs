@@ -1,4 +1,4 @@
-//! What a loss is to ICMP, UDP and TCP, beside `netem`.
+//! The losses of ICMP, UDP and TCP, beside `netem`.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},

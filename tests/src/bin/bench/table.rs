@@ -1,4 +1,4 @@
-//! What a bench found.
+//! The findings of a bench.
 
 use serde::Serialize;
 
