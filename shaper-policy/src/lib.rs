@@ -12,11 +12,12 @@ mod model;
 mod samples;
 mod text;
 
-pub use change::{Asked, Change, Clauses, Lifetime, Request};
+pub use change::{Asked, Clauses, Lifetime, Request, Side, Whole};
 pub use compile::{Maps, Peers};
-pub use file::{Files, Format, NoFiles, Preset, Presets, distributions, traces};
+pub use file::{Files, Format, NoFiles, Preset, Presets};
 pub use model::{
-    Direction, Directions, Distribution, Effects, Interfaces, Latency, Loss, Measured, Name, Named, Plan,
-    Policy, Selector, Trace, check_interface, parse_duration, quoted, short,
+    Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, Measured, Name, Named,
+    Plan, Policy, PolicyError, Problem, Segment, Selector, Trace, check_interface, parse_duration, quoted,
+    short,
 };
-pub use text::names_in;
+pub use text::{CLAUSES, Clause, Field, FlagKind, names_in};

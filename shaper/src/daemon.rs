@@ -38,7 +38,7 @@ use crate::{
     server::{self, PluginSocket},
     shaping::{
         Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
-        NetnsId, Presets, Problem, Request, RuntimeName, Shaper, ShapingError, Status, Totals,
+        NetnsId, PolicyError, Presets, Problem, Request, RuntimeName, Shaper, ShapingError, Status, Totals,
     },
 };
 
@@ -131,7 +131,10 @@ fn presets(file: Option<&Path>) -> anyhow::Result<Presets> {
 /// # Errors
 ///
 /// When there is no such preset.
-pub(crate) fn router<S: Shaper>(shaper: Arc<S>, scope_presets: &[String]) -> Result<axum::Router, String> {
+pub(crate) fn router<S: Shaper>(
+    shaper: Arc<S>,
+    scope_presets: &[String],
+) -> Result<axum::Router, PolicyError> {
     let title =
         |name: &String| shaper.presets().find(name).map(|preset| (name.clone(), preset.title.clone()));
     let titles: Vec<_> = scope_presets.iter().map(title).collect::<Result<_, _>>()?;

@@ -38,7 +38,7 @@ fn wrong_usage_and_refusals_are_told_apart() {
     for (line, code, text) in [
         ("set web1 --loss 101%", 2, "from 0% to 100%"),
         ("set web1 --loss -1%", 2, "--loss"),
-        ("set web1 --latency -1ms", 2, "a latency cannot be negative"),
+        ("set web1 --latency -1ms", 2, "expected a time that is not negative"),
         ("set web1 --latency 1h", 2, "the longest is 5m"),
         ("set web1 --loss 1% --for 0s", 2, "a duration of nothing"),
         ("set web1 --loss 1% --direction sideways", 2, "possible values: egress, ingress, both"),

@@ -42,11 +42,11 @@ fn check_given_back(scene: &Scene, before: u64, work: &str) {
 fn memory_is_given_back_after_large_work() {
     needs!(Root);
     let scene = Scene::of(&["web"]).expect("a scene");
-    let (status, text) = scene.ask("PUT", WEB, r#"{"loss": "1%"}"#);
+    let (status, text) = scene.ask("PATCH", WEB, r#"{"loss": "1%"}"#);
     assert_eq!(status, 200, "{text}");
     let before = resident(&scene);
     let plan = json!({ "policy": plan(PREFIXES), "direction": "both" });
-    let (status, text) = scene.ask("PUT", WEB, &plan.to_string());
+    let (status, text) = scene.ask("PATCH", WEB, &plan.to_string());
     assert_eq!(status, 200, "{text:.200}");
     let (status, text) = scene.ask("DELETE", WEB, "");
     assert_eq!(status, 200, "{text:.200}");
@@ -54,7 +54,7 @@ fn memory_is_given_back_after_large_work() {
     let padded = format!("{}{}", r#"{"loss": "1%"}"#, " ".repeat(LARGE));
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| assert_eq!(scene.ask("PUT", WEB, &padded).0, 200));
+            scope.spawn(|| assert_eq!(scene.ask("PATCH", WEB, &padded).0, 200));
         }
     });
     check_given_back(&scene, before, "large bodies");
@@ -66,7 +66,7 @@ fn a_large_trie_that_was_replaced_is_emptied_before_the_kernel_frees_it() {
     needs!(Root);
     let scene = Scene::of(&["web"]).expect("a scene");
     let set = |body: Value| {
-        let (status, text) = scene.ask("PUT", WEB, &body.to_string());
+        let (status, text) = scene.ask("PATCH", WEB, &body.to_string());
         assert_eq!(status, 200, "{text:.200}");
     };
     set(json!({ "policy": plan(20_000) }));

@@ -238,7 +238,7 @@ fn more_interfaces_than_can_be_shaped_are_refused_with_their_number() {
 fn put(client: &mut Connection, container: &str, body: &str) {
     let length = body.len();
     let request = format!(
-        "PUT /api/v1/containers/{container}/shaping HTTP/1.1\r\nHost: plugin\r\nContent-Length: {length}\r\n\r\n{body}"
+        "PATCH /api/v1/containers/{container}/shaping HTTP/1.1\r\nHost: plugin\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     let answer = client.ask(request.as_bytes()).expect("it answers");
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));

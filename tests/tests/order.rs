@@ -63,17 +63,17 @@ fn what_nobody_waits_for_any_more_is_not_begun() {
     let _web = world.container("web").expect("a container");
     let daemon = daemon(&world);
     daemon.view("web");
-    let slow = send(&world, "PUT", &slow_change());
+    let slow = send(&world, "PATCH", &slow_change());
     wait_until_it_begins(&daemon);
     for _ in 0..20 {
-        drop(send(&world, "PUT", r#"{"loss": "50%"}"#));
+        drop(send(&world, "PATCH", r#"{"loss": "50%"}"#));
     }
     let cleared = answer(send(&world, "DELETE", ""));
     assert!(cleared.starts_with("HTTP/1.1 200 "), "{cleared}");
     let slow = answer(slow);
     assert!(slow.starts_with("HTTP/1.1 200 "), "it was asked for earlier: {}", &slow[..slow.len().min(500)]);
     // Comes after all that was asked for before.
-    let last = answer(send(&world, "PUT", r#"{"duplicate": "1%"}"#));
+    let last = answer(send(&world, "PATCH", r#"{"duplicate": "1%"}"#));
     assert!(last.contains(r#""netem":"duplicate 1%""#), "{last}");
     let log = daemon.log();
     assert_eq!(log.matches("a change begins").count(), 3, "{log}");
@@ -87,7 +87,7 @@ fn a_change_that_has_begun_goes_on_with_its_log_when_its_client_has_gone() {
     let daemon = daemon(&world);
     daemon.view("web");
     drop({
-        let slow = send(&world, "PUT", &slow_change());
+        let slow = send(&world, "PATCH", &slow_change());
         wait_until_it_begins(&daemon);
         slow
     });

@@ -104,19 +104,19 @@ fn a_shaping_that_is_none_is_refused_in_words() {
     let scene = scene();
     let web = "/api/v1/containers/web/shaping";
     for (method, target, body, expected, text) in [
-        ("PUT", web, "{", 400, "the body is not a shaping"),
-        ("PUT", web, "", 400, "the body is not a shaping"),
-        ("PUT", web, "{}", 400, "nothing is asked for"),
-        ("PUT", web, r#"{"los": "1%"}"#, 400, "unknown field `los`"),
-        ("PUT", web, r#"{"latency": "-1ms"}"#, 400, "cannot be negative"),
-        ("PUT", web, r#"{"latency": "1"}"#, 400, "has no unit"),
-        ("PUT", web, r#"{"loss": "101%"}"#, 400, "from 0% to 100%"),
-        ("PUT", web, r#"{"loss": "NaN%"}"#, 400, "loss"),
-        ("PUT", web, r#"{"loss": "1%", "direction": "sideways"}"#, 400, "unknown variant `sideways`"),
-        ("PUT", web, r#"{"loss": "1%", "for": "0"}"#, 400, "a duration of nothing"),
-        ("PUT", "/api/v1/containers/none/shaping", r#"{"loss": "1%"}"#, 404, "no container is called"),
-        ("PUT", "/api/v1/containers/%2e%2e/shaping", r#"{"loss": "1%"}"#, 404, "no container is called"),
-        ("PUT", "/api/v1/containers/%ff/shaping", r#"{"loss": "1%"}"#, 400, "the container's name"),
+        ("PATCH", web, "{", 400, "the body is not a shaping: EOF while parsing"),
+        ("PATCH", web, "", 400, "the body is not a shaping: EOF while parsing"),
+        ("PATCH", web, "{}", 400, "nothing is asked for"),
+        ("PATCH", web, r#"{"los": "1%"}"#, 400, "unknown field \"los\""),
+        ("PATCH", web, r#"{"latency": "-1ms"}"#, 400, "that is not negative"),
+        ("PATCH", web, r#"{"latency": "1"}"#, 400, "has no unit"),
+        ("PATCH", web, r#"{"loss": "101%"}"#, 400, "from 0% to 100%"),
+        ("PATCH", web, r#"{"loss": "NaN%"}"#, 400, "loss"),
+        ("PATCH", web, r#"{"loss": "1%", "direction": "sideways"}"#, 400, "unknown variant `sideways`"),
+        ("PATCH", web, r#"{"loss": "1%", "for": "0"}"#, 400, "a duration of nothing"),
+        ("PATCH", "/api/v1/containers/none/shaping", r#"{"loss": "1%"}"#, 404, "no container is called"),
+        ("PATCH", "/api/v1/containers/%2e%2e/shaping", r#"{"loss": "1%"}"#, 404, "no container is called"),
+        ("PATCH", "/api/v1/containers/%ff/shaping", r#"{"loss": "1%"}"#, 400, "the container's name"),
         ("DELETE", "/api/v1/containers/none/shaping", "", 404, "no container is called"),
         ("POST", web, r#"{"loss": "1%"}"#, 405, "does not take POST"),
         ("GET", "/api/v1/nothing", "", 404, "there is no /api/v1/nothing here"),
@@ -137,7 +137,7 @@ fn a_body_without_end_is_never_taken() {
     let scene = scene();
     // As JSON it would be a control that works.
     let padded = format!("{DROP}{}", " ".repeat(20 << 20));
-    for (target, method) in [(CONTROL, "POST"), ("/api/v1/containers/web/shaping", "PUT")] {
+    for (target, method) in [(CONTROL, "POST"), ("/api/v1/containers/web/shaping", "PATCH")] {
         let (status, text) = scene.ask(method, target, &padded);
         assert_eq!(status, 413, "{text}");
         check_unharmed(&scene, target);

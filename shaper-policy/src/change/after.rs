@@ -2,11 +2,8 @@
 
 use std::num::NonZeroU64;
 
-use super::{
-    request::Request,
-    setting::{Change, Lifetime},
-};
-use crate::model::{Direction, Policy};
+use super::{lifetime::Lifetime, request::Request};
+use crate::model::{Direction, Policy, PolicyError};
 
 impl Policy {
     /// The policy after `request`: what it does not mention stays. One that is over counts as nothing.
@@ -14,14 +11,14 @@ impl Policy {
     /// # Errors
     ///
     /// When what is asked contradicts what is in force, or cannot be reached from it.
-    pub fn after(&self, request: &Request, direction: Direction, now_ns: u64) -> Result<Self, String> {
+    pub fn after(&self, request: &Request, direction: Direction, now_ns: u64) -> Result<Self, PolicyError> {
         let old = if self.is_in_force(now_ns) { self.clone() } else { Self::default() };
         Ok(Self {
             plan: request.applied_to(&old.plan, direction)?,
-            expires_at_ns: match request.lifetime {
-                Change::Keep => old.expires_at_ns,
-                Change::To(Lifetime::Forever) => None,
-                Change::To(Lifetime::For(duration)) => {
+            expires_at_ns: match request.lifetime_in(direction) {
+                None => old.expires_at_ns,
+                Some(Lifetime::Forever) => None,
+                Some(Lifetime::For(duration)) => {
                     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
                     NonZeroU64::new(now_ns.saturating_add(ns))
                 }

@@ -1,90 +1,70 @@
 //! Changes of single effects, by which what is in force becomes something else.
 
-use super::setting::Change;
 use crate::{
-    model::{
-        Bottleneck, Bounds, Chance, Corruption, Delay, Effects, Jitter, Latency, Loss, LossModel, Losses,
-        Named, Percent, Reordering, Slot, quoted,
-    },
-    text::Draft,
+    file::{Texts, draft, in_field},
+    model::{Chance, Delay, Effects, Latency, Loss, LossModel, Losses, Named, Percent, PolicyError},
+    text::Clause,
 };
 
-/// The change of each effect.
+/// The change of some effects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clauses {
-    /// The delay's time; `To(None)` takes the delay away with its jitter, but for another that is given.
-    pub latency: Change<Option<Latency>>,
-    /// The delay's jitter.
-    pub jitter: Change<Option<Jitter>>,
-    /// The loss.
-    pub loss: Change<Option<Losses>>,
-    /// Duplication.
-    pub duplicate: Change<Option<Chance>>,
-    /// Corruption.
-    pub corrupt: Change<Option<Corruption>>,
-    /// Reordering.
-    pub reorder: Change<Option<Reordering>>,
-    /// The bottleneck; `To(None)` takes what may wait for it away as well, but for what is given.
-    pub bottleneck: Change<Option<Bottleneck>>,
-    /// The bounds of the queue.
-    pub queue: Change<Bounds>,
-    /// The bounds of the queue beyond which packets are marked.
-    pub mark: Change<Bounds>,
-    /// When packets depart in bursts.
-    pub slot: Change<Option<Slot>>,
-    /// The seed of random numbers.
-    pub seed: Change<Option<u64>>,
-}
-
-impl From<Loss> for Losses {
-    /// Independent, and not marked.
-    fn from(loss: Loss) -> Self {
-        let chance = Chance { probability: loss.percent(), correlation: Percent::ZERO };
-        Self { model: LossModel::Random(chance), ecn: false }
-    }
+    /// The fields that change.
+    fields: Vec<&'static str>,
+    /// The effects that these fields are to have.
+    effects: Effects,
 }
 
 impl Clauses {
-    /// Takes what `text` says of the effect `name`: netem's words behind its keyword, or `0` to take it away.
+    /// Reads the texts of single effects, by their fields; `0` takes one away.
     ///
     /// # Errors
     ///
-    /// When it says what cannot be, or there is no such effect.
-    pub fn set(&mut self, name: &str, text: &str, named: &Named) -> Result<(), String> {
-        if name == "latency" {
-            self.latency = Change::To(Latency::parse(text)?);
-            return Ok(());
-        }
-        let mut draft = Draft::default();
-        // A rate of 0 is refused where it is asked for as an effect.
-        if text.trim() != "0" {
-            match name {
-                "jitter" => draft.read_clause("delay", &format!("0ms {text}"), named)?,
-                "seed" => draft.read(&format!("seed {text}"), named)?,
-                _ => draft.read_clause(name, text, named)?,
-            }
-        }
-        let parts = draft.parts()?;
-        match name {
-            "jitter" => self.jitter = Change::To(parts.delay.and_then(|delay| delay.jitter)),
-            "loss" => self.loss = Change::To(parts.loss),
-            "duplicate" => self.duplicate = Change::To(parts.duplicate),
-            "corrupt" => self.corrupt = Change::To(parts.corrupt),
-            "reorder" => self.reorder = Change::To(parts.reorder),
-            "rate" | "trace"
-                if matches!(self.bottleneck, Change::To(Some(_))) && parts.bottleneck.is_some() =>
-            {
-                return Err("rate and trace contradict one another: leave one of them out".to_owned());
-            }
-            "rate" | "trace" => self.bottleneck = Change::To(parts.bottleneck),
-            "queue" => self.queue = Change::To(parts.queue),
-            "mark" => self.mark = Change::To(parts.mark),
-            "slot" => self.slot = Change::To(parts.slot),
-            // Zero is a seed like any other.
-            "seed" => self.seed = Change::To(parts.seed.or(Some(0))),
-            _ => return Err(format!("unknown effect {}", quoted(name))),
-        }
-        Ok(())
+    /// When one says what cannot be, or they contradict one another.
+    pub fn parse(texts: &[(&'static str, String)], named: &Named) -> Result<Self, PolicyError> {
+        let texts: &Texts = &texts.to_vec();
+        let effects = draft(texts, named)?.parts().map_err(|error| in_field(error, texts))?;
+        Ok(Self { fields: texts.iter().map(|(field, _)| *field).collect(), effects })
+    }
+
+    /// Another latency; none takes the delay away with its jitter.
+    pub(super) fn of_latency(latency: Option<Latency>) -> Self {
+        let delay = latency.map(|latency| Delay { time: latency.as_duration(), jitter: None });
+        Self { fields: vec!["latency"], effects: Effects { delay, ..Effects::default() } }
+    }
+
+    /// Another loss.
+    pub(super) fn of_loss(loss: Option<Loss>) -> Self {
+        let loss = loss.map(|loss| {
+            let chance = Chance { probability: loss.percent(), correlation: Percent::ZERO };
+            Losses { model: LossModel::Random(chance), ecn: false }
+        });
+        Self { fields: vec!["loss"], effects: Effects { loss, ..Effects::default() } }
+    }
+
+    /// These changes and those of `other`.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        other.copy_to(&mut self.effects);
+        self.fields.extend(other.fields);
+        self
+    }
+
+    /// Returns true if nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The effects that the changed fields are to have, with texts from which they can be read.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.changed().map(|clause| {
+            let text = (clause.show_field)(&self.effects);
+            (clause.name, text.unwrap_or_else(|| "0".to_owned()))
+        })
+    }
+
+    pub(super) const fn effects(&self) -> &Effects {
+        &self.effects
     }
 
     /// Returns `old` with these changes.
@@ -92,33 +72,17 @@ impl Clauses {
     /// # Errors
     ///
     /// When the effects would contradict one another.
-    pub(super) fn applied_to(&self, old: Effects) -> Result<Effects, String> {
-        let has_no_link = matches!(self.bottleneck, Change::To(None));
-        let kept = |bounds: Bounds| if has_no_link { Bounds::default() } else { bounds };
-        Effects {
-            delay: self.delay_after(old.delay),
-            loss: self.loss.applied_to(old.loss),
-            duplicate: self.duplicate.applied_to(old.duplicate),
-            corrupt: self.corrupt.applied_to(old.corrupt),
-            reorder: self.reorder.applied_to(old.reorder),
-            bottleneck: self.bottleneck.applied_to(old.bottleneck),
-            queue: self.queue.applied_to(kept(old.queue)),
-            mark: self.mark.applied_to(kept(old.mark)),
-            slot: self.slot.applied_to(old.slot),
-            seed: self.seed.applied_to(old.seed),
-        }
-        .checked()
+    pub(super) fn applied_to(&self, mut old: Effects) -> Result<Effects, PolicyError> {
+        self.copy_to(&mut old);
+        old.checked().map_err(PolicyError::anywhere)
     }
 
-    fn delay_after(&self, old: Option<Delay>) -> Option<Delay> {
-        let (time, jitter) = old.map_or_else(Default::default, |delay| (delay.time, delay.jitter));
-        let (time, jitter) = match self.latency {
-            Change::Keep => (time, jitter),
-            Change::To(Some(latency)) => (latency.as_duration(), jitter),
-            Change::To(None) => Default::default(),
-        };
-        let jitter = self.jitter.applied_to(jitter);
-        (!time.is_zero() || jitter.is_some()).then_some(Delay { time, jitter })
+    fn copy_to(&self, effects: &mut Effects) {
+        self.changed().for_each(|clause| (clause.copy)(&self.effects, effects));
+    }
+
+    fn changed(&self) -> impl Iterator<Item = &'static Clause> {
+        Clause::fields().filter(|clause| self.fields.contains(&clause.name))
     }
 }
 
@@ -127,12 +91,19 @@ mod tests {
     use super::*;
     use crate::samples::{effects, named};
 
-    fn after(old: &str, changes: &[(&str, &str)]) -> Result<String, String> {
-        let mut clauses = Clauses::default();
-        for (name, text) in changes {
-            clauses.set(name, text, &named())?;
+    fn after(old: &str, changes: &[(&'static str, &str)]) -> Result<String, String> {
+        let texts: Vec<_> = changes.iter().map(|(field, text)| (*field, (*text).to_owned())).collect();
+        let clauses = Clauses::parse(&texts, &named()).map_err(|error| error.to_string())?;
+        let again: Vec<_> = clauses.texts().collect();
+        assert_eq!(Clauses::parse(&again, &named()), Ok(clauses.clone()), "{again:?}");
+        let one_by_one = texts.iter().try_fold(Clauses::default(), |all, one| {
+            Clauses::parse(std::slice::from_ref(one), &named()).map(|one| all.and(one))
+        });
+        let after = |clauses: &Clauses| clauses.applied_to(effects(old)).map_err(|error| error.to_string());
+        if let Ok(one_by_one) = one_by_one {
+            assert_eq!(after(&one_by_one), after(&clauses), "{texts:?}");
         }
-        clauses.applied_to(effects(old)).map(|effects| effects.to_string())
+        after(&clauses).map(|effects| effects.to_string())
     }
 
     #[test]
@@ -203,7 +174,7 @@ mod tests {
             ("", "queue", "100ms", "queue needs a bottleneck"),
             ("", "loss", "101%", "it is from 0% to 100%"),
             ("", "latency", "100", "has no unit"),
-            ("", "jitter", "1ms 10% loss 1%", "loss does not belong to delay"),
+            ("", "jitter", "1ms 10% loss 1%", "loss does not belong to jitter"),
         ] {
             let error = after(old, &[(name, text)]).expect_err(said);
             assert!(error.contains(said), "{error:?} lacks {said:?}");

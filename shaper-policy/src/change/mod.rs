@@ -2,9 +2,12 @@
 
 mod after;
 mod clauses;
+mod document;
+mod lifetime;
 mod request;
-mod setting;
+mod whole;
 
 pub use clauses::Clauses;
+pub use lifetime::Lifetime;
 pub use request::{Asked, Request};
-pub use setting::{Change, Lifetime};
+pub use whole::{Side, Whole};

@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{
-    clauses::Clauses,
-    setting::{Change, Lifetime},
-};
+use super::{clauses::Clauses, lifetime::Lifetime, whole::Whole};
 use crate::{
     compile,
     file::Presets,
     model::{
-        Direction, Directions, Effects, Interfaces, Latency, Loss, Losses, Name, Named, Plan, Schedule,
+        Direction, Directions, Effects, Interfaces, Latency, Loss, Name, Named, Plan, PolicyError, Schedule,
         Selector, Step, Target,
     },
 };
@@ -28,8 +25,8 @@ pub struct Request {
     pub interfaces: Option<Interfaces>,
     /// The time over which the policy in force turns into the one asked for; none is at once.
     pub ramp: Option<Duration>,
-    /// The deadline.
-    pub lifetime: Change<Lifetime>,
+    /// The lifetime from now on; none is the deadline that there is.
+    pub lifetime: Option<Lifetime>,
 }
 
 /// The effects that are asked for.
@@ -50,6 +47,8 @@ pub enum Asked {
     },
     /// All of this, targets included.
     Plan(Arc<Plan>),
+    /// All of this in both directions, lifetimes included.
+    Whole(Box<Whole>),
 }
 
 impl Default for Asked {
@@ -61,13 +60,13 @@ impl Default for Asked {
 impl Request {
     /// Another latency in what the container sends.
     pub fn of_latency(latency: Option<Latency>) -> Self {
-        let clauses = Clauses { latency: Change::To(latency), ..Clauses::default() };
+        let clauses = Clauses::of_latency(latency);
         Self { asked: Asked::Clauses(Box::new(clauses)), ..Self::default() }
     }
 
     /// Another loss of what the container sends.
     pub fn of_loss(loss: Option<Loss>) -> Self {
-        let clauses = Clauses { loss: Change::To(loss.map(Losses::from)), ..Clauses::default() };
+        let clauses = Clauses::of_loss(loss);
         Self { asked: Asked::Clauses(Box::new(clauses)), ..Self::default() }
     }
 
@@ -76,12 +75,17 @@ impl Request {
         Self { directions: Directions::Both, asked: Asked::Preset(name.to_owned()), ..Self::default() }
     }
 
+    /// This instead of all that there is.
+    pub fn of_whole(whole: Whole) -> Self {
+        Self { directions: Directions::Both, asked: Asked::Whole(Box::new(whole)), ..Self::default() }
+    }
+
     /// The same with the effects of the network that it names.
     ///
     /// # Errors
     ///
     /// When there is no such network.
-    pub fn resolved(self, presets: &Presets) -> Result<Self, String> {
+    pub fn resolved(self, presets: &Presets) -> Result<Self, PolicyError> {
         let Asked::Preset(name) = &self.asked else { return Ok(self) };
         let preset = presets.find(name)?;
         let effects = |direction| {
@@ -94,24 +98,38 @@ impl Request {
 
     /// Returns the names that have to be resolved to addresses first.
     pub fn names(&self) -> BTreeSet<Name> {
-        let plan = match &self.asked {
-            Asked::Plan(plan) => plan.names(),
-            _ => BTreeSet::new(),
-        };
-        plan.into_iter().chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
+        let named = self.plans().into_iter().flat_map(|plan| plan.names());
+        named.chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
     }
 
     /// The interfaces that it chooses.
     pub fn chosen(&self) -> Option<&Interfaces> {
-        let of_plan = match &self.asked {
-            Asked::Plan(plan) => plan.interfaces.as_ref(),
-            _ => None,
-        };
-        self.interfaces.as_ref().or(of_plan)
+        self.interfaces
+            .as_ref()
+            .or_else(|| self.plans().into_iter().find_map(|plan| plan.interfaces.as_ref()))
+    }
+
+    fn plans(&self) -> Vec<&Arc<Plan>> {
+        match &self.asked {
+            Asked::Plan(plan) => vec![plan],
+            Asked::Whole(whole) => whole.policies().collect(),
+            Asked::Clauses(_) | Asked::Effects(_) | Asked::Preset(_) | Asked::Network { .. } => Vec::new(),
+        }
+    }
+
+    /// The lifetime from now on in `direction`; none is the deadline that there is.
+    pub(super) fn lifetime_in(&self, direction: Direction) -> Option<Lifetime> {
+        match &self.asked {
+            Asked::Whole(whole) => Some(whole.side(direction).map_or(Lifetime::Forever, |side| side.r#for)),
+            _ => self.lifetime,
+        }
     }
 
     /// The plan after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
-    pub(super) fn applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
+    pub(super) fn applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, PolicyError> {
+        if let Asked::Whole(whole) = &self.asked {
+            return whole.side(direction).map_or(Ok(Arc::default()), |side| side.policy.seen_in(direction));
+        }
         let plan = self.effects_applied_to(old, direction)?;
         let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !plan.is_empty());
         if plan.interfaces.as_ref() == chosen {
@@ -120,26 +138,32 @@ impl Request {
         Ok(Arc::new(Plan { interfaces: chosen.cloned(), ..Plan::clone(&plan) }))
     }
 
-    fn effects_applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, String> {
+    fn effects_applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, PolicyError> {
         if self.asked == Asked::default() {
             return Ok(Arc::clone(old));
         }
         let plan = match (&self.asked, &self.target) {
             (Asked::Plan(plan), None) if self.ramp.is_none() => return plan.seen_in(direction),
             (Asked::Plan(plan), _) if !plan.targets.is_empty() => {
-                return Err(
-                    "a plan with targets of its own has no ramp and no target: leave them out".to_owned()
-                );
+                return Err(PolicyError::contradiction(
+                    "a plan with targets of its own has no ramp and no target",
+                    "leave them out",
+                ));
             }
             (_, None) => {
                 Plan { schedule: self.schedule_after(&old.schedule, direction)?, ..Plan::clone(old) }
             }
             (_, Some(selector)) => self.with_target(Plan::clone(old), selector, direction)?,
         };
-        plan.checked().map(Arc::new)
+        plan.checked().map(Arc::new).map_err(PolicyError::anywhere)
     }
 
-    fn with_target(&self, mut plan: Plan, selector: &Selector, direction: Direction) -> Result<Plan, String> {
+    fn with_target(
+        &self,
+        mut plan: Plan,
+        selector: &Selector,
+        direction: Direction,
+    ) -> Result<Plan, PolicyError> {
         let selector = selector.seen_in(direction);
         let place = plan.targets.iter().position(|target| target.selector == selector);
         let nothing = Schedule::default();
@@ -159,18 +183,22 @@ impl Request {
         Ok(plan)
     }
 
-    fn schedule_after(&self, old: &Schedule, direction: Direction) -> Result<Schedule, String> {
+    fn schedule_after(&self, old: &Schedule, direction: Direction) -> Result<Schedule, PolicyError> {
         let settled = || {
             old.settled().ok_or_else(|| {
-                "what is in force changes in the course of time: clear it first, or replace all of it (`--netem`, \
-                 `--policy`, `--preset`)"
-                    .to_owned()
+                PolicyError::contradiction(
+                    "what is in force changes in the course of time",
+                    "clear it first, or replace all of it (`--netem`, `--policy`, `--preset`)",
+                )
             })
         };
         let effects = match &self.asked {
             Asked::Clauses(clauses) => clauses.applied_to(settled()?.clone())?,
             Asked::Effects(effects) => Effects::clone(effects),
-            Asked::Preset(name) => return Err(format!("preset {name} was not looked up")),
+            Asked::Preset(name) => {
+                return Err(PolicyError::unknown("preset", name, "it was not looked up"));
+            }
+            Asked::Whole(_) => return Ok(old.clone()),
             Asked::Network { egress, ingress } => {
                 let effects = if direction == Direction::Egress { egress } else { ingress };
                 let Some(effects) = effects else { return Ok(old.clone()) };
@@ -179,16 +207,20 @@ impl Request {
             Asked::Plan(plan) if self.ramp.is_none() => return Ok(plan.schedule.clone()),
             Asked::Plan(plan) => {
                 let constant = plan.schedule.constant().cloned();
-                constant.ok_or(
-                    "a ramp leads to effects that stay, and this plan has several steps: leave one out",
-                )?
+                constant.ok_or_else(|| {
+                    PolicyError::contradiction(
+                        "a ramp leads to effects that stay, and this plan has several steps",
+                        "leave one out",
+                    )
+                })?
             }
         };
         match self.ramp {
             None => Ok(Schedule::always(effects)),
             Some(lasts) => {
                 let from = Step { lasts: Some(lasts), ramp: true, effects: settled()?.clone() };
-                compile::schedule(vec![from, Step { effects, ..Step::default() }], false)
+                let to = Step { effects, ..Step::default() };
+                compile::schedule(vec![from, to], false).map_err(PolicyError::anywhere)
             }
         }
     }
@@ -216,7 +248,7 @@ mod tests {
     }
 
     /// Returns the plan in force after one request after the other, in one direction.
-    fn after(requests: &[Request], direction: Direction) -> Result<Arc<Plan>, String> {
+    fn after(requests: &[Request], direction: Direction) -> Result<Arc<Plan>, PolicyError> {
         requests.iter().try_fold(Arc::default(), |plan, request| request.applied_to(&plan, direction))
     }
 
@@ -281,6 +313,7 @@ mod tests {
         let target = to("10.0.0.1", over(10, latency("200ms")));
         assert_eq!(shown(&[target]), " | 10.0.0.1: nothing ramping for 10s, then delay 200ms");
         let error = after(&[over(10, netem("rate 1mbit"))], Direction::Egress).expect_err("nothing between");
+        let error = error.to_string();
         assert!(error.contains("between no rate and a rate"), "{error}");
     }
 
@@ -297,6 +330,7 @@ mod tests {
             "loss 1% for 1s, then nothing for 1s, over and over"
         );
         let error = after(&[steps.clone(), latency("1ms")], Direction::Egress).expect_err("several steps");
+        let error = error.to_string();
         assert!(error.contains("changes in the course of time: clear it first"), "{error}");
         assert_eq!(shown(&[steps.clone(), netem("loss 1%")]), "loss 1%");
         assert!(after(&[over(1, steps)], Direction::Egress).is_err());
@@ -316,7 +350,7 @@ mod tests {
         assert_eq!(shown(Direction::Egress), "rate 1Mbit");
         assert_eq!(shown(Direction::Ingress), "rate 8Mbit");
         let none = Request { asked: Asked::Preset("moon".to_owned()), ..Request::default() };
-        assert!(none.resolved(&presets).expect_err("none").contains("home"));
+        assert!(none.resolved(&presets).expect_err("none").to_string().contains("home"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use shaper_common::{
 
 pub use self::maps::Maps;
 use self::{effects::Tables, targets::add_targets};
-use crate::model::{Name, Plan, Schedule, Step, as_ns};
+use crate::model::{Name, Plan, PolicyError, Schedule, Step, as_ns};
 
 /// The addresses that names have now; a name without any has no packets.
 pub type Peers = BTreeMap<Name, Vec<IpAddr>>;
@@ -29,7 +29,7 @@ impl Plan {
     /// # Errors
     ///
     /// When there are more prefixes, rules or packets than the maps hold.
-    pub fn compile(&self, now_ns: u64, seed: u64, peers: &Peers) -> Result<Maps, String> {
+    pub fn compile(&self, now_ns: u64, seed: u64, peers: &Peers) -> Result<Maps, PolicyError> {
         let mut maps = Maps::default();
         let mut tables = Tables::default();
         let seed = self.seed.unwrap_or(seed);
@@ -47,15 +47,18 @@ impl Plan {
 /// # Errors
 ///
 /// When there are none, one does not end that has to, or one cannot turn into the next.
-pub(crate) fn schedule(all: Vec<Step>, repeats: bool) -> Result<Schedule, String> {
+pub(crate) fn schedule(all: Vec<Step>, repeats: bool) -> Result<Schedule, PolicyError> {
     let schedule = Schedule::new(all, repeats)?;
     let mut tables = Tables::default();
     for (number, (step, next)) in schedule.pairs().enumerate() {
         if step.ramp {
             let maps = (step.effects.to_map(&mut tables), next.effects.to_map(&mut tables));
-            ramp::check(&step.effects, &next.effects)
-                .and_then(|()| ramp::aligned(maps.0, maps.1))
-                .map_err(|error| format!("step {} cannot ramp to the next one: {error}", number + 1))?;
+            ramp::check(&step.effects, &next.effects).and_then(|()| ramp::aligned(maps.0, maps.1)).map_err(
+                |error| {
+                    let error = error.within(format!("step {} cannot ramp to the next one", number + 1));
+                    error.at("ramp").at(number).at("step")
+                },
+            )?;
         }
     }
     Ok(schedule)
@@ -73,7 +76,7 @@ fn add_schedule(
     seed: u64,
     now_ns: u64,
     tables: &mut Tables,
-) -> Result<(), String> {
+) -> Result<(), PolicyError> {
     let first = number(maps.steps.len());
     let steps = if schedule.is_empty() { Vec::new() } else { steps(schedule, tables)? };
     let bounds = steps.iter().map(|step| step.effects.queue_packets.max(step.effects.mark_packets));
@@ -81,9 +84,10 @@ fn add_schedule(
     let ring = maps.ring_length;
     maps.ring_length += ring_length;
     if maps.ring_length > MAX_QUEUE_PACKETS {
-        return Err(format!(
-            "more packets may wait for all targets together than {MAX_QUEUE_PACKETS}: bound their queues in fewer, or in \
-             time or bytes"
+        return Err(PolicyError::too_many(
+            "packets that may wait for all targets together",
+            MAX_QUEUE_PACKETS as usize,
+            "bound their queues in fewer, or in time or bytes",
         ));
     }
     let period_ns = if schedule.repeats() { steps.last().map_or(0, |step| step.ends_ns) } else { 0 };
@@ -103,7 +107,7 @@ fn add_schedule(
 
 /// The steps of a schedule. One that turns into another which has to be different in the ramp and by itself gets one of no
 /// duration behind it that is only turned into.
-fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<plan::Step>, String> {
+fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<plan::Step>, PolicyError> {
     let mut pairs = Vec::new();
     for (step, next) in schedule.pairs() {
         let effects = step.effects.to_map(tables);

@@ -2,23 +2,24 @@
 
 use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
 
-use crate::model::{self, Bottleneck};
+use crate::model::{self, Bottleneck, PolicyError};
 
 /// Checks that the one can turn into the other, as far as their words alone tell.
 ///
 /// # Errors
 ///
 /// When they have bottlenecks of different kinds.
-pub(super) fn check(from: &model::Effects, to: &model::Effects) -> Result<(), String> {
+pub(super) fn check(from: &model::Effects, to: &model::Effects) -> Result<(), PolicyError> {
     match (&from.bottleneck, &to.bottleneck) {
         (None, None) | (Some(Bottleneck::Rate { .. }), Some(Bottleneck::Rate { .. })) => Ok(()),
         (Some(Bottleneck::Trace(one)), Some(Bottleneck::Trace(other))) if one == other => Ok(()),
         (Some(Bottleneck::Trace(_)), _) | (_, Some(Bottleneck::Trace(_))) => {
-            Err("a trace has nothing between itself and another bottleneck: leave out the ramp".to_owned())
+            let what = "a trace has nothing between itself and another bottleneck";
+            Err(PolicyError::contradiction(what, "leave out the ramp"))
         }
         _ => {
-            Err("there is nothing between no rate and a rate: give both steps one, for example `rate 10gbit`"
-                .to_owned())
+            let what = "there is nothing between no rate and a rate";
+            Err(PolicyError::contradiction(what, "give both steps one, for example `rate 10gbit`"))
         }
     }
 }
@@ -29,7 +30,7 @@ pub(super) fn check(from: &model::Effects, to: &model::Effects) -> Result<(), St
 /// # Errors
 ///
 /// When they differ in more than such numbers.
-pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Effects), String> {
+pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Effects), PolicyError> {
     borrow(&mut from, &to);
     borrow(&mut to, &from);
     align_loss(&mut from, &mut to)?;
@@ -48,7 +49,8 @@ pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Ef
         (rest != to, rest_differs, "make it the same in both"),
     ] {
         if differ {
-            return Err(format!("{what} cannot change gradually: {advice}, or leave out the ramp"));
+            let advice = format!("{advice}, or leave out the ramp");
+            return Err(PolicyError::contradiction(format!("{what} cannot change gradually"), advice));
         }
     }
     Ok((from, to))
@@ -76,7 +78,7 @@ fn borrow(effects: &mut Effects, other: &Effects) {
 }
 
 /// Makes no loss the other's model such that it loses nothing: one that never comes to lose.
-fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), String> {
+fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), PolicyError> {
     let never = |effects: &mut Effects, other: &Effects| {
         effects.loss_model = other.loss_model;
         effects.loss_ecn = other.loss_ecn;
@@ -91,7 +93,8 @@ fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), String> {
     match (from.loss_model, to.loss_model) {
         (from, to) if from == to => Ok(()),
         (LOSS_NONE, LOSS_EVERY) | (LOSS_EVERY, LOSS_NONE) => {
-            Err("there is nothing between no loss and `loss every`: leave out the ramp".to_owned())
+            let what = "there is nothing between no loss and `loss every`";
+            Err(PolicyError::contradiction(what, "leave out the ramp"))
         }
         (LOSS_NONE, _) => {
             never(from, to);
@@ -101,10 +104,10 @@ fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), String> {
             never(to, from);
             Ok(())
         }
-        _ => Err(
-            "there is nothing between two models of loss: use the same one in both, or leave out the ramp"
-                .to_owned(),
-        ),
+        _ => Err(PolicyError::contradiction(
+            "there is nothing between two models of loss",
+            "use the same one in both, or leave out the ramp",
+        )),
     }
 }
 
@@ -143,7 +146,7 @@ mod tests {
         samples::{any_effects, effects},
     };
 
-    fn ramp(from: &str, to: &str) -> Result<(Effects, Effects), String> {
+    fn ramp(from: &str, to: &str) -> Result<(Effects, Effects), PolicyError> {
         let mut tables = Tables::default();
         let (from, to) = (effects(from), effects(to));
         check(&from, &to)?;
@@ -197,6 +200,7 @@ mod tests {
             ("slot 1ms", "slot 2ms", "slot cannot change gradually"),
         ] {
             let error = ramp(from, to).expect_err(to);
+            let error = error.to_string();
             assert!(error.contains(said), "{from} -> {to}: {error:?} lacks {said:?}");
         }
     }

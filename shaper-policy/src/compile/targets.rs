@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use shaper_common::plan::{Address, MAX_RULES, MAX_SCHEDULES, Rule, RuleList};
 
 use super::{Maps, Peers, number};
-use crate::model::{MAX_PREFIXES, PeerOf, Selector, Target};
+use crate::model::{MAX_PREFIXES, PeerOf, PolicyError, Selector, Target};
 
 /// The most rules of a plan.
 const MAX_ALL_RULES: usize = 1 << 20;
@@ -53,7 +53,7 @@ impl Prefix {
     }
 }
 
-pub(super) fn add_targets(maps: &mut Maps, targets: &[Target], peers: &Peers) -> Result<(), String> {
+pub(super) fn add_targets(maps: &mut Maps, targets: &[Target], peers: &Peers) -> Result<(), PolicyError> {
     let mut others = Bits::default();
     let mut entries = Vec::new();
     for (number, Target { selector, .. }) in targets.iter().enumerate() {
@@ -88,7 +88,7 @@ pub(super) fn add_targets(maps: &mut Maps, targets: &[Target], peers: &Peers) ->
     });
     maps.rules = lists.rules;
     if maps.targets.len() > MAX_PREFIXES {
-        return Err(format!("{} prefixes are too many: the most are {MAX_PREFIXES}", maps.targets.len()));
+        return Err(PolicyError::too_many("prefixes", MAX_PREFIXES, ""));
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ impl<'a> Lists<'a> {
     }
 
     /// The list of those targets, in their order.
-    fn of(&mut self, bits: Bits) -> Result<RuleList, String> {
+    fn of(&mut self, bits: Bits) -> Result<RuleList, PolicyError> {
         if let Some(list) = self.known.get(&bits) {
             return Ok(*list);
         }
@@ -155,15 +155,16 @@ impl<'a> Lists<'a> {
         for target in (0..self.targets.len()).filter(has) {
             self.rules.extend(&self.rules_of[target]);
             if self.rules.len() - before > MAX_RULES as usize {
-                return Err(format!(
-                    "up to the target {}, there are more than {MAX_RULES} rules for the same address: name fewer targets \
-                     and ranges of ports",
-                    self.targets[target].selector.short()
-                ));
+                let too_many = PolicyError::too_many(
+                    "rules for the same address",
+                    MAX_RULES as usize,
+                    "name fewer targets and ranges of ports",
+                );
+                return Err(too_many.within(format!("target {}", self.targets[target].selector.short())));
             }
         }
         if self.rules.len() > MAX_ALL_RULES {
-            return Err("targets overlap in too many ways: name fewer of them".to_owned());
+            return Err(PolicyError::contradiction("targets overlap in too many ways", "name fewer of them"));
         }
         let list = RuleList { first, count: number(self.rules.len() - before) };
         self.known.insert(bits, list);

@@ -1,30 +1,32 @@
 //! A plan as a document: a policy file in TOML or JSON, a body for the HTTP API, and what is kept in the kernel.
 //!
-//! What is wrong is said where it is: each value is checked while it is read. What only shows at the end of a table is
-//! found by reading once, and said by reading again up to the value that is to blame.
+//! A document is read once, into texts ([`raw`], [`parts`], [`tables`]); these are understood once ([`build`]), and an error
+//! knows the way to its text, from which [`locate`] finds the line.
 
+mod build;
+mod locate;
 mod parts;
 mod policy;
 mod presets;
+mod raw;
 mod shown;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod values;
-
-use std::cell::{Cell, RefCell};
 
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed as _, Error as _},
 };
 
-use self::{parts::Document, tables::OnlyTables, values::Context};
-pub use self::{
-    presets::{Preset, Presets},
-    tables::{distributions, traces},
+use self::locate::located;
+pub use self::presets::{Preset, Presets};
+pub(crate) use self::{
+    build::{draft, in_field},
+    parts::{RawPolicy, RawTables},
+    raw::{Limits, NETEM, Seed, Table, Texts},
 };
-use crate::model::{Distribution, Named, Plan, Trace, quoted};
+use crate::model::{Distribution, Named, Plan, PolicyError, Trace};
 
 /// The longest document in TOML, in bytes: reading it takes some sixty times as much memory.
 pub(super) const MAX_TOML: usize = 1 << 19;
@@ -45,31 +47,32 @@ pub trait Files {
     /// # Errors
     ///
     /// When there is none.
-    fn distribution(&self, name: &str, path: &str) -> Result<Distribution, String>;
+    fn distribution(&self, name: &str, path: &str) -> Result<Distribution, PolicyError>;
 
     /// The delivery trace in the file at `path`.
     ///
     /// # Errors
     ///
     /// When there is none.
-    fn trace(&self, name: &str, path: &str) -> Result<Trace, String>;
+    fn trace(&self, name: &str, path: &str) -> Result<Trace, PolicyError>;
 }
 
 /// Where no file may be named.
 pub struct NoFiles;
 
 impl NoFiles {
-    fn refuse<T>(path: &str) -> Result<T, String> {
-        Err(format!("invalid list of numbers {}: only the command line reads files", quoted(path)))
+    fn refuse<T>(path: &str) -> Result<T, PolicyError> {
+        let expected = "numbers, as only the command line reads files";
+        Err(PolicyError::invalid("list of numbers", path, expected))
     }
 }
 
 impl Files for NoFiles {
-    fn distribution(&self, _: &str, path: &str) -> Result<Distribution, String> {
+    fn distribution(&self, _: &str, path: &str) -> Result<Distribution, PolicyError> {
         Self::refuse(path)
     }
 
-    fn trace(&self, _: &str, path: &str) -> Result<Trace, String> {
+    fn trace(&self, _: &str, path: &str) -> Result<Trace, PolicyError> {
         Self::refuse(path)
     }
 }
@@ -80,60 +83,43 @@ impl Plan {
     /// # Errors
     ///
     /// When it is not well-formed, or says what cannot be: with the line that does.
-    pub fn parse(text: &str, format: Format, files: &dyn Files, named: &Named) -> Result<Self, String> {
-        match format {
-            Format::Toml if text.len() > MAX_TOML => Err(format!(
-                "{} bytes of TOML are too many: the most are {MAX_TOML}; name files of tables, or write JSON",
-                text.len()
-            )),
-            Format::Toml => read(files, named, || toml::Deserializer::parse(text), |error| error.to_string()),
-            Format::Json => {
-                let plan = read_json(text, files, named);
-                plan.map_err(|error| error.to_string())
+    pub fn parse(text: &str, format: Format, files: &dyn Files, named: &Named) -> Result<Self, PolicyError> {
+        let limits = Limits::default();
+        let seed = Seed::<RawPolicy>::new(&limits);
+        let raw = match format {
+            Format::Toml if text.len() > MAX_TOML => {
+                let advice = "name files of tables, or write JSON";
+                return Err(PolicyError::too_many("bytes of TOML", MAX_TOML, advice));
             }
-        }
+            Format::Toml => toml::Deserializer::parse(text)
+                .and_then(|document| seed.deserialize(document))
+                .map_err(PolicyError::malformed)?,
+            Format::Json => from_json(seed, text.as_bytes())?,
+        };
+        raw.build(files, named).map_err(|error| match format {
+            Format::Toml => located(error, toml::Deserializer::parse(text)),
+            Format::Json => located(error, Ok(&mut serde_json::Deserializer::from_str(text))),
+        })
     }
 }
 
-fn read_json(text: &str, files: &dyn Files, named: &Named) -> Result<Plan, serde_json::Error> {
-    let mut named = named.clone();
-    let mut json = serde_json::Deserializer::from_str(text);
-    OnlyTables { files, named: &mut named }.deserialize(&mut json)?;
-    json.end()?;
-    twice(&named, |document| document.deserialize(&mut serde_json::Deserializer::from_str(text)))
-}
-
-/// Reads tables first, and then the rest, from a deserializer made anew each time.
-fn read<'de, D: Deserializer<'de>, E: From<D::Error>>(
-    files: &dyn Files,
-    named: &Named,
-    make: impl Fn() -> Result<D, E>,
-    show: impl Fn(E) -> String,
-) -> Result<Plan, String> {
-    let mut named = named.clone();
-    let tables = || OnlyTables { files, named: &mut named }.deserialize(make()?).map_err(E::from);
-    let mut tables = tables;
-    tables().map_err(&show)?;
-    twice(&named, |document| Ok(document.deserialize(make()?)?)).map_err(show)
-}
-
-/// Reads a document, and if what is wrong only showed at the end of a table, once more.
-fn twice<T, E>(named: &Named, read: impl Fn(Document<'_>) -> Result<T, E>) -> Result<T, E> {
-    let context = Context { named, tables: Cell::new(0), blamed: RefCell::default() };
-    read(Document { context: &context }).or_else(|error| {
-        if context.blamed.borrow().is_none() {
-            return Err(error);
-        }
-        context.tables.set(0);
-        read(Document { context: &context }).and(Err(error))
-    })
+/// Reads the whole of a text in JSON.
+///
+/// # Errors
+///
+/// When it is no JSON, or no such table.
+pub(crate) fn from_json<T: Table>(seed: Seed<'_, T>, text: &[u8]) -> Result<T, PolicyError> {
+    let mut document = serde_json::Deserializer::from_slice(text);
+    let table = seed.deserialize(&mut document).map_err(PolicyError::malformed)?;
+    document.end().map_err(PolicyError::malformed)?;
+    Ok(table)
 }
 
 impl<'de> Deserialize<'de> for Plan {
-    /// Without files, by way of a value that is read as often as needed. What may be large is better parsed.
+    /// Without files.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let made = || Ok::<_, serde_json::Error>(&value);
-        read(&NoFiles, &Named::default(), made, |error| error.to_string()).map_err(D::Error::custom)
+        let limits = Limits::default();
+        let raw = Seed::<RawPolicy>::new(&limits).deserialize(deserializer)?;
+        raw.build(&NoFiles, &Named::default()).map_err(D::Error::custom)
     }
 }

@@ -1,301 +1,171 @@
-//! A plan's tables: the whole of it, its steps and its targets.
+//! The tables of a policy's document: the whole of it, its steps and its targets.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
-
 use shaper_common::plan::{MAX_SCHEDULES, MAX_STEPS};
 
-use super::values::{Context, Each, Keys, List, Text, table, text};
-use crate::{
-    compile,
-    model::{Interfaces, MAX_PREFIXES, Peer, Plan, Ports, Schedule, Selector, Step, Target, parse_duration},
-    text::{CLAUSES, Draft},
+use super::{
+    raw::{Limits, List, NumberOrText, Seed, Table, Texts},
+    tables::{Numbers, Tables},
 };
+use crate::model::{Interfaces, MAX_PREFIXES, Peer, PolicyError, Selector};
 
 /// The whole of it.
-pub(super) struct Document<'a> {
-    pub(super) context: &'a Context<'a>,
+#[derive(Default)]
+pub(crate) struct RawPolicy {
+    pub(super) interface: Option<Interfaces>,
+    pub(super) seed: Option<u64>,
+    pub(super) schedule: RawSchedule,
+    pub(super) target: Vec<RawTarget>,
+    pub(super) tables: RawTables,
 }
-table!(Document, Plan, "a plan");
 
-const PLAN_FIELDS: &[&str] = &[
-    "interface",
-    "seed",
-    "netem",
-    "delay",
-    "loss",
-    "duplicate",
-    "corrupt",
-    "reorder",
-    "rate",
-    "trace",
-    "queue",
-    "mark",
-    "slot",
-    "limit",
-    "ecn",
-    "repeat",
-    "step",
-    "target",
-    "distributions",
-    "traces",
-];
-const STEP_FIELDS: &[&str] = &[
-    "for",
-    "ramp",
-    "netem",
-    "delay",
-    "loss",
-    "duplicate",
-    "corrupt",
-    "reorder",
-    "rate",
-    "trace",
-    "queue",
-    "mark",
-    "slot",
-    "limit",
-    "ecn",
-];
-const TARGET_FIELDS: &[&str] = &[
-    "to",
-    "protocol",
-    "port",
-    "local-port",
-    "netem",
-    "delay",
-    "loss",
-    "duplicate",
-    "corrupt",
-    "reorder",
-    "rate",
-    "trace",
-    "queue",
-    "mark",
-    "slot",
-    "limit",
-    "ecn",
-    "repeat",
-    "step",
-];
+/// Effects, at all times or in steps.
+#[derive(Default)]
+pub(super) struct RawSchedule {
+    pub(super) texts: Texts,
+    pub(super) repeat: Option<bool>,
+    pub(super) step: Option<Vec<RawStep>>,
+}
 
-impl Document<'_> {
-    fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Plan, A::Error> {
-        let context = self.context;
-        let (mut keys, mut interfaces, mut seed) = (Keys::of(context), None, None);
-        let (mut schedule, mut targets) = (ScheduleParts::default(), Vec::new());
-        while let Some(key) = keys.next(&mut map, PLAN_FIELDS)? {
-            match key.as_str() {
-                "interface" => {
-                    interfaces = Some(keys.value(&mut map, context, PhantomData::<Interfaces>)?);
-                }
-                "seed" => seed = Some(keys.value(&mut map, context, PhantomData::<u64>)?),
-                "target" => {
-                    targets = keys.value(
-                        &mut map,
-                        context,
-                        List {
-                            expecting: "targets",
-                            most: MAX_SCHEDULES as usize,
-                            element: Targets(context),
-                        },
-                    )?;
-                }
-                "distributions" | "traces" => {
-                    keys.value(&mut map, context, PhantomData::<IgnoredAny>)?;
-                }
-                _ => schedule.read(&key, &keys, &mut map, context)?,
-            }
+#[derive(Default)]
+pub(super) struct RawStep {
+    pub(super) texts: Texts,
+    pub(super) lasts: Option<String>,
+    pub(super) ramp: Option<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct RawTarget {
+    pub(super) to: Option<Selector>,
+    pub(super) protocol: Option<String>,
+    pub(super) port: Option<String>,
+    pub(super) local_port: Option<String>,
+    pub(super) schedule: RawSchedule,
+}
+
+/// Distributions and delivery traces, by name.
+#[derive(Default)]
+pub(crate) struct RawTables {
+    pub(super) distributions: BTreeMap<String, Numbers<i32>>,
+    pub(super) traces: BTreeMap<String, Numbers<u32>>,
+}
+
+impl RawTables {
+    pub(crate) fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "distributions" => self.distributions = map.next_value_seed(Tables::distributions())?,
+            _ => self.traces = map.next_value_seed(Tables::traces())?,
         }
-        let schedule = schedule.finish(&keys, context)?;
-        let last = targets.pop();
-        let last_keys = last.as_ref().map(|(_, keys)| Keys { number: keys.number, keys: keys.keys.clone() });
-        let targets = targets.into_iter().chain(last).map(|(target, _)| target).collect();
-        let plan = Plan { interfaces, seed, schedule, targets };
-        plan.checked().map_err(|error| context.blame(last_keys.as_ref().unwrap_or(&keys), "to", error))
+        Ok(())
     }
 }
 
-/// The effects that a table has, at all times or in steps.
-#[derive(Default)]
-struct ScheduleParts {
-    draft: Draft,
-    has_clauses: bool,
-    repeats: Option<bool>,
-    steps: Option<Vec<(Step, Keys)>>,
+impl Table for RawPolicy {
+    const EXPECTING: &'static str = "a policy";
+    const KEYS: &'static [&'static str] =
+        &["interface", "seed", "repeat", "step", "target", "distributions", "traces"];
+
+    fn texts(&mut self) -> &mut Texts {
+        &mut self.schedule.texts
+    }
+
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &'static str,
+        map: &mut A,
+        limits: &Limits,
+    ) -> Result<(), A::Error> {
+        match key {
+            "interface" => self.interface = Some(map.next_value()?),
+            "seed" => self.seed = Some(map.next_value()?),
+            "target" => {
+                let element = &Seed::new(limits);
+                self.target = map.next_value_seed(List {
+                    expecting: "targets",
+                    most: MAX_SCHEDULES as usize,
+                    element,
+                })?;
+            }
+            "distributions" | "traces" => self.tables.read(key, map)?,
+            _ => self.schedule.read(key, map, limits)?,
+        }
+        Ok(())
+    }
 }
 
-impl ScheduleParts {
+impl RawSchedule {
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
         key: &str,
-        keys: &Keys,
         map: &mut A,
-        context: &Context<'_>,
+        limits: &Limits,
     ) -> Result<(), A::Error> {
         match key {
-            "repeat" => self.repeats = Some(keys.value(map, context, PhantomData::<bool>)?),
-            "step" => {
-                self.steps = Some(keys.value(
-                    map,
-                    context,
-                    List { expecting: "steps", most: MAX_STEPS as usize, element: Steps(context) },
-                )?);
-            }
+            "repeat" => self.repeat = Some(map.next_value()?),
             _ => {
-                self.has_clauses = true;
-                read_clause(&mut self.draft, key, keys, map, context)?;
+                let element = &Seed::new(limits);
+                self.step = Some(map.next_value_seed(List {
+                    expecting: "steps",
+                    most: MAX_STEPS as usize,
+                    element,
+                })?);
             }
         }
         Ok(())
     }
+}
 
-    fn finish<E: Error>(self, keys: &Keys, context: &Context<'_>) -> Result<Schedule, E> {
-        let blame = |error: &str| Err(context.blame(keys, "netem", error.to_owned()));
-        match self.steps {
-            Some(_) if self.has_clauses => {
-                blame("there are effects beside steps: put them into a step, or leave the steps out")
-            }
-            None if self.repeats.is_some() => blame("repeat needs steps: add some"),
-            None => {
-                let effects = self.draft.finish().map_err(|error| context.blame(keys, "netem", error))?;
-                Ok(Schedule::always(effects))
-            }
-            Some(steps) => {
-                let (steps, tables): (Vec<Step>, Vec<Keys>) = steps.into_iter().unzip();
-                compile::schedule(steps, self.repeats.unwrap_or(false)).map_err(|error| {
-                    let number =
-                        error.strip_prefix("step ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-                    let table = number.and_then(|number: usize| tables.get(number - 1)).or(tables.last());
-                    context.blame(table.unwrap_or(keys), "for", error)
-                })
-            }
+impl Table for RawStep {
+    const EXPECTING: &'static str = "a step";
+    const IS_STEP: bool = true;
+    const KEYS: &'static [&'static str] = &["for", "ramp"];
+
+    fn texts(&mut self) -> &mut Texts {
+        &mut self.texts
+    }
+
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &'static str,
+        map: &mut A,
+        _: &Limits,
+    ) -> Result<(), A::Error> {
+        match key {
+            "for" => self.lasts = Some(map.next_value()?),
+            _ => self.ramp = Some(map.next_value()?),
         }
+        Ok(())
     }
 }
 
-/// Reads one clause, or any in netem's words.
-fn read_clause<'de, A: MapAccess<'de>>(
-    draft: &mut Draft,
-    key: &str,
-    keys: &Keys,
-    map: &mut A,
-    context: &Context<'_>,
-) -> Result<(), A::Error> {
-    if key == "ecn" {
-        let ecn = keys.value(map, context, PhantomData::<bool>)?;
-        return if ecn { draft.set_ecn().map_err(A::Error::custom) } else { Ok(()) };
+impl Table for RawTarget {
+    const EXPECTING: &'static str = "a target";
+    const KEYS: &'static [&'static str] = &["to", "protocol", "port", "local-port", "repeat", "step"];
+
+    fn texts(&mut self) -> &mut Texts {
+        &mut self.schedule.texts
     }
-    let clause = CLAUSES.iter().find(|(clause, _)| *clause == key);
-    let read = |text: &str| match clause {
-        None => draft.read(text, context.named),
-        Some((clause, _)) => draft.read_clause(clause, text, context.named),
-    };
-    keys.value(map, context, Text { expecting: "netem's words", may_be_number: key == "limit", make: read })
-}
 
-struct Steps<'a>(&'a Context<'a>);
-
-impl<'de> Each<'de> for Steps<'_> {
-    type Value = (Step, Keys);
-
-    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<Option<Self::Value>, A::Error> {
-        list.next_element_seed(StepTable { context: self.0 })
-    }
-}
-
-struct StepTable<'a> {
-    context: &'a Context<'a>,
-}
-table!(StepTable, (Step, Keys), "a step");
-
-impl StepTable<'_> {
-    fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(Step, Keys), A::Error> {
-        let context = self.context;
-        let (mut keys, mut step, mut draft) = (Keys::of(context), Step::default(), Draft::default());
-        while let Some(key) = keys.next(&mut map, STEP_FIELDS)? {
-            match key.as_str() {
-                "for" => {
-                    let lasts = text("a time, for example 10s", |text| parse_duration(text, "time"));
-                    step.lasts = Some(keys.value(&mut map, context, lasts)?);
-                }
-                "ramp" => step.ramp = keys.value(&mut map, context, PhantomData::<bool>)?,
-                _ => read_clause(&mut draft, &key, &keys, &mut map, context)?,
-            }
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &'static str,
+        map: &mut A,
+        limits: &Limits,
+    ) -> Result<(), A::Error> {
+        match key {
+            "to" => self.to = Some(map.next_value_seed(To)?),
+            "protocol" => self.protocol = Some(map.next_value_seed(NumberOrText("a protocol"))?),
+            "port" => self.port = Some(map.next_value_seed(NumberOrText("ports"))?),
+            "local-port" => self.local_port = Some(map.next_value_seed(NumberOrText("ports"))?),
+            _ => self.schedule.read(key, map, limits)?,
         }
-        step.effects = draft.finish().map_err(|error| context.blame(&keys, "netem", error))?;
-        Ok((step, keys))
+        Ok(())
     }
-}
-
-struct Targets<'a>(&'a Context<'a>);
-
-impl<'de> Each<'de> for Targets<'_> {
-    type Value = (Target, Keys);
-
-    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<Option<Self::Value>, A::Error> {
-        list.next_element_seed(TargetTable { context: self.0 })
-    }
-}
-
-struct TargetTable<'a> {
-    context: &'a Context<'a>,
-}
-table!(TargetTable, (Target, Keys), "a target");
-
-impl TargetTable<'_> {
-    fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(Target, Keys), A::Error> {
-        let context = self.context;
-        let (mut keys, mut schedule) = (Keys::of(context), ScheduleParts::default());
-        let mut to = Selector::default();
-        let mut rest = Selector::default();
-        while let Some(key) = keys.next(&mut map, TARGET_FIELDS)? {
-            let port = |ports| Text { expecting: "ports", may_be_number: true, make: ports };
-            match key.as_str() {
-                "to" => to = keys.value(&mut map, context, To)?,
-                "protocol" => {
-                    let protocol = |text: &str| rest.set_protocol(text.parse()?);
-                    keys.value(
-                        &mut map,
-                        context,
-                        Text { expecting: "a protocol", may_be_number: true, make: protocol },
-                    )?;
-                }
-                "port" => keys.value(&mut map, context, port(|text: &str| rest.ports.once("port", text)))?,
-                "local-port" => {
-                    let ports = Text {
-                        expecting: "ports",
-                        may_be_number: true,
-                        make: |text: &str| rest.local_ports.once("local-port", text),
-                    };
-                    keys.value(&mut map, context, ports)?;
-                }
-                _ => schedule.read(&key, &keys, &mut map, context)?,
-            }
-        }
-        let selector = joined(to, rest).map_err(|error| context.blame(&keys, "to", error))?;
-        let schedule = schedule.finish(&keys, context)?;
-        Ok((Target { selector, schedule }, keys))
-    }
-}
-
-/// Joins a selector in one line with fields.
-fn joined(mut line: Selector, fields: Selector) -> Result<Selector, String> {
-    if let Some(protocol) = fields.protocol {
-        line.set_protocol(protocol)?;
-    }
-    for (word, place, ports) in
-        [("port", &mut line.ports, fields.ports), ("local-port", &mut line.local_ports, fields.local_ports)]
-    {
-        if ports != Ports::default() {
-            place.once(word, &ports.to_string())?;
-        }
-    }
-    line.checked()
 }
 
 /// One line, or a list of peers.
@@ -322,17 +192,38 @@ impl<'de> Visitor<'de> for To {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Selector, A::Error> {
         let mut peers = Vec::new();
-        while let Some(peer) = list.next_element_seed(text("a peer", str::parse::<Peer>))? {
+        while let Some(peer) = list.next_element_seed(OnePeer)? {
             if peers.len() == MAX_PREFIXES {
-                return Err(A::Error::custom(format!(
-                    "more than {MAX_PREFIXES} peers are too many for a target"
-                )));
+                return Err(A::Error::custom(PolicyError::too_many("peers of a target", MAX_PREFIXES, "")));
             }
             peers.push(peer);
         }
         if peers.is_empty() {
-            return Err(A::Error::custom("a target of nobody: leave `to` out if it is all"));
+            let nobody = PolicyError::contradiction("a target of nobody", "leave `to` out if it is all");
+            return Err(A::Error::custom(nobody));
         }
         Selector::default().with_peers(peers).map_err(A::Error::custom)
+    }
+}
+
+struct OnePeer;
+
+impl<'de> DeserializeSeed<'de> for OnePeer {
+    type Value = Peer;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Peer, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for OnePeer {
+    type Value = Peer;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a peer")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Peer, E> {
+        text.parse().map_err(E::custom)
     }
 }

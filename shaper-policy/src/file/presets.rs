@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::MAX_TOML;
-use crate::model::{Direction, quoted};
+use crate::model::{Direction, PolicyError};
 
 /// The shipped presets, in the format of a user's file.
 const SHIPPED: &str = include_str!("../../presets.toml");
@@ -47,7 +47,7 @@ impl Presets {
     /// # Errors
     ///
     /// When `check` refuses one.
-    pub fn shipped(check: impl Fn(&str) -> Result<(), String>) -> Result<Self, String> {
+    pub fn shipped(check: impl Fn(&str) -> Result<(), PolicyError>) -> Result<Self, PolicyError> {
         Self::parse("presets.toml", SHIPPED, check)
     }
 
@@ -59,12 +59,16 @@ impl Presets {
     ///
     /// When it is not of that form, a name is not of `a-z`, `0-9` and `-`, neither direction has effects, or `check`
     /// refuses them; names the line.
-    pub fn parse(file: &str, text: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<Self, String> {
+    pub fn parse(
+        file: &str,
+        text: &str,
+        check: impl Fn(&str) -> Result<(), PolicyError>,
+    ) -> Result<Self, PolicyError> {
         if text.len() > MAX_TOML {
-            return Err(format!("{file}: {} bytes are too many: the most are {MAX_TOML}", text.len()));
+            return Err(PolicyError::too_many("bytes", MAX_TOML, "").within(file));
         }
         let entries: BTreeMap<Spanned<String>, Entry> =
-            toml::from_str(text).map_err(|error| format!("{file}: {}", error.to_string().trim_end()))?;
+            toml::from_str(text).map_err(|error| PolicyError::malformed(error).within(file))?;
         entries
             .into_iter()
             .map(|(name, entry)| {
@@ -73,7 +77,7 @@ impl Presets {
                 entry
                     .into_preset(&name, at, &check)
                     .map(|preset| (name, preset))
-                    .map_err(|(at, why)| format!("{file}, line {}: {why}", line(text, at)))
+                    .map_err(|(at, error)| error.within(format!("{file}, line {}", line(text, at))))
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -90,10 +94,10 @@ impl Presets {
     /// # Errors
     ///
     /// When there is none; the error lists those that there are.
-    pub fn find(&self, name: &str) -> Result<&Preset, String> {
+    pub fn find(&self, name: &str) -> Result<&Preset, PolicyError> {
         self.0.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
-            format!("no preset is called {}: there are {}", quoted(name), names.join(", "))
+            PolicyError::unknown("preset", name, format!("there are {}", names.join(", ")))
         })
     }
 
@@ -120,25 +124,23 @@ impl Entry {
         self,
         name: &str,
         at: Range<usize>,
-        check: impl Fn(&str) -> Result<(), String>,
-    ) -> Result<Preset, (Range<usize>, String)> {
+        check: impl Fn(&str) -> Result<(), PolicyError>,
+    ) -> Result<Preset, (Range<usize>, PolicyError)> {
         if !is_name(name) {
-            return Err((
-                at,
-                format!("invalid name {} for a preset: write it with a-z, 0-9 and -", quoted(name)),
-            ));
+            return Err((at, PolicyError::invalid("name of a preset", name, "a-z, 0-9 and -")));
         }
         let checked = |words: Option<Spanned<String>>, direction: Direction| {
             let Some(words) = words else { return Ok(String::new()) };
             match check(words.get_ref()) {
                 Ok(()) => Ok(words.into_inner()),
-                Err(why) => Err((words.span(), format!("{direction} of {name}: {why}"))),
+                Err(why) => Err((words.span(), why.within(format!("{direction} of {name}")))),
             }
         };
         let egress = checked(self.egress, Direction::Egress)?;
         let ingress = checked(self.ingress, Direction::Ingress)?;
         if egress.is_empty() && ingress.is_empty() {
-            return Err((at, format!("{name} does nothing: write egress, ingress, or both")));
+            let what = format!("{name} does nothing");
+            return Err((at, PolicyError::contradiction(what, "write egress, ingress, or both")));
         }
         Ok(Preset { title: self.title, sources: self.sources, egress, ingress })
     }
@@ -160,9 +162,13 @@ mod tests {
 
     use super::*;
 
-    fn parse(text: &str) -> Result<Presets, String> {
+    fn parse(text: &str) -> Result<Presets, PolicyError> {
         Presets::parse("my.toml", text, |words| {
-            if words.contains("frobnicate") { Err("what is frobnicate?".to_owned()) } else { Ok(()) }
+            if words.contains("frobnicate") {
+                Err(PolicyError::contradiction("what is frobnicate", "?"))
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -221,7 +227,8 @@ mod tests {
     fn an_unknown_name_is_answered_with_those_that_there_are() {
         let presets = parse("[b]\ntitle = 'B'\negress = 'loss 1%'\n[a]\ntitle = 'A'\negress = 'loss 2%'")
             .expect("presets");
-        assert_eq!(presets.find("c"), Err("no preset is called \"c\": there are a, b".to_owned()));
+        let error = presets.find("c").expect_err("there is none").to_string();
+        assert_eq!(error, "unknown preset \"c\": there are a, b");
     }
 
     #[test]
@@ -236,19 +243,19 @@ mod tests {
             ("[a\n", &["my.toml", "line 1"]),
             (
                 "# mine\n[A_b]\ntitle = 'A'\negress = 'loss 1%'",
-                &["my.toml, line 2: invalid name \"A_b\" for a preset: write it with a-z, 0-9 and -"],
+                &["my.toml, line 2: invalid name of a preset \"A_b\": expected a-z, 0-9 and -"],
             ),
             ("\n[a]\ntitle = 'A'", &["my.toml, line 2: a does nothing: write egress, ingress, or both"]),
             (
                 "[a]\ntitle = 'A'\negress = 'loss 1%'\ningress = 'frobnicate'",
-                &["my.toml, line 4: ingress of a: what is frobnicate?"],
+                &["my.toml, line 4: ingress of a: what is frobnicate: ?"],
             ),
             (
                 "[a]\ntitle = 'A'\negress = 'loss 1%'\n[a]\ntitle = 'B'\negress = 'loss 1%'",
                 &["line 4", "duplicate key"],
             ),
         ] {
-            let error = parse(text).expect_err(text);
+            let error = parse(text).expect_err(text).to_string();
             for part in errors {
                 assert!(error.contains(part), "{part:?} is not in {error:?}");
             }

@@ -1,156 +1,118 @@
-//! The distributions and delivery traces of a document.
+//! The distributions and delivery traces of a document, as they are written.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Files, NoFiles, values::table};
-use crate::model::{Distribution, MAX_ENTRIES, MAX_OPPORTUNITIES, Named, Trace};
+use crate::model::{MAX_ENTRIES, MAX_OPPORTUNITIES, PolicyError};
 
 /// The most distributions, and the most delivery traces, of a document.
 const MAX_TABLES: usize = 4_096;
 
-/// The tables of a document; the rest is not looked at.
-pub(super) struct OnlyTables<'a> {
-    pub(super) files: &'a dyn Files,
-    pub(super) named: &'a mut Named,
+/// Numbers, or the path of a file that has them.
+pub(super) enum Numbers<N> {
+    /// The numbers.
+    These(Vec<N>),
+    /// The path.
+    InFile(String),
 }
-table!(OnlyTables, (), "a plan");
 
-impl OnlyTables<'_> {
-    fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let files = self.files;
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "distributions" => {
-                    let read = |name: &str, path: &str| files.distribution(name, path);
-                    map.next_value_seed(Tables {
-                        into: &mut self.named.distributions,
-                        read,
-                        most: MAX_ENTRIES,
-                        make: |name, entries: Vec<i32>| Distribution::from_entries(name, entries),
-                    })?;
-                }
-                "traces" => {
-                    let read = |name: &str, path: &str| files.trace(name, path);
-                    map.next_value_seed(Tables {
-                        into: &mut self.named.traces,
-                        read,
-                        most: MAX_OPPORTUNITIES,
-                        make: |name, times: Vec<u32>| Trace::from_times(name, times),
-                    })?;
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
+impl<N> Numbers<N> {
+    /// Returns what they make.
+    pub(super) fn resolve<T>(
+        self,
+        read: impl FnOnce(&str) -> Result<T, PolicyError>,
+        make: impl FnOnce(Vec<N>) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
+        match self {
+            Self::These(numbers) => make(numbers),
+            Self::InFile(path) => read(&path),
         }
-        Ok(())
     }
 }
 
-/// Reads the distributions of a request, none of which is in a file.
-pub fn distributions<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Distribution>, D::Error> {
-    let mut named = BTreeMap::new();
-    let read = |name: &str, path: &str| NoFiles.distribution(name, path);
-    let make = |name: &str, entries: Vec<i32>| Distribution::from_entries(name, entries);
-    Tables { into: &mut named, read, most: MAX_ENTRIES, make }.deserialize(from).map(|()| named)
-}
-
-/// Reads the delivery traces of a request, none of which is in a file.
-pub fn traces<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Trace>, D::Error> {
-    let mut named = BTreeMap::new();
-    let read = |name: &str, path: &str| NoFiles.trace(name, path);
-    let make = |name: &str, times: Vec<u32>| Trace::from_times(name, times);
-    Tables { into: &mut named, read, most: MAX_OPPORTUNITIES, make }.deserialize(from).map(|()| named)
-}
-
 /// Tables of one kind by name.
-struct Tables<'a, T, N, R> {
-    into: &'a mut BTreeMap<String, T>,
-    read: R,
+pub(super) struct Tables<N> {
     /// The most numbers of each.
     most: usize,
-    make: fn(&str, Vec<N>) -> Result<T, String>,
+    numbers: PhantomData<N>,
 }
 
-impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> DeserializeSeed<'de>
-    for Tables<'_, T, N, R>
-{
-    type Value = ();
+impl Tables<i32> {
+    pub(super) const fn distributions() -> Self {
+        Self { most: MAX_ENTRIES, numbers: PhantomData }
+    }
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+impl Tables<u32> {
+    pub(super) const fn traces() -> Self {
+        Self { most: MAX_OPPORTUNITIES, numbers: PhantomData }
+    }
+}
+
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Tables<N> {
+    type Value = BTreeMap<String, Numbers<N>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> Visitor<'de>
-    for Tables<'_, T, N, R>
-{
-    type Value = ();
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Tables<N> {
+    type Value = BTreeMap<String, Numbers<N>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("tables by name")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut tables = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
-            let table = OneTable { name: &name, read: &self.read, most: self.most, make: self.make };
-            let table = map.next_value_seed(table)?;
-            if self.into.len() == MAX_TABLES {
-                return Err(A::Error::custom(format!(
-                    "more than {MAX_TABLES} tables of a kind are too many"
-                )));
+            let table = map.next_value_seed(OneTable { most: self.most, numbers: PhantomData })?;
+            if tables.len() == MAX_TABLES {
+                return Err(A::Error::custom(PolicyError::too_many("tables of a kind", MAX_TABLES, "")));
             }
-            self.into.insert(name, table);
+            tables.insert(name, table);
         }
-        Ok(())
+        Ok(tables)
     }
 }
 
-/// Numbers, or the path of a file.
-struct OneTable<'a, T, N, R> {
-    name: &'a str,
-    read: &'a R,
+struct OneTable<N> {
     most: usize,
-    make: fn(&str, Vec<N>) -> Result<T, String>,
+    numbers: PhantomData<N>,
 }
 
-impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> DeserializeSeed<'de>
-    for OneTable<'_, T, N, R>
-{
-    type Value = T;
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for OneTable<N> {
+    type Value = Numbers<N>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Numbers<N>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de, T, N: Deserialize<'de>, R: Fn(&str, &str) -> Result<T, String>> Visitor<'de>
-    for OneTable<'_, T, N, R>
-{
-    type Value = T;
+impl<'de, N: Deserialize<'de>> Visitor<'de> for OneTable<N> {
+    type Value = Numbers<N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of numbers, or the path of a file")
     }
 
-    fn visit_str<E: Error>(self, path: &str) -> Result<T, E> {
-        (self.read)(self.name, path).map_err(E::custom)
+    fn visit_str<E: Error>(self, path: &str) -> Result<Numbers<N>, E> {
+        Ok(Numbers::InFile(path.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Numbers<N>, A::Error> {
         let mut numbers = Vec::new();
         while let Some(number) = list.next_element()? {
             if numbers.len() == self.most {
-                let (name, most) = (self.name, self.most);
-                return Err(A::Error::custom(format!(
-                    "{name} has more than {most} numbers, which are the most"
-                )));
+                return Err(A::Error::custom(PolicyError::too_many("numbers", self.most, "")));
             }
             numbers.push(number);
         }
-        (self.make)(self.name, numbers).map_err(A::Error::custom)
+        Ok(Numbers::These(numbers))
     }
 }

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 use shaper_common::MAX_DELAY_NS;
 
-use super::units::{Percent, parse_duration, quoted, show_time};
+use super::{
+    error::PolicyError,
+    units::{Percent, parse_duration, show_time},
+};
 
 /// A delay: more than zero, at most five minutes, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,9 +23,13 @@ impl Latency {
     /// # Errors
     ///
     /// When it is longer than [`Self::MAX`].
-    pub fn new(duration: Duration) -> Result<Option<Self>, String> {
+    pub fn new(duration: Duration) -> Result<Option<Self>, PolicyError> {
         if duration > Self::MAX {
-            return Err(format!("a latency of {} is too long: the longest is 5m", show_time(duration)));
+            return Err(PolicyError::out_of_range(
+                "latency",
+                show_time(duration),
+                "too long: the longest is 5m",
+            ));
         }
         Ok((!duration.is_zero()).then_some(Self(duration)))
     }
@@ -32,7 +39,7 @@ impl Latency {
     /// # Errors
     ///
     /// When it is not a duration of that form, negative, or longer than [`Self::MAX`].
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+    pub fn parse(text: &str) -> Result<Option<Self>, PolicyError> {
         Self::new(parse_duration(text, "latency")?)
     }
 
@@ -64,7 +71,7 @@ impl Loss {
     /// # Errors
     ///
     /// When it is not from 0 to 100, or too small to be told from nothing.
-    pub fn from_percent(percent: f64) -> Result<Option<Self>, String> {
+    pub fn from_percent(percent: f64) -> Result<Option<Self>, PolicyError> {
         Percent::new(percent, "loss").map(Self::new)
     }
 
@@ -73,7 +80,7 @@ impl Loss {
     /// # Errors
     ///
     /// As [`Self::from_percent`], and when it is no number.
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+    pub fn parse(text: &str) -> Result<Option<Self>, PolicyError> {
         Percent::parse(text, "loss").map(Self::new)
     }
 
@@ -99,10 +106,10 @@ macro_rules! serde_as_text {
         }
 
         impl FromStr for $type {
-            type Err = String;
+            type Err = PolicyError;
 
-            fn from_str(text: &str) -> Result<Self, String> {
-                Self::parse(text)?.ok_or_else(|| format!("{} is nothing", quoted(text)))
+            fn from_str(text: &str) -> Result<Self, PolicyError> {
+                Self::parse(text)?.ok_or_else(|| PolicyError::invalid("value", text, "one above zero"))
             }
         }
 
@@ -122,7 +129,8 @@ mod tests {
     use super::*;
 
     fn latency(text: &str) -> Result<Option<String>, String> {
-        Latency::parse(text).map(|latency| latency.map(|latency| latency.to_string()))
+        let latency = Latency::parse(text).map_err(|error| error.to_string());
+        latency.map(|latency| latency.map(|latency| latency.to_string()))
     }
 
     #[test]
@@ -142,7 +150,10 @@ mod tests {
 
     #[test]
     fn bad_latencies_say_what_is_wrong() {
-        assert_eq!(latency("-1ms"), Err("a latency cannot be negative: -1ms".to_owned()));
+        assert_eq!(
+            latency("-1ms"),
+            Err("invalid latency \"-1ms\": expected a time that is not negative".to_owned())
+        );
         assert_eq!(latency("100"), Err("the latency 100 has no unit: write 100ms or 100s".to_owned()));
         assert_eq!(latency("6m"), Err("a latency of 360000ms is too long: the longest is 5m".to_owned()));
         for bad in ["", "fast", "1.s", "ms", "1..5s", "99999999999999999999s", "1e400"] {
@@ -170,10 +181,8 @@ mod tests {
 
     #[test]
     fn bad_losses_say_what_is_wrong() {
-        assert_eq!(
-            Loss::parse("101%"),
-            Err("a loss of 101% is impossible: it is from 0% to 100%".to_owned())
-        );
+        let error = Loss::parse("101%").expect_err("too much").to_string();
+        assert_eq!(error, "a loss of 101% is impossible: it is from 0% to 100%");
         for bad in ["-1%", "nan", "", "%", "ten", "inf", "0.000000001%"] {
             assert!(Loss::parse(bad).is_err(), "{bad}");
         }

@@ -8,7 +8,7 @@ use std::{
 
 use shaper_common::{MAX_DELAY_NS, plan::DISTRIBUTION_SCALE};
 
-use super::units::{parse_duration, quoted};
+use super::{error::PolicyError, units::parse_duration};
 
 /// The scale of tables, for arithmetic: as many entries' units as one standard deviation has.
 const SCALE: f64 = DISTRIBUTION_SCALE as f64;
@@ -97,24 +97,26 @@ impl Distribution {
     /// # Errors
     ///
     /// When there are none or more than 16,384, or the name is empty, has white space, or is one of netem's own.
-    pub fn from_entries(name: &str, entries: impl Into<Vec<i32>>) -> Result<Self, String> {
+    pub fn from_entries(name: &str, entries: impl Into<Vec<i32>>) -> Result<Self, PolicyError> {
         let mut entries = entries.into();
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("invalid name {} for a distribution: it has to be one word", quoted(name)));
+            return Err(PolicyError::invalid("name of a distribution", name, "one word"));
         }
         if Self::builtin(name).is_some() {
-            return Err(format!(
-                "a distribution of your own cannot be called {name}: netem has one of that name"
+            return Err(PolicyError::contradiction(
+                format!("a distribution of your own cannot be called {name}"),
+                "netem has one of that name",
             ));
         }
         if entries.is_empty() {
-            return Err(format!("distribution {name} is empty: it needs at least one entry"));
+            return Err(PolicyError::contradiction(
+                format!("distribution {name} is empty"),
+                "it needs at least one entry",
+            ));
         }
         if entries.len() > MAX_ENTRIES {
-            return Err(format!(
-                "distribution {name} has {} entries: at most {MAX_ENTRIES} are possible",
-                entries.len()
-            ));
+            let too_many = PolicyError::too_many("entries", MAX_ENTRIES, "");
+            return Err(too_many.within(format!("distribution {name}")));
         }
         // The kernel looks them up as quantiles, so that what is correlated stays so.
         entries.sort_unstable();
@@ -126,15 +128,13 @@ impl Distribution {
     /// # Errors
     ///
     /// When one is not from -32768 to 32767 (names the line), and as [`Self::from_entries`].
-    pub fn parse_table(name: &str, text: &str) -> Result<Self, String> {
+    pub fn parse_table(name: &str, text: &str) -> Result<Self, PolicyError> {
         let mut entries = Vec::new();
         for (number, line) in content(text) {
             for word in line.split_whitespace() {
                 let entry: i16 = word.parse().map_err(|_| {
-                    format!(
-                        "distribution {name}, line {number}: invalid number {}: expected a whole one from -32768 to 32767",
-                        quoted(word)
-                    )
+                    PolicyError::invalid("number", word, "a whole one from -32768 to 32767")
+                        .within(line_of(name, number))
                 })?;
                 entries.push(i32::from(entry));
             }
@@ -151,22 +151,23 @@ impl Distribution {
     ///
     /// When a line is no time from 0 to 5 minutes (names the line), there are more than 1,000,000, or all are alike; and
     /// as [`Self::from_entries`].
-    pub fn from_samples(name: &str, text: &str) -> Result<Measured, String> {
+    pub fn from_samples(name: &str, text: &str) -> Result<Measured, PolicyError> {
         let mut samples = Vec::new();
         for (number, line) in content(text) {
             if samples.len() == MAX_SAMPLES {
-                return Err(format!(
-                    "distribution {name}, line {number}: more than {MAX_SAMPLES} samples: leave some out"
-                ));
+                let too_many = PolicyError::too_many("samples", MAX_SAMPLES, "leave some out");
+                return Err(too_many.within(line_of(name, number)));
             }
-            let sample = sample_ns(line).map_err(|e| format!("distribution {name}, line {number}: {e}"))?;
+            let sample = sample_ns(line).map_err(|error| error.within(line_of(name, number)))?;
             samples.push(sample);
         }
         let samples = quantiles(samples);
         let (mean, deviation) = moments(&samples);
         if deviation < 1.0 {
-            return Err(format!(
-                "distribution {name} needs at least two different samples: for a constant delay, leave the distribution out"
+            return Err(PolicyError::missing(
+                format!("distribution {name}"),
+                "at least two different samples",
+                "for a constant delay, leave the distribution out",
             ));
         }
         let entries: Vec<i32> = samples.iter().map(|ns| rounded((ns - mean) / deviation * SCALE)).collect();
@@ -176,6 +177,10 @@ impl Distribution {
             deviation: nanoseconds(deviation),
         })
     }
+}
+
+fn line_of(name: &str, number: usize) -> String {
+    format!("distribution {name}, line {number}")
 }
 
 /// The lines that say something, with their numbers, without comments.
@@ -188,14 +193,14 @@ pub(super) fn content(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// A measured time, in nanoseconds.
-fn sample_ns(line: &str) -> Result<f64, String> {
+fn sample_ns(line: &str) -> Result<f64, PolicyError> {
     let duration = match line.parse::<f64>() {
         Ok(ms) => Duration::try_from_secs_f64(ms / 1_000.0)
-            .map_err(|_| format!("invalid time {}: expected milliseconds, such as 12.5", quoted(line)))?,
+            .map_err(|_| PolicyError::invalid("time", line, "milliseconds, such as 12.5"))?,
         Err(_) => parse_duration(line, "time")?,
     };
     if duration > Duration::from_nanos(MAX_DELAY_NS) {
-        return Err(format!("a time of {line} is too long: the longest is 5m"));
+        return Err(PolicyError::out_of_range("time", line, "too long: the longest is 5m"));
     }
     Ok(duration.as_secs_f64() * 1e9)
 }
@@ -367,11 +372,11 @@ mod tests {
                 "distribution wifi, line 1: invalid number \"32768\": expected a whole one from -32768 to 32767",
             ),
             ("wifi", "# nothing", "distribution wifi is empty: it needs at least one entry"),
-            ("wifi", &many, "distribution wifi has 16385 entries: at most 16384 are possible"),
+            ("wifi", &many, "distribution wifi: too many entries: the most are 16384"),
             ("pareto", "1", "a distribution of your own cannot be called pareto: netem has one of that name"),
-            ("my wifi", "1", "invalid name \"my wifi\" for a distribution: it has to be one word"),
+            ("my wifi", "1", "invalid name of a distribution \"my wifi\": expected one word"),
         ] {
-            assert_eq!(Distribution::parse_table(name, text), Err(error.to_owned()));
+            assert_eq!(Distribution::parse_table(name, text).expect_err(error).to_string(), error);
         }
     }
 
@@ -418,9 +423,13 @@ mod tests {
             ("5", constant),
             ("", constant),
         ] {
-            assert_eq!(Distribution::from_samples("wifi", text), Err(error.to_owned()), "{text:?}");
+            let refused = Distribution::from_samples("wifi", text).expect_err(error);
+            assert_eq!(refused.to_string(), error, "{text:?}");
         }
-        assert!(Distribution::from_samples("wifi", "1\nfast").is_err_and(|e| e.contains("line 2")));
+        assert!(
+            Distribution::from_samples("wifi", "1\nfast")
+                .is_err_and(|error| error.to_string().contains("line 2"))
+        );
     }
 
     proptest! {

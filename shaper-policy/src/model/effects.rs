@@ -9,6 +9,7 @@ use shaper_common::plan::MAX_QUEUE_PACKETS;
 use super::{
     bounded::{Latency, Loss},
     distribution::Distribution,
+    error::PolicyError,
     trace::Trace,
     units::{Percent, Rate},
 };
@@ -210,16 +211,21 @@ impl Effects {
     /// # Errors
     ///
     /// When one needs another that is not there, or contradicts it.
-    pub fn checked(self) -> Result<Self, String> {
+    pub fn checked(self) -> Result<Self, PolicyError> {
         if self.reorder.is_some() && self.delay.is_none() {
-            return Err(
-                "reorder needs a delay that packets can escape: add for example `delay 10ms`".to_owned()
+            let missing = PolicyError::missing(
+                "reorder",
+                "a delay that packets can escape",
+                "add for example `delay 10ms`",
             );
+            return Err(missing.at("reorder"));
         }
         let waits = self.queue.time.is_some() || self.queue.bytes.is_some();
         if self.bottleneck.is_none() && (waits || self.mark != Bounds::default()) {
             let what = if waits { "queue" } else { "mark" };
-            return Err(format!("{what} needs a bottleneck to wait for: add for example `rate 10mbit`"));
+            let missing =
+                PolicyError::missing(what, "a bottleneck to wait for", "add for example `rate 10mbit`");
+            return Err(missing.at(what));
         }
         self.mark.check_below(&self.queue)?;
         Ok(self)
@@ -227,11 +233,13 @@ impl Effects {
 }
 
 impl Bounds {
-    fn check_below(&self, queue: &Self) -> Result<(), String> {
+    fn check_below(&self, queue: &Self) -> Result<(), PolicyError> {
         let reached = |mark: bool, what: &str| match mark {
-            true => Err(format!(
-                "mark is at or beyond the end of the queue in {what}, and never reached: make it smaller"
-            )),
+            true => Err(PolicyError::contradiction(
+                format!("mark is at or beyond the end of the queue in {what}, and never reached"),
+                "make it smaller",
+            )
+            .at("mark")),
             false => Ok(()),
         };
         reached(self.time.zip(queue.time).is_some_and(|(mark, queue)| mark >= queue), "time")?;
@@ -244,15 +252,20 @@ impl Bounds {
     /// # Errors
     ///
     /// When `fq` does not hold so many.
-    pub fn packets(number: u32) -> Result<u32, String> {
+    pub fn packets(number: u32) -> Result<u32, PolicyError> {
         if number > MAX_QUEUE_PACKETS {
-            return Err(format!("{number} packets are too many to wait: the most are {MAX_QUEUE_PACKETS}"));
+            return Err(PolicyError::too_many("packets to wait", MAX_QUEUE_PACKETS as usize, ""));
         }
         Ok(number)
     }
 }
 
 impl LossModel {
+    /// All packets.
+    pub const fn certain() -> Self {
+        Self::Random(Chance { probability: Percent::ALL, correlation: Percent::ZERO })
+    }
+
     /// Returns true if it loses nothing.
     pub const fn is_nothing(&self) -> bool {
         match self {

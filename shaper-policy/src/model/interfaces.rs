@@ -8,12 +8,14 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use super::units::quoted;
+use super::error::PolicyError;
 
 /// The most patterns of a choice.
 const MAX_PATTERNS: usize = 64;
 /// The longest pattern: several times as long as a name can be.
 const MAX_LENGTH: usize = 64;
+/// The advice for a choice that is none.
+const ADVICE: &str = "name some, or leave the choice out";
 
 /// Interfaces by name or pattern (`eth1`, `eth*`), in place of those that connect a container to the outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +35,14 @@ impl Interfaces {
 /// # Errors
 ///
 /// When no interface could match it.
-pub fn check_interface(text: &str) -> Result<Pattern, String> {
+pub fn check_interface(text: &str) -> Result<Pattern, PolicyError> {
     let bad = |c: char| c == '/' || c.is_whitespace() || c.is_control();
     if text.is_empty() || text.len() > MAX_LENGTH || text.contains(bad) {
-        return Err(format!("no interface can be called {}: write for example eth1 or 'eth*'", quoted(text)));
+        return Err(PolicyError::invalid("interface", text, "a name or a pattern, such as eth1 or 'eth*'"));
     }
-    Pattern::new(text).map_err(|error| format!("invalid pattern {}: {error}", quoted(text)))
+    Pattern::new(text).map_err(|error| {
+        PolicyError::invalid("interface", text, format!("a pattern such as 'eth*' or 'eth[0-9]' ({error})"))
+    })
 }
 
 /// Patterns as they are read, a few more than may be.
@@ -60,9 +64,7 @@ impl<'de> Visitor<'de> for Patterns {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
         while let Some(pattern) = list.next_element()? {
             if self.0.len() == MAX_PATTERNS {
-                return Err(A::Error::custom(format!(
-                    "more than {MAX_PATTERNS} interfaces are given: give from 1 to {MAX_PATTERNS}, or leave them out"
-                )));
+                return Err(A::Error::custom(PolicyError::too_many("interfaces", MAX_PATTERNS, ADVICE)));
             }
             self.0.push(pattern);
         }
@@ -71,22 +73,22 @@ impl<'de> Visitor<'de> for Patterns {
 }
 
 impl TryFrom<Patterns> for Interfaces {
-    type Error = String;
+    type Error = PolicyError;
 
-    fn try_from(Patterns(patterns): Patterns) -> Result<Self, String> {
+    fn try_from(Patterns(patterns): Patterns) -> Result<Self, PolicyError> {
         patterns.try_into()
     }
 }
 
 impl TryFrom<Vec<String>> for Interfaces {
-    type Error = String;
+    type Error = PolicyError;
 
-    fn try_from(patterns: Vec<String>) -> Result<Self, String> {
+    fn try_from(patterns: Vec<String>) -> Result<Self, PolicyError> {
         if patterns.is_empty() || patterns.len() > MAX_PATTERNS {
-            let number = patterns.len();
-            return Err(format!(
-                "{number} interfaces are given: give from 1 to {MAX_PATTERNS}, or leave them out"
-            ));
+            return Err(match patterns.len() {
+                0 => PolicyError::contradiction("a choice of no interface", ADVICE),
+                _ => PolicyError::too_many("interfaces", MAX_PATTERNS, ADVICE),
+            });
         }
         patterns.iter().map(|text| check_interface(text)).collect::<Result<_, _>>().map(Self)
     }
@@ -108,7 +110,7 @@ impl fmt::Display for Interfaces {
 mod tests {
     use super::*;
 
-    fn interfaces(patterns: &[&str]) -> Result<Interfaces, String> {
+    fn interfaces(patterns: &[&str]) -> Result<Interfaces, PolicyError> {
         patterns.iter().map(|&text| text.to_owned()).collect::<Vec<_>>().try_into()
     }
 

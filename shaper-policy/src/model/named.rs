@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{distribution::Distribution, trace::Trace, units::quoted};
+use super::{distribution::Distribution, error::PolicyError, trace::Trace};
 
 /// Tables that effects can name, beside the distributions that are always there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,22 +14,23 @@ pub struct Named {
 }
 
 impl Named {
-    pub(crate) fn distribution(&self, name: &str) -> Result<Distribution, String> {
+    pub(crate) fn distribution(&self, name: &str) -> Result<Distribution, PolicyError> {
         if let Some(found) = Distribution::builtin(name).or_else(|| self.distributions.get(name).cloned()) {
             return Ok(found);
         }
         let own = self.distributions.keys().map(|name| format!(", {name}")).collect::<String>();
-        Err(format!(
-            "unknown distribution {}: there are uniform, normal, pareto, paretonormal{own}",
-            quoted(name)
-        ))
+        let known = format!("there are uniform, normal, pareto, paretonormal{own}");
+        Err(PolicyError::unknown("distribution", name, known))
     }
 
-    pub(crate) fn trace(&self, name: &str) -> Result<Trace, String> {
+    pub(crate) fn trace(&self, name: &str) -> Result<Trace, PolicyError> {
         let found = self.traces.get(name).cloned();
-        found.ok_or_else(|| match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
-            none if none.is_empty() => format!("unknown trace {}: none is given", quoted(name)),
-            names => format!("unknown trace {}: there are {names}", quoted(name)),
+        found.ok_or_else(|| {
+            let known = match self.traces.keys().cloned().collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "none is given".to_owned(),
+                names => format!("there are {names}"),
+            };
+            PolicyError::unknown("trace", name, known)
         })
     }
 }

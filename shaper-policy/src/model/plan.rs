@@ -8,12 +8,13 @@ use super::{
     direction::Direction,
     distribution::Distribution,
     effects::{Bottleneck, Delay, Effects, SlotTime},
+    error::{PolicyError, Problem},
     interfaces::Interfaces,
     named::Named,
+    quote::short,
     schedule::Schedule,
     selector::{Name, Selector},
     trace::Trace,
-    units::quoted,
 };
 
 /// The effects on packets, by target and over time; none by default.
@@ -49,7 +50,7 @@ impl Plan {
     /// # Errors
     ///
     /// When two targets are alike then.
-    pub fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, String> {
+    pub fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, PolicyError> {
         let seen = self.targets.iter().map(|target| Target {
             selector: target.selector.seen_in(direction),
             schedule: target.schedule.clone(),
@@ -58,7 +59,8 @@ impl Plan {
         if targets == self.targets {
             return Ok(Arc::clone(self));
         }
-        Self { targets, ..Self::clone(self) }.checked().map(Arc::new)
+        let seen = Self { targets, ..Self::clone(self) }.checked();
+        seen.map(Arc::new).map_err(PolicyError::anywhere)
     }
 
     /// Itself, if its parts make sense together.
@@ -66,32 +68,32 @@ impl Plan {
     /// # Errors
     ///
     /// When there are too many targets or steps, two targets alike, or two tables of one name.
-    pub fn checked(self) -> Result<Self, String> {
+    pub fn checked(self) -> Result<Self, PolicyError> {
         let most = MAX_SCHEDULES as usize - 1;
         if self.targets.len() > most {
-            return Err(format!("{} targets are too many: the most are {most}", self.targets.len()));
+            return Err(PolicyError::too_many("targets", most, "").at("target"));
         }
         let steps: usize = self.schedules().map(|schedule| schedule.steps().len()).sum();
         // A ramp may need a second one in the kernel.
         if steps > MAX_STEPS as usize / 2 {
-            return Err(format!("{steps} steps are too many: the most are {}", MAX_STEPS / 2));
+            return Err(PolicyError::too_many("steps", MAX_STEPS as usize / 2, ""));
         }
         for (number, target) in self.targets.iter().enumerate() {
             if self.targets[..number].iter().any(|other| other.selector == target.selector) {
-                return Err(format!(
-                    "there are two targets {}: leave one of them out",
-                    target.selector.short()
-                ));
+                let what = format!("the target {}", target.selector.short());
+                return Err(PolicyError::twice(what).at("to").at(number).at("target"));
             }
         }
         self.check_tables()?;
         Ok(self)
     }
 
-    fn check_tables(&self) -> Result<(), String> {
+    fn check_tables(&self) -> Result<(), PolicyError> {
         let mut named = Named::default();
-        let twice =
-            |name: &str| Err(format!("there are two tables {}: call one of them otherwise", quoted(name)));
+        let twice = |name: &str| {
+            let what = format!("the table {}", short(name));
+            Err(Problem::Twice { what: what.into(), advice: "call one of them otherwise" }.into())
+        };
         for distribution in self.distributions() {
             let name = distribution.name().to_owned();
             let old = named.distributions.insert(name.clone(), distribution.clone());
@@ -163,8 +165,10 @@ mod tests {
         let target =
             Target { selector: "10.0.0.1".parse().expect("a selector"), schedule: Schedule::default() };
         let plan = Plan { targets: vec![target.clone(), target.clone()], ..Plan::default() };
-        assert_eq!(plan.checked(), Err("there are two targets 10.0.0.1: leave one of them out".to_owned()));
+        let error = plan.checked().expect_err("one target twice").to_string();
+        assert_eq!(error, "target[1].to: the target 10.0.0.1 is given twice: leave one of them out");
         let plan = Plan { targets: vec![target; 256], ..Plan::default() };
-        assert_eq!(plan.checked(), Err("256 targets are too many: the most are 255".to_owned()));
+        let error = plan.checked().expect_err("too many targets").to_string();
+        assert_eq!(error, "target: too many targets: the most are 255");
     }
 }

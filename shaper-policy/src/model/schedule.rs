@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::effects::Effects;
+use super::{effects::Effects, error::PolicyError};
 
 /// The effects on packets over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Schedule {
     /// # Errors
     ///
     /// When there are none, or one does not end that has to.
-    pub fn new(steps: Vec<Step>, repeats: bool) -> Result<Self, String> {
+    pub fn new(steps: Vec<Step>, repeats: bool) -> Result<Self, PolicyError> {
         check_lengths(&steps, repeats)?;
         Ok(Self { steps, repeats })
     }
@@ -116,31 +116,43 @@ impl fmt::Display for Schedule {
     }
 }
 
-fn check_lengths(steps: &[Step], repeats: bool) -> Result<(), String> {
+fn check_lengths(steps: &[Step], repeats: bool) -> Result<(), PolicyError> {
     let Some((last, others)) = steps.split_last() else {
-        return Err("a schedule without steps: write at least one".to_owned());
+        return Err(PolicyError::missing("a schedule", "steps", "write at least one").at("step"));
     };
     if let Some(number) = others.iter().position(|step| step.lasts.is_none()) {
-        return Err(format!("step {} has no end, so none after it comes: say what it is `for`", number + 1));
+        let what = format!("step {} has no end, so none after it comes", number + 1);
+        return Err(in_step(number, "for", what, "say what it is `for`"));
     }
-    if steps.iter().any(|step| step.lasts.is_some_and(|lasts| lasts.is_zero())) {
-        return Err("a step for no time: write for example 10s, or leave the step out".to_owned());
+    if let Some(number) = steps.iter().position(|step| step.lasts.is_some_and(|lasts| lasts.is_zero())) {
+        let what = format!("step {} is for no time", number + 1);
+        return Err(in_step(number, "for", what, "write for example 10s, or leave the step out"));
     }
+    let in_last = |field, what: &str, advice| Err(in_step(others.len(), field, what.to_owned(), advice));
     match (last.lasts, repeats) {
-        (None, true) => Err("the last step has no end, so nothing repeats: say what it is `for`".to_owned()),
-        (Some(_), false) => {
-            Err("the last step stays: leave out what it is `for`, or `repeat` all, or add a step after it"
-                .to_owned())
+        (None, true) => {
+            in_last("for", "the last step has no end, so nothing repeats", "say what it is `for`")
         }
-        _ if last.ramp && !repeats => {
-            Err("the last step has none after it to turn into: leave out its ramp, or add a step".to_owned())
-        }
+        (Some(_), false) => in_last(
+            "for",
+            "the last step stays",
+            "leave out what it is `for`, or `repeat` all, or add a step after it",
+        ),
+        _ if last.ramp && !repeats => in_last(
+            "ramp",
+            "the last step has none after it to turn into",
+            "leave out its ramp, or add a step",
+        ),
         _ => Ok(()),
     }?;
     let whole =
         steps.iter().try_fold(Duration::ZERO, |sum, step| sum.checked_add(step.lasts.unwrap_or_default()));
     match whole {
         Some(whole) if whole <= Duration::from_secs(10 * 365 * 86_400) => Ok(()),
-        _ => Err("a schedule of more than ten years: make its steps shorter".to_owned()),
+        _ => Err(PolicyError::contradiction("a schedule of more than ten years", "make its steps shorter")),
     }
+}
+
+fn in_step(number: usize, field: &'static str, what: String, advice: &'static str) -> PolicyError {
+    PolicyError::contradiction(what, advice).at(field).at(number).at("step")
 }

@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shaper_common::plan::MAX_RULES;
 
-use super::direction::Direction;
+use super::{
+    direction::Direction,
+    error::{PolicyError, Problem},
+};
 
 /// The most prefixes that a plan may name.
 pub(crate) const MAX_PREFIXES: usize = 262_144;
@@ -90,17 +93,15 @@ impl Selector {
     /// # Errors
     ///
     /// When one is both there and excepted, or there are more than [`MAX_PREFIXES`].
-    pub fn with_peers(mut self, mut peers: Vec<Peer>) -> Result<Self, String> {
+    pub fn with_peers(mut self, mut peers: Vec<Peer>) -> Result<Self, PolicyError> {
         if peers.len() > MAX_PREFIXES {
-            return Err(format!(
-                "{} addresses are too many: a target has at most {MAX_PREFIXES}",
-                peers.len()
-            ));
+            return Err(PolicyError::too_many("addresses of a target", MAX_PREFIXES, ""));
         }
         peers.sort();
         peers.dedup();
         if let Some(pair) = peers.windows(2).find(|pair| pair[0].of == pair[1].of) {
-            return Err(format!("{} is both named and excepted: leave one of them out", pair[0].of));
+            let what = format!("{} is both named and excepted", pair[0].of);
+            return Err(PolicyError::contradiction(what, "leave one of them out"));
         }
         self.peers = peers;
         Ok(self)
@@ -154,10 +155,13 @@ impl Selector {
     /// # Errors
     ///
     /// When there is one.
-    pub fn set_protocol(&mut self, protocol: Protocol) -> Result<(), String> {
+    pub fn set_protocol(&mut self, protocol: Protocol) -> Result<(), PolicyError> {
         match self.protocol.replace(protocol) {
             None => Ok(()),
-            Some(_) => Err("a target has one protocol: make another target for the other one".to_owned()),
+            Some(_) => Err(PolicyError::contradiction(
+                "a target has one protocol",
+                "make another target for the other one",
+            )),
         }
     }
 
@@ -189,24 +193,27 @@ impl Selector {
     ///
     /// When it has ports of a protocol without any, ports named in two ways, or so many ranges of them that the kernel
     /// would need more than [`MAX_RULES`] rules.
-    pub fn checked(self) -> Result<Self, String> {
+    pub fn checked(self) -> Result<Self, PolicyError> {
         let has_ports = self.has_ports();
         if self.packet_ports != PacketPorts::default()
             && [&self.ports, &self.local_ports].iter().any(|ports| **ports != Ports::default())
         {
-            return Err(
-                "`port` and `local-port` do not go with `dport` and `sport`: use one pair of them".to_owned()
-            );
+            return Err(PolicyError::contradiction(
+                "`port` and `local-port` do not go with `dport` and `sport`",
+                "use one pair of them",
+            ));
         }
         let rules: usize = self.all_ports().iter().map(|ports| ports.count()).product();
         if rules > MAX_RULES as usize {
-            return Err(format!(
-                "the ranges of ports make {rules} combinations, and a target has at most {MAX_RULES}: name fewer ranges"
+            return Err(PolicyError::too_many(
+                "combinations of ranges of ports",
+                MAX_RULES as usize,
+                "name fewer ranges",
             ));
         }
         match self.protocol {
             Some(protocol @ Protocol { number: 1 | 58, except: false }) if has_ports => {
-                Err(format!("{protocol} has no ports: leave them out"))
+                Err(PolicyError::contradiction(format!("{protocol} has no ports"), "leave them out"))
             }
             _ => Ok(self),
         }
@@ -303,9 +310,10 @@ impl Ports {
     /// # Errors
     ///
     /// When there are some, or the text is none.
-    pub fn once(&mut self, word: &str, text: &str) -> Result<(), String> {
+    pub fn once(&mut self, word: &str, text: &str) -> Result<(), PolicyError> {
         if *self != Self::default() {
-            return Err(format!("{word} is given twice: write all of them in one list, with commas"));
+            let advice = "write all of them in one list, with commas";
+            return Err(Problem::Twice { what: word.to_owned().into(), advice }.into());
         }
         *self = text.parse()?;
         Ok(())

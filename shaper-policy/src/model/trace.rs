@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shaper_common::plan::DELIVERY_BYTES;
 
-use super::{distribution::content, units::quoted};
+use super::{distribution::content, error::PolicyError};
 
 /// The most opportunities of a trace: as many as the kernel searches (`shaper_common::bottleneck::Trace::next`).
 pub(crate) const MAX_OPPORTUNITIES: usize = 1_000_000;
@@ -25,11 +25,11 @@ impl Trace {
     ///
     /// When there are none or more than 1,000,000, one is earlier than the one before it (says which, from 1 on), the
     /// last one is 0, or the name is not one word.
-    pub fn from_times(name: &str, times_ms: impl Into<Arc<[u32]>>) -> Result<Self, String> {
+    pub fn from_times(name: &str, times_ms: impl Into<Arc<[u32]>>) -> Result<Self, PolicyError> {
         let times_ms = times_ms.into();
         if let Some(at) = times_ms.windows(2).position(|pair| pair[0] > pair[1]) {
             let (before, time) = (times_ms[at], times_ms[at + 1]);
-            return Err(format!("trace {name}, opportunity {}: {}", at + 2, backwards(time, before)));
+            return Err(backwards(time, before).within(format!("trace {name}, opportunity {}", at + 2)));
         }
         Self::of_ordered(name, times_ms)
     }
@@ -39,19 +39,19 @@ impl Trace {
     /// # Errors
     ///
     /// As [`Self::from_times`], and when a line is no whole number from 0 to 4294967295; names the line.
-    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
+    pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
         let mut times_ms = Vec::new();
         for (number, line) in content(text) {
-            let at = |why: String| format!("trace {name}, line {number}: {why}");
-            let time = line.parse().map_err(|_| {
-                at(format!("invalid time {}: expected a whole number of milliseconds", quoted(line)))
-            })?;
+            let at = |error: PolicyError| error.within(format!("trace {name}, line {number}"));
+            let time = line
+                .parse()
+                .map_err(|_| at(PolicyError::invalid("time", line, "a whole number of milliseconds")))?;
             let before = times_ms.last().copied().unwrap_or_default();
             if time < before {
                 return Err(at(backwards(time, before)));
             }
             if times_ms.len() == MAX_OPPORTUNITIES {
-                return Err(at(format!("a trace has at most {MAX_OPPORTUNITIES} opportunities: cut it")));
+                return Err(at(too_long()));
             }
             times_ms.push(time);
         }
@@ -64,25 +64,36 @@ impl Trace {
         self.times_ms.len() as u64 * u64::from(DELIVERY_BYTES) * 8 * 1_000 / length_ms
     }
 
-    fn of_ordered(name: &str, times_ms: Arc<[u32]>) -> Result<Self, String> {
+    fn of_ordered(name: &str, times_ms: Arc<[u32]>) -> Result<Self, PolicyError> {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("invalid name {} for a trace: it has to be one word", quoted(name)));
+            return Err(PolicyError::invalid("name of a trace", name, "one word"));
         }
         if times_ms.len() > MAX_OPPORTUNITIES {
-            return Err(format!("trace {name} has more than {MAX_OPPORTUNITIES} opportunities: cut it"));
+            return Err(too_long().within(format!("trace {name}")));
         }
         match times_ms.last() {
-            None => Err(format!("trace {name} is empty: it needs at least one opportunity")),
-            Some(0) => Err(format!(
-                "trace {name} ends at 0 ms: its last opportunity is its length, and has to be later"
+            None => Err(PolicyError::contradiction(
+                format!("trace {name} is empty"),
+                "it needs at least one opportunity",
+            )),
+            Some(0) => Err(PolicyError::contradiction(
+                format!("trace {name} ends at 0 ms"),
+                "its last opportunity is its length, and has to be later",
             )),
             Some(_) => Ok(Self { name: name.to_owned(), times_ms }),
         }
     }
 }
 
-fn backwards(time: u32, before: u32) -> String {
-    format!("{time} ms is earlier than {before} ms before it: opportunities have to be in order")
+fn too_long() -> PolicyError {
+    PolicyError::too_many("opportunities", MAX_OPPORTUNITIES, "cut the trace")
+}
+
+fn backwards(time: u32, before: u32) -> PolicyError {
+    PolicyError::contradiction(
+        format!("{time} ms is earlier than {before} ms before it"),
+        "opportunities have to be in order",
+    )
 }
 
 #[cfg(test)]
@@ -126,14 +137,13 @@ mod tests {
                 "0\n0",
                 "trace lte ends at 0 ms: its last opportunity is its length, and has to be later",
             ),
-            ("", "1", "invalid name \"\" for a trace: it has to be one word"),
+            ("", "1", "invalid name of a trace \"\": expected one word"),
         ] {
-            assert_eq!(Trace::parse(name, text), Err(error.to_owned()));
+            assert_eq!(Trace::parse(name, text).expect_err(error).to_string(), error);
         }
         assert_eq!(
-            Trace::from_times("lte", [1, 3, 2]),
-            Err("trace lte, opportunity 3: 2 ms is earlier than 3 ms before it: opportunities have to be in order"
-                .to_owned())
+            Trace::from_times("lte", [1, 3, 2]).expect_err("backwards").to_string(),
+            "trace lte, opportunity 3: 2 ms is earlier than 3 ms before it: opportunities have to be in order"
         );
     }
 
@@ -141,8 +151,11 @@ mod tests {
     fn a_trace_of_a_million_opportunities_is_the_longest() {
         let text = "7\n".repeat(MAX_OPPORTUNITIES);
         assert!(Trace::parse("long", &text).is_ok());
-        let error = Trace::parse("long", &(text + "7")).expect_err("too long");
-        assert_eq!(error, "trace long, line 1000001: a trace has at most 1000000 opportunities: cut it");
+        let error = Trace::parse("long", &(text + "7")).expect_err("too long").to_string();
+        assert_eq!(
+            error.to_string(),
+            "trace long, line 1000001: too many opportunities: the most are 1000000; cut the trace"
+        );
     }
 
     proptest! {

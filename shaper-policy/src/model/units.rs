@@ -4,27 +4,10 @@ use std::{fmt, time::Duration};
 
 use shaper_common::MAX_DELAY_NS;
 
+use super::{error::PolicyError, quote::short};
+
 /// 2^32.
 const WHOLE: u64 = 1 << 32;
-
-/// The most characters of a text that an error quotes.
-const QUOTED: usize = 32;
-
-/// The text for an error: in quotes, without control characters, cut to [`QUOTED`] characters.
-pub fn quoted(text: &str) -> String {
-    let (cut, more) = cut(text);
-    format!("{cut:?}{more}")
-}
-
-/// A number with its unit for an error, cut to [`QUOTED`] characters.
-pub fn short(text: &str) -> String {
-    let (cut, more) = cut(text);
-    format!("{cut}{more}")
-}
-
-fn cut(text: &str) -> (&str, &str) {
-    text.char_indices().nth(QUOTED).map_or((text, ""), |(end, _)| (&text[..end], "..."))
-}
 
 /// A share from 0 % to 100 %, in steps of 2^-32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,13 +24,14 @@ impl Percent {
     /// # Errors
     ///
     /// When it is not from 0 to 100, or too small to be told from nothing.
-    pub fn new(percent: f64, what: &str) -> Result<Self, String> {
+    pub fn new(percent: f64, what: &str) -> Result<Self, PolicyError> {
+        let bad = |range| Err(PolicyError::out_of_range(what.to_owned(), format!("{percent}%"), range));
         if !(0.0..=100.0).contains(&percent) {
-            return Err(format!("a {what} of {percent}% is impossible: it is from 0% to 100%"));
+            return bad("impossible: it is from 0% to 100%");
         }
         let steps = Self::steps(percent);
         if percent > 0.0 && steps < 2 {
-            return Err(format!("a {what} of {percent}% is too small: the least is 0.00000005%"));
+            return bad("too small: the least is 0.00000005%");
         }
         Ok(Self(steps))
     }
@@ -63,11 +47,11 @@ impl Percent {
     /// # Errors
     ///
     /// As [`Self::new`], and when it is no number.
-    pub fn parse(text: &str, what: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, what: &str) -> Result<Self, PolicyError> {
         let number = text.trim().trim_end_matches('%').trim_end();
         let percent = number
             .parse()
-            .map_err(|_| format!("invalid {what} {}: expected per cent, such as 2.5%", quoted(text)))?;
+            .map_err(|_| PolicyError::invalid(what.to_owned(), text, "per cent, such as 2.5%"))?;
         Self::new(percent, what)
     }
 
@@ -121,6 +105,7 @@ pub struct Rate(u64);
 
 /// Rates are interpolated in numbers below 2^39.
 const MAX_RATE: u64 = 500_000_000_000;
+const TOO_HIGH: &str = "too high: the highest is 4tbit";
 
 impl Rate {
     /// Takes bytes per second.
@@ -128,11 +113,14 @@ impl Rate {
     /// # Errors
     ///
     /// When it is nothing, or more than 4 Tbit/s.
-    pub fn new(bytes_per_second: u64) -> Result<Self, String> {
+    pub fn new(bytes_per_second: u64) -> Result<Self, PolicyError> {
         match bytes_per_second {
-            0 => Err("a rate of less than 8bit carries nothing: `partition` loses all packets".to_owned()),
+            0 => Err(PolicyError::contradiction(
+                "a rate of less than 8bit carries nothing",
+                "`partition` loses all packets",
+            )),
             1..=MAX_RATE => Ok(Self(bytes_per_second)),
-            _ => Err(format!("a rate of {}bit is too high: the highest is 4tbit", bytes_per_second * 8)),
+            _ => Err(PolicyError::out_of_range("rate", format!("{}bit", bytes_per_second * 8), TOO_HIGH)),
         }
     }
 
@@ -141,23 +129,20 @@ impl Rate {
     /// # Errors
     ///
     /// As [`Self::new`], and when it is no rate.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.ends_with('%') {
-            return Err(format!(
-                "a rate of {} of the device says little here: write for example 10mbit",
-                short(text)
+            return Err(PolicyError::invalid(
+                "rate",
+                text,
+                "a rate that is no share of the device's, such as 10mbit",
             ));
         }
-        let bad = || {
-            format!(
-                "invalid rate {}: expected a number with a unit such as 10mbit, 640kbps or 1gbit",
-                quoted(text)
-            )
-        };
+        let bad =
+            || PolicyError::invalid("rate", text, "a number with a unit such as 10mbit, 640kbps or 1gbit");
         let (number, unit) = number(text).ok_or_else(bad)?;
         let bits = number * bits_of(&unit.to_ascii_lowercase()).ok_or_else(bad)?;
         if bits / 8.0 > 1e18 {
-            return Err(format!("a rate of {} is too high: the highest is 4tbit", short(text)));
+            return Err(PolicyError::out_of_range("rate", text, TOO_HIGH));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -234,11 +219,11 @@ pub(crate) enum Unitless {
 /// # Errors
 ///
 /// When it is no time, negative, or longer than five minutes.
-pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<Duration, PolicyError> {
     if text.starts_with('-') {
-        return Err(format!("a {what} cannot be negative: {}", short(text)));
+        return Err(negative(what, text));
     }
-    let bad = || format!("invalid {what} {}: expected a time such as 120ms, 1.5s or 250us", quoted(text));
+    let bad = || PolicyError::invalid(what.to_owned(), text, "a time such as 120ms, 1.5s or 250us");
     let (number, unit) = number(text).ok_or_else(bad)?;
     let unit_ns = match unit.to_ascii_lowercase().as_str() {
         "" => match unitless {
@@ -250,7 +235,7 @@ pub(crate) fn parse_time(text: &str, what: &str, unitless: Unitless) -> Result<D
     let ns = (number * unit_ns).round();
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     if ns > MAX_DELAY_NS as f64 {
-        return Err(format!("a {what} of {} is too long: the longest is 5m", short(text)));
+        return Err(PolicyError::out_of_range(what.to_owned(), text, "too long: the longest is 5m"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to MAX_DELAY_NS")]
     Ok(Duration::from_nanos(ns as u64))
@@ -282,25 +267,36 @@ pub(crate) fn as_ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(MAX_DELAY_NS)
 }
 
+fn negative(what: &str, text: &str) -> PolicyError {
+    PolicyError::invalid(what.to_owned(), text, "a time that is not negative")
+}
+
 /// Parses a number with a unit, of which the number may have a fraction; `what` names it in the error.
-pub fn parse_duration(text: &str, what: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// When it is no such number, or negative.
+pub fn parse_duration(text: &str, what: &str) -> Result<Duration, PolicyError> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
-        return Err(format!("a {what} cannot be negative: {}", short(trimmed)));
+        return Err(negative(what, trimmed));
     }
     if trimmed == "0" {
         return Ok(Duration::ZERO);
     }
     if trimmed.parse::<f64>().is_ok() {
         let number = short(trimmed);
-        return Err(format!("the {what} {number} has no unit: write {number}ms or {number}s"));
+        return Err(PolicyError::contradiction(
+            format!("the {what} {number} has no unit"),
+            format!("write {number}ms or {number}s"),
+        ));
     }
     // humantime knows no fractions; a decimal number with one unit is the only form that has any.
     if let Some(duration) = parse_fraction(trimmed) {
         return Ok(duration);
     }
     humantime::parse_duration(trimmed).map_err(|error| {
-        format!("invalid {what} {} ({error}): expected a time such as 120ms, 1.5s or 2m", quoted(trimmed))
+        PolicyError::invalid(what.to_owned(), trimmed, format!("a time such as 120ms, 1.5s or 2m ({error})"))
     })
 }
 
@@ -323,8 +319,8 @@ fn parse_fraction(text: &str) -> Option<Duration> {
 /// # Errors
 ///
 /// When it is no size, or 2^32 and more.
-pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
-    let bad = || format!("invalid {what} {}: expected a size such as 1514 or 64kb", quoted(text));
+pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, PolicyError> {
+    let bad = || PolicyError::invalid(what.to_owned(), text, "a size such as 1514 or 64kb");
     let (number, unit) = number(text).ok_or_else(bad)?;
     let scale = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -338,7 +334,7 @@ pub(crate) fn parse_size(text: &str, what: &str) -> Result<u32, String> {
     };
     let size = number * scale;
     if size > f64::from(u32::MAX) {
-        return Err(format!("a {what} of {} is too large: it is less than 4gb", short(text)));
+        return Err(PolicyError::out_of_range(what.to_owned(), text, "too large: it is less than 4gb"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to u32::MAX")]
     Ok(size as u32)
@@ -396,8 +392,9 @@ mod tests {
             assert_eq!(time(text), Ok(Duration::from_nanos(ns)), "{text}");
         }
         assert_eq!(parse_time("1500", "slot", Unitless::Nanoseconds), Ok(Duration::from_nanos(1500)));
-        assert_eq!(time("-1ms"), Err("a delay cannot be negative: -1ms".to_owned()));
-        assert_eq!(time("301s"), Err("a delay of 301s is too long: the longest is 5m".to_owned()));
+        let error = |text| time(text).expect_err(text).to_string();
+        assert_eq!(error("-1ms"), "invalid delay \"-1ms\": expected a time that is not negative");
+        assert_eq!(error("301s"), "a delay of 301s is too long: the longest is 5m");
         for bad in ["", "ms", "1.1.1s", "1h", "fast"] {
             assert!(time(bad).is_err(), "{bad}");
         }

@@ -1,17 +1,21 @@
 //! Effects and selectors in one line of text: netem's words as `tc` takes and shows them, and our own.
 
+mod clause;
+mod clauses;
 mod draft;
 mod paste;
 mod paste_json;
 mod qdiscs;
+mod read;
 mod selector;
 #[cfg(test)]
 mod selector_tests;
-mod show;
+mod table;
+mod tc;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod words;
 
+pub use clause::{Clause, Field, FlagKind};
 pub(crate) use draft::Draft;
-pub(crate) use words::CLAUSES;
-pub use words::names_in;
+pub use table::{CLAUSES, names_in};

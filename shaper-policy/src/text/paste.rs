@@ -8,7 +8,7 @@ use super::{
     paste_json,
     qdiscs::{PLAIN_QDISCS, refused},
 };
-use crate::model::{quoted, short};
+use crate::model::{PolicyError, short};
 
 /// The effects of a text, in netem's words.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Pasted<'a> {
 /// # Errors
 ///
 /// When a command does something else than set or delete netem on one device.
-pub(super) fn read(text: &str) -> Result<Pasted<'_>, String> {
+pub(super) fn read(text: &str) -> Result<Pasted<'_>, PolicyError> {
     let text = text.trim_start();
     if text.starts_with('[') {
         return Ok(Pasted { words: paste_json::words(text)?.into(), undone: Vec::new() });
@@ -38,16 +38,13 @@ pub(super) fn read(text: &str) -> Result<Pasted<'_>, String> {
             continue;
         }
         let command = Command::of(text).ok_or_else(|| {
-            format!("{} is neither a command of tc nor a line of `tc qdisc show`", quoted(text))
+            PolicyError::unsupported(text, "is neither a command of tc nor a line of `tc qdisc show`")
         })?;
         is_shown = command == Command::Show;
         let Some(qdisc) = Qdisc::read(command, text)? else { continue };
         if let Some(other) = device.filter(|device| *device != qdisc.device) {
-            return Err(format!(
-                "there are two devices, {} and {}: paste what belongs to one of them",
-                short(other),
-                short(qdisc.device)
-            ));
+            let what = format!("there are two devices, {} and {}", short(other), short(qdisc.device));
+            return Err(PolicyError::contradiction(what, "paste what belongs to one of them"));
         }
         device = Some(qdisc.device);
         if let Cow::Borrowed(words) = pasted.words {
@@ -112,7 +109,7 @@ struct Qdisc<'a> {
 
 impl<'a> Qdisc<'a> {
     /// Reads a command; none of one that shapes nothing.
-    fn read(command: Command, text: &'a str) -> Result<Option<Self>, String> {
+    fn read(command: Command, text: &'a str) -> Result<Option<Self>, PolicyError> {
         let mut words = words(text).skip_while(|word| is_prompt(word)).peekable();
         words.next();
         let verb = match command {
@@ -128,11 +125,9 @@ impl<'a> Qdisc<'a> {
         };
         let is_deleted = matches!(verb, "del" | "delete");
         if !is_deleted && !matches!(verb, "add" | "change" | "replace" | "link" | "show") {
-            return Err(format!(
-                "{} of tc's is not understood: paste a line with add, change, replace or del, or what `tc qdisc show` \
-                 prints",
-                quoted(&format!("qdisc {verb}"))
-            ));
+            let why = "of tc's is not understood: paste a line with add, change, replace or del, or what `tc qdisc show` \
+                       prints";
+            return Err(PolicyError::unsupported(&format!("qdisc {verb}"), why));
         }
         let (mut device, mut kind) = ("", None);
         if command == Command::Show {
@@ -266,16 +261,16 @@ mod tests {
         for (text, said) in [
             (
                 "tc qdisc add dev eth0 root tbf rate 1mbit burst 32kbit latency 400ms",
-                "tbf is not netem; the same here is `rate 1mbit queue 400ms`",
+                "\"tbf\" is not netem; the same here is `rate 1mbit queue 400ms`",
             ),
             (
                 "tc qdisc add dev eth0 root handle 1: htb default 10\ntc class add dev eth0 parent 1: classid 1:10 htb rate \
              10mbit\ntc qdisc add dev eth0 parent 1:10 netem delay 1ms",
-                "htb is not netem; targets are chosen by `--to`",
+                "\"htb\" is not netem; targets are chosen by `--to`",
             ),
             (
                 "tc class add dev eth0 parent 1: classid 1:10 htb rate 10mbit",
-                "class is not netem; the same here is `rate 10mbit`, with `queue` for what may wait",
+                "\"class\" is not netem; the same here is `rate 10mbit`, with `queue` for what may wait",
             ),
             (
                 "tc qdisc add dev eth0 root handle 1: prio",
@@ -283,7 +278,7 @@ mod tests {
             ),
             (
                 "tc filter add dev eth0 parent 1: u32 match ip dst 10.0.0.1 flowid 1:1",
-                "\"filter\" of tc's is not understood, only netem is; targets are chosen by `--to`",
+                "\"filter\" is not netem; targets are chosen by `--to`",
             ),
             (
                 "tc qdisc add dev eth0 root netem delay 1ms\nrm -rf /tmp/x",
@@ -301,7 +296,7 @@ mod tests {
             ("tc qdisc get dev eth0", "\"qdisc get\" of tc's is not understood"),
             (
                 "qdisc tbf 8001: root refcnt 2 rate 1Mbit burst 4Kb lat 50ms",
-                "tbf is not netem; the same here is `rate 1Mbit`",
+                "\"tbf\" is not netem; the same here is `rate 1Mbit`",
             ),
             (
                 "qdisc netem 8001: root limit 1000 delay 1ms\nSend 7 bytes",
@@ -309,13 +304,13 @@ mod tests {
             ),
             (
                 r#"[{"kind":"netem","options":{"limits":1}}]"#,
-                "the option \"limits\" of netem is not understood: 1",
+                "\"limits\" is an option of netem that is not understood: 1",
             ),
             (r#"[{"kind":"netem"},{"kind":"netem"}]"#, "there are several netem qdiscs"),
-            (r#"[{"kind":"htb","options":{}}]"#, "htb is not netem"),
-            ("[{", "this is not what `tc -j qdisc show` prints"),
+            (r#"[{"kind":"htb","options":{}}]"#, "\"htb\" is not netem"),
+            ("[{", "\"[{\" is not what `tc -j qdisc show` prints"),
         ] {
-            let error = Effects::parse(text, &named()).expect_err(text);
+            let error = Effects::parse(text, &named()).expect_err(text).to_string();
             assert!(error.starts_with(said), "{text}: {error}");
         }
     }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use crate::model::{MAX_PREFIXES, Name, PROTOCOLS, Peer, PeerOf, Ports, Protocol, Selector, quoted};
+use crate::model::{MAX_PREFIXES, Name, PROTOCOLS, Peer, PeerOf, PolicyError, Ports, Protocol, Selector};
 
 /// The longest name of a container or host; that of a host in the domain name system is shorter (RFC 1035).
 const LONGEST_NAME: usize = 255;
@@ -12,18 +12,20 @@ const LONGEST_NAME: usize = 255;
 const MAX_RANGES: usize = 1 << 16;
 
 impl FromStr for Selector {
-    type Err = String;
+    type Err = PolicyError;
 
     /// Parses `10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080`, `container:db`, `192.0.2.7:80`, `all udp`.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
         let mut words = text.split_whitespace();
         let mut parts = Parts::default();
         let mut is_empty = true;
         while let Some(word) = words.next() {
             is_empty = false;
             let selector = &mut parts.selector;
-            let mut value =
-                || words.next().ok_or_else(|| format!("{word} needs a value, for example `{word} 443`"));
+            let mut value = || {
+                let missing = || PolicyError::missing(word.to_owned(), "a value", "for example `port 443`");
+                words.next().ok_or_else(missing)
+            };
             match word {
                 "all" => parts.all = true,
                 "port" | "ports" => selector.ports.once(word, value()?)?,
@@ -35,9 +37,10 @@ impl FromStr for Selector {
             }
         }
         if is_empty {
-            return Err(
-                "a target of nothing: write `all`, or for example `10.0.0.0/8 tcp port 443`".to_owned()
-            );
+            return Err(PolicyError::contradiction(
+                "a target of nothing",
+                "write `all`, or for example `10.0.0.0/8 tcp port 443`",
+            ));
         }
         parts.finish()
     }
@@ -57,14 +60,14 @@ struct Parts {
 
 impl Parts {
     /// Takes protocols and peers, several with commas between them; `!` is before all of them.
-    fn read(&mut self, word: &str) -> Result<(), String> {
+    fn read(&mut self, word: &str) -> Result<(), PolicyError> {
         let (except, list) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
         for one in list.split(',') {
             if is_number(one) {
                 let not = if except { "!" } else { "" };
-                return Err(format!(
-                    "{} is a port or a protocol: write `port {not}{one}` or `proto {not}{one}`",
-                    quoted(one)
+                return Err(PolicyError::unsupported(
+                    one,
+                    format!("is a port or a protocol: write `port {not}{one}` or `proto {not}{one}`"),
                 ));
             }
             match PROTOCOLS.iter().find(|(name, _)| *name == one) {
@@ -75,23 +78,19 @@ impl Parts {
         Ok(())
     }
 
-    fn read_peers(&mut self, text: &str, except: bool) -> Result<(), String> {
+    fn read_peers(&mut self, text: &str, except: bool) -> Result<(), PolicyError> {
         let (peers, ports) = peers(text)?;
         if self.peers.len() + peers.len() > MAX_PREFIXES {
-            return Err(format!("too many addresses: a target has at most {MAX_PREFIXES}"));
+            return Err(PolicyError::too_many("addresses of a target", MAX_PREFIXES, ""));
         }
         match ports {
             Some(_) if except => {
-                return Err(format!(
-                    "{} excepts a port of an address: except the address, or make another target",
-                    quoted(text)
-                ));
+                let why = "excepts a port of an address: except the address, or make another target";
+                return Err(PolicyError::unsupported(text, why));
             }
             Some(ports) if self.ports.as_ref().is_some_and(|others| *others != ports) => {
-                return Err(format!(
-                    "{} has another port than the address before it: make another target",
-                    quoted(text)
-                ));
+                let why = "has another port than the address before it: make another target";
+                return Err(PolicyError::unsupported(text, why));
             }
             Some(ports) => self.ports = Some(ports),
             None if except || self.portless.is_some() => {}
@@ -101,14 +100,18 @@ impl Parts {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Selector, String> {
+    fn finish(mut self) -> Result<Selector, PolicyError> {
         if self.all && self.peers.iter().any(|peer| !peer.except) {
-            return Err("`all` includes every address: leave out `all`, or the addresses".to_owned());
+            return Err(PolicyError::contradiction(
+                "`all` includes every address",
+                "leave out `all`, or the addresses",
+            ));
         }
         if let Some(ports) = self.ports {
             if let Some(portless) = self.portless {
-                return Err(format!(
-                    "{portless} has no port, and others have {ports}: write `port {ports}`, or make another target"
+                return Err(PolicyError::contradiction(
+                    format!("{portless} has no port, and others have {ports}"),
+                    format!("write `port {ports}`, or make another target"),
                 ));
             }
             self.selector.ports.once("port", &ports.to_string())?;
@@ -118,7 +121,7 @@ impl Parts {
 }
 
 /// Parses an address, a prefix, a range of addresses or a name, perhaps with ports after a colon.
-fn peers(text: &str) -> Result<(Vec<PeerOf>, Option<Ports>), String> {
+fn peers(text: &str) -> Result<(Vec<PeerOf>, Option<Ports>), PolicyError> {
     let error = match peers_without_ports(text) {
         Ok(peers) => return Ok((peers, None)),
         Err(error) => error,
@@ -143,7 +146,7 @@ fn peers(text: &str) -> Result<(Vec<PeerOf>, Option<Ports>), String> {
 const CONTAINER: &str = "container:";
 const HOST: &str = "host:";
 
-fn peers_without_ports(text: &str) -> Result<Vec<PeerOf>, String> {
+fn peers_without_ports(text: &str) -> Result<Vec<PeerOf>, PolicyError> {
     if let Some(name) = text.strip_prefix(CONTAINER) {
         return Ok(vec![PeerOf::Name(Name::Container(parse_name(text, name)?))]);
     }
@@ -161,41 +164,40 @@ fn peers_without_ports(text: &str) -> Result<Vec<PeerOf>, String> {
     Ok(vec![PeerOf::Net(parse_net(text)?)])
 }
 
-fn parse_name(text: &str, name: &str) -> Result<String, String> {
+fn parse_name(text: &str, name: &str) -> Result<String, PolicyError> {
     match name {
-        "" => Err(format!("{} names nobody: write the name after the colon", quoted(text))),
-        _ if name.contains(['!', ',', '/', ':']) => Err(format!("{} is not a name", quoted(name))),
-        _ if name.len() > LONGEST_NAME => {
-            Err(format!("the name {} has {} bytes: the most are {LONGEST_NAME}", quoted(name), name.len()))
+        "" => Err(PolicyError::unsupported(text, "names nobody: write the name after the colon")),
+        _ if name.contains(['!', ',', '/', ':']) => {
+            Err(PolicyError::invalid("name", name, "one without !, comma, slash and colon"))
         }
+        _ if name.len() > LONGEST_NAME => Err(PolicyError::invalid("name", name, "at most 255 bytes")),
         _ => Ok(name.to_owned()),
     }
 }
 
 /// The prefixes that have exactly the addresses from `first` to `last`.
-fn parse_range_of_addresses(text: &str, first: IpAddr, last: IpAddr) -> Result<Vec<PeerOf>, String> {
+fn parse_range_of_addresses(text: &str, first: IpAddr, last: IpAddr) -> Result<Vec<PeerOf>, PolicyError> {
     let subnets = match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => IpSubnets::from(Ipv4Subnets::new(first, last, 0)),
         (IpAddr::V6(first), IpAddr::V6(last)) => IpSubnets::from(Ipv6Subnets::new(first, last, 0)),
-        _ => return Err(format!("{} mixes IPv4 and IPv6", quoted(text))),
+        _ => return Err(PolicyError::unsupported(text, "mixes IPv4 and IPv6")),
     };
     if last < first {
-        return Err(format!("{} ends before it begins: swap the addresses", quoted(text)));
+        return Err(PolicyError::unsupported(text, "ends before it begins: swap the addresses"));
     }
     Ok(subnets.map(PeerOf::Net).collect())
 }
 
 /// Parses an address or a prefix; bits behind the prefix are dropped.
-fn parse_net(text: &str) -> Result<IpNet, String> {
+fn parse_net(text: &str) -> Result<IpNet, PolicyError> {
     let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(|net: IpNet| net.trunc()).map_err(|_| {
-        format!(
-            "unknown target {}: write an address, a prefix (10.0.0.0/8), a range (10.0.0.1-10.0.0.9), container:NAME, \
-             host:NAME, a protocol (tcp, udp, icmp, icmpv6, sctp, `proto 47`), `port 443,8000-8080` or `local-port 80`",
-            quoted(text)
-        )
-    })
+    net.map(|net: IpNet| net.trunc()).map_err(|_| PolicyError::unknown("target", text, TARGETS))
 }
+
+/// All that may be in a target.
+const TARGETS: &str = "write an address, a prefix (10.0.0.0/8), a range (10.0.0.1-10.0.0.9), container:NAME, \
+                       host:NAME, a protocol (tcp, udp, icmp, icmpv6, sctp, `proto 47`), `port 443,8000-8080` or \
+                       `local-port 80`";
 
 /// Returns true for a number of a port or a protocol.
 fn is_number(text: &str) -> bool {
@@ -203,60 +205,55 @@ fn is_number(text: &str) -> bool {
 }
 
 impl FromStr for Peer {
-    type Err = String;
+    type Err = PolicyError;
 
     /// Parses `10.0.0.0/8`, `2001:db8::1`, `container:db`, `host:example.org`, each after `!` if it is excepted.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
         let (except, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
         match <[PeerOf; 1]>::try_from(peers_without_ports(text)?) {
             Ok([of]) => Ok(Self { of, except }),
-            Err(_) => Err(format!("{} is more than one prefix: write them one by one", quoted(text))),
+            Err(_) => Err(PolicyError::unsupported(text, "is more than one prefix: write them one by one")),
         }
     }
 }
 
 impl FromStr for Protocol {
-    type Err = String;
+    type Err = PolicyError;
 
     /// Parses `tcp`, `!udp`, `47`.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
         let (except, name) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
         let known = PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
         let number = known.or_else(|| name.parse().ok()).ok_or_else(|| {
-            format!(
-                "unknown protocol {}: write tcp, udp, icmp, icmpv6, sctp or a number up to 255",
-                quoted(text)
-            )
+            PolicyError::unknown("protocol", text, "write tcp, udp, icmp, icmpv6, sctp or a number up to 255")
         })?;
         Ok(Self { number, except })
     }
 }
 
 impl FromStr for Ports {
-    type Err = String;
+    type Err = PolicyError;
 
     /// Parses `443`, `443,8000-8080`, `8000:8080`, `!22`: with `!`, all others.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
         let (except, list) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
         let ranges = list.split(',').take(MAX_RANGES + 1).map(parse_range).collect::<Result<Vec<_>, _>>()?;
         if ranges.len() > MAX_RANGES {
-            return Err(format!("{} has more than {MAX_RANGES} ranges of ports", quoted(text)));
+            return Err(PolicyError::too_many("ranges of ports", MAX_RANGES, ""));
         }
-        Self::new(ranges, except).ok_or_else(|| format!("{} leaves no port", quoted(text)))
+        Self::new(ranges, except).ok_or_else(|| PolicyError::unsupported(text, "leaves no port"))
     }
 }
 
-fn parse_range(text: &str) -> Result<(u16, u16), String> {
+fn parse_range(text: &str) -> Result<(u16, u16), PolicyError> {
     let bad = || {
-        format!(
-            "invalid port {}: expected for example 443, 8000-8080 or 443,8000-8080, with `!` before all of them",
-            quoted(text)
-        )
+        let expected = "for example 443, 8000-8080 or 443,8000-8080, with `!` before all of them";
+        PolicyError::invalid("port", text, expected)
     };
     let (first, last) = text.split_once(['-', ':']).unwrap_or((text, text));
     let range = first.parse().ok().zip(last.parse().ok()).ok_or_else(bad)?;
     if range.1 < range.0 {
-        return Err(format!("the ports {} end before they begin: swap them", quoted(text)));
+        return Err(PolicyError::unsupported(text, "ends before it begins: swap the ports"));
     }
     Ok(range)
 }

@@ -65,16 +65,16 @@ fn bad_selectors_say_what_is_wrong() {
         ("10.0.0.1,", "unknown target \"\""),
         ("10.0.0.1 !10.0.0.1", "10.0.0.1 is both named and excepted"),
         ("tcp udp", "a target has one protocol"),
-        ("all port", "port needs a value, for example `port 443`"),
+        ("all port", "port needs a value: for example `port 443`"),
         ("all port 80 port 81", "port is given twice"),
-        ("all port 90-80", "the ports \"90-80\" end before they begin"),
+        ("all port 90-80", "\"90-80\" ends before it begins"),
         ("all port 443,!22", "invalid port \"!22\""),
         ("all port !0-65535", "\"!0-65535\" leaves no port"),
         ("container:", "\"container:\" names nobody"),
         ("icmp port 80", "icmp has no ports"),
     ] {
         let answer = text.parse::<Selector>();
-        let error = answer.expect_err(text);
+        let error = answer.expect_err(text).to_string();
         assert!(error.contains(said), "{text}: {error:?} lacks {said:?}");
     }
 }
@@ -91,11 +91,11 @@ fn ranges_of_ports_that_multiply_are_refused_before_they_do() {
     };
     assert!(combined(8, 8).is_ok());
     assert_eq!(
-        combined(8, 9).expect_err("72 rules"),
-        "the ranges of ports make 72 combinations, and a target has at most 64: name fewer ranges"
+        combined(8, 9).expect_err("72 rules").to_string(),
+        "too many combinations of ranges of ports: the most are 64; name fewer ranges"
     );
-    let error = combined(20_000, 20_000).expect_err("400 million");
-    assert!(error.contains("make 400000000 combinations"), "{error}");
+    let error = combined(20_000, 20_000).expect_err("400 million").to_string();
+    assert!(error.contains("too many combinations"), "{error}");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_error_quotes_no_more_than_a_word_needs() {
         format!("all port {}", "1,".repeat(70_000)),
         "10.0.0.1 ".repeat(300_000),
     ] {
-        let error = text.parse::<Selector>().expect_err("it is too long for anything");
+        let error = text.parse::<Selector>().expect_err("it is too long for anything").to_string();
         assert!(error.len() < 400, "{error}");
     }
 }

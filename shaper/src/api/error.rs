@@ -50,7 +50,7 @@ impl From<ShapingError> for ApiError {
         let status = match error.reason() {
             ShapingError::NotFound { .. } => StatusCode::NOT_FOUND,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
-            ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ShapingError::Invalid(_) | ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ShapingError::Failed(_) | ShapingError::About { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, text: error.to_string() }

@@ -3,7 +3,6 @@
 //! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
 mod error;
-mod input;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,14 +12,14 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     http::Method,
     response::{IntoResponse as _, Response},
-    routing::{get, put},
+    routing::get,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use self::{error::ApiError, input::ShapingInput};
-use crate::shaping::{Preset, Request, Shaper, Status, short};
+use self::error::ApiError;
+use crate::shaping::{PolicyError, PolicyProblem, Preset, Request, Shaper, Status, Whole, short};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
@@ -30,7 +29,10 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
         .route("/presets", get(presets::<S>))
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
-        .route("/containers/{name}/shaping", put(set::<S>).delete(clear::<S>))
+        .route(
+            "/containers/{name}/shaping",
+            get(shaping::<S>).put(replace::<S>).patch(change::<S>).delete(clear::<S>),
+        )
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::clone(&shaper));
     let probes = Router::new()
@@ -93,28 +95,57 @@ async fn large<T: Serialize + Send + 'static>(answer: T) -> LargeAnswer {
     written.map_err(|error| ApiError::failed(error.to_string()))
 }
 
-async fn set<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
+/// Answers with the whole shaping, as [`replace`] takes it.
+async fn shaping<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
+    let Path(name) = name?;
+    let view = shaper.inspect(&name).await?.view;
+    large(view.whole()).await
+}
+
+/// Replaces the whole shaping.
+async fn replace<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
+    set(shaper, name, body, replacement).await
+}
+
+/// Changes what the body says; the rest stays as it is.
+async fn change<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
+    set(shaper, name, body, request).await
+}
+
+async fn set<S: Shaper>(
+    shaper: Arc<S>,
+    name: Name,
+    body: Bytes,
+    read: fn(&[u8]) -> Result<Request, ApiError>,
+) -> LargeAnswer {
     let Path(name) = name?;
     let request = match body.len() {
-        ..=QUICKLY_READ => request(&body)?,
-        _ => spawn_blocking(move || request(&body))
-            .await
-            .map_err(|error| ApiError::failed(error.to_string()))??,
+        ..=QUICKLY_READ => read(&body)?,
+        _ => {
+            let read = spawn_blocking(move || read(&body)).await;
+            read.map_err(|error| ApiError::failed(error.to_string()))??
+        }
     };
     large(shaper.set(&name, request).await?).await
 }
 
 /// Parses the body of a change.
 pub(crate) fn request(body: &[u8]) -> Result<Request, ApiError> {
-    let input: ShapingInput = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("the body is not a shaping: {}", bounded(&error))))?;
-    input.try_into().map_err(ApiError::bad_request)
+    Request::parse(body).map_err(|error| bad_body(&error))
 }
 
-/// An error of a bounded length: it may quote what a client wrote.
-fn bounded(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if text.len() > LONGEST_ERROR { short(&text) } else { text }
+/// Parses the body of a replacement.
+fn replacement(body: &[u8]) -> Result<Request, ApiError> {
+    Whole::parse(body).map(Request::of_whole).map_err(|error| bad_body(&error))
+}
+
+/// The answer to a body, of a bounded length: the error may quote what a client wrote.
+fn bad_body(error: &PolicyError) -> ApiError {
+    let text = match error.problem() {
+        PolicyProblem::Malformed { .. } => format!("the body is not a shaping: {error}"),
+        _ => error.to_string(),
+    };
+    ApiError::bad_request(if text.len() > LONGEST_ERROR { short(&text) } else { text })
 }
 
 async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {

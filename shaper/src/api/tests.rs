@@ -43,9 +43,9 @@ async fn containers_are_listed_and_inspected() {
 async fn an_error_does_not_quote_megabytes() {
     let body = format!(r#"{{"{}": 1}}"#, "x".repeat(1 << 20));
     let (status, answer) =
-        ask(&Arc::new(FakeShaper::new([web()])), "PUT", "/containers/web/shaping", &body).await;
+        ask(&Arc::new(FakeShaper::new([web()])), "PATCH", "/containers/web/shaping", &body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 200), "{answer:.300}");
+    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 400), "{answer:.300}");
 }
 
 #[tokio::test]
@@ -72,14 +72,14 @@ async fn probes_tell_life_from_readiness() {
 async fn what_is_put_is_in_force_and_what_is_left_out_stays() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     let path = "/containers/web/shaping";
-    let (status, _) = ask(&shaper, "PUT", path, r#"{"latency": "120ms", "direction": "both"}"#).await;
+    let (status, _) = ask(&shaper, "PATCH", path, r#"{"latency": "120ms", "direction": "both"}"#).await;
     assert_eq!(status, StatusCode::OK);
-    let (_, view) = ask(&shaper, "PUT", path, r#"{"loss": "2.5%", "for": "10m"}"#).await;
+    let (_, view) = ask(&shaper, "PATCH", path, r#"{"loss": "2.5%", "for": "10m"}"#).await;
     assert_eq!(view["interfaces"][0]["policy"]["latency"], "120ms");
     assert_eq!(view["interfaces"][0]["policy"]["loss"], "2.5%");
     assert_eq!(view["interfaces"][0]["remaining_ms"], 600_000);
     assert_eq!(view["interfaces"][1]["policy"]["loss"], Value::Null);
-    let (_, view) = ask(&shaper, "PUT", path, r#"{"latency": "0", "for": "forever"}"#).await;
+    let (_, view) = ask(&shaper, "PATCH", path, r#"{"latency": "0", "for": "forever"}"#).await;
     assert_eq!(view["interfaces"][0]["policy"]["latency"], Value::Null);
     assert_eq!(view["interfaces"][0]["remaining_ms"], Value::Null);
 }
@@ -89,7 +89,7 @@ async fn each_effect_can_be_put_and_all_at_once() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     let path = "/containers/web/shaping";
     let netem = async |body: &str| {
-        let (status, view) = ask(&shaper, "PUT", path, body).await;
+        let (status, view) = ask(&shaper, "PATCH", path, body).await;
         assert_eq!(status, StatusCode::OK, "{body}: {view}");
         view["interfaces"][0]["policy"]["netem"].as_str().unwrap_or_default().to_owned()
     };
@@ -126,7 +126,7 @@ fn egress_of(preset: &str) -> String {
 #[tokio::test]
 async fn a_preset_is_put_in_both_directions() {
     let shaper = Arc::new(FakeShaper::new([web()]));
-    let (_, view) = ask(&shaper, "PUT", "/containers/web/shaping", r#"{"preset": "lte"}"#).await;
+    let (_, view) = ask(&shaper, "PATCH", "/containers/web/shaping", r#"{"preset": "lte"}"#).await;
     assert_eq!(view["interfaces"].as_array().map(Vec::len), Some(2));
 }
 
@@ -140,42 +140,70 @@ async fn a_delete_clears() {
 }
 
 #[tokio::test]
+async fn what_is_read_can_be_put_elsewhere_and_replaces_all() {
+    let other = container("beef", "other", RuntimeName::Docker, ContainerState::Running);
+    let shaper = Arc::new(FakeShaper::new([web(), other]));
+    let both = r#"{"loss": "gemodel 1%", "direction": "both", "for": "10m"}"#;
+    ask(&shaper, "PATCH", "/containers/web/shaping", both).await;
+    let (status, whole) = ask(&shaper, "GET", "/containers/web/shaping", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let side = json!({ "policy": { "netem": "loss gemodel 1%" }, "for": "10m" });
+    assert_eq!(whole, json!({ "egress": side, "ingress": side }));
+    ask(&shaper, "PATCH", "/containers/other/shaping", r#"{"latency": "5s", "direction": "both"}"#).await;
+    let (status, _) = ask(&shaper, "PUT", "/containers/other/shaping", &whole.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(ask(&shaper, "GET", "/containers/other/shaping", "").await.1, whole);
+    let egress = json!({ "egress": { "policy": { "delay": "1ms" } } });
+    ask(&shaper, "PUT", "/containers/other/shaping", &egress.to_string()).await;
+    let (_, whole) = ask(&shaper, "GET", "/containers/other/shaping", "").await;
+    assert_eq!(whole, json!({ "egress": { "policy": { "netem": "delay 1ms" } } }));
+    for (body, text) in [
+        (r#"{"latency": "1ms"}"#, "unknown field `latency`"),
+        (r#"{"egress": {"for": "1m"}}"#, "missing field `policy`"),
+        (r#"{"egress": {"policy": {"loss": "101%"}}}"#, "loss: a loss of 101% is impossible"),
+        (r#"{"egress": {"policy": {}, "for": "soon"}}"#, "invalid duration \"soon\""),
+    ] {
+        check_error(&shaper, ("PUT", "/containers/other/shaping", body), 400, text).await;
+    }
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_before_anything_is_done() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     for (body, text) in [
         ("", "the body is not a shaping"),
         ("{}", "nothing is asked for"),
         (r#"{"direction": "both"}"#, "nothing is asked for"),
-        (r#"{"latency": "1s", "los": "1%"}"#, "unknown field `los`"),
+        (r#"{"latency": "1s", "los": "1%"}"#, "unknown field \"los\""),
         (r#"{"latency": 5}"#, "the body is not a shaping"),
-        (r#"{"latency": "-1ms"}"#, "a latency cannot be negative"),
+        (r#"{"latency": "-1ms"}"#, "latency: invalid latency \"-1ms\": expected a time that is not negative"),
         (r#"{"latency": "6m"}"#, "the longest is 5m"),
         (r#"{"loss": "101%"}"#, "it is from 0% to 100%"),
         (r#"{"loss": "1%", "for": "0s"}"#, "a duration of nothing"),
         (r#"{"loss": "1%", "direction": "up"}"#, "unknown variant `up`"),
         (r#"{"netem": "delya 1ms"}"#, "did you mean \"delay\"?"),
         (r#"{"netem": "loss 1%", "loss": "2%"}"#, "each say all by themselves"),
-        ("{\"policy\": {\n\"loss\": \"101%\"}}", "it is from 0% to 100% at line 2"),
+        ("{\"policy\": {\n\"loss\": \"101%\"}}", "policy.loss: a loss of 101% is impossible"),
         (r#"{"rate": "1mbit", "trace": "lte"}"#, "unknown trace \"lte\""),
         (r#"{"to": "10.0.0.0/33", "loss": "1%"}"#, "unknown target"),
         (r#"{"to": "10.0.0.0/8", "for": "1m"}"#, "`to` and `ramp` say nothing"),
         (r#"{"jitter": "1ms", "distributions": {"normal": [1]}}"#, "cannot be called normal"),
     ] {
-        check_error(&shaper, ("PUT", "/containers/web/shaping", body), 400, text).await;
+        check_error(&shaper, ("PATCH", "/containers/web/shaping", body), 400, text).await;
     }
     assert!(shaper.seen(WEB).interfaces.is_empty());
     check_error(
         &shaper,
-        ("PUT", "/containers/web/shaping", r#"{"queue": "1ms"}"#),
+        ("PATCH", "/containers/web/shaping", r#"{"queue": "1ms"}"#),
         422,
         "queue needs a bottleneck",
     )
     .await;
     check_error(
         &shaper,
-        ("PUT", "/containers/web/shaping", r#"{"preset": "moon"}"#),
+        ("PATCH", "/containers/web/shaping", r#"{"preset": "moon"}"#),
         422,
-        "no preset is called",
+        "unknown preset",
     )
     .await;
 }
@@ -187,14 +215,14 @@ async fn each_refusal_has_its_status() {
     let shaper = Arc::new(FakeShaper::new([web(), paused, twin]));
     let loss = r#"{"loss": "1%"}"#;
     check_error(&shaper, ("GET", "/containers/none", ""), 404, "no container is called").await;
-    check_error(&shaper, ("PUT", "/containers/none/shaping", loss), 404, "no container is called").await;
+    check_error(&shaper, ("PATCH", "/containers/none/shaping", loss), 404, "no container is called").await;
     check_error(&shaper, ("DELETE", "/containers/c0ffee/shaping", ""), 409, "any of web, twin").await;
-    check_error(&shaper, ("PUT", "/containers/beef/shaping", loss), 409, "is paused").await;
+    check_error(&shaper, ("PATCH", "/containers/beef/shaping", loss), 409, "is paused").await;
     let fail = |failure| *shaper.failure.lock().expect("not poisoned") = Some(failure);
     fail(|| ShapingError::Refused("web has the host's network".to_owned()));
-    check_error(&shaper, ("PUT", "/containers/web/shaping", loss), 422, "the host's network").await;
+    check_error(&shaper, ("PATCH", "/containers/web/shaping", loss), 422, "the host's network").await;
     fail(|| ShapingError::Failed("attach to eth0".to_owned()));
-    check_error(&shaper, ("PUT", "/containers/web/shaping", loss), 500, "attach to eth0").await;
+    check_error(&shaper, ("PATCH", "/containers/web/shaping", loss), 500, "attach to eth0").await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use serde::{
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{Cleared, ContainerView, Inspection, Preset, Status};
+use crate::shaping::{self, Cleared, ContainerView, Inspection, Preset, Status};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,9 +51,6 @@ impl ClientError {
     }
 }
 
-/// The request of `shaper set`: fields of the API, each as people write it.
-pub(super) type Shaping = serde_json::Map<String, serde_json::Value>;
-
 /// Speaks to the daemon on one socket.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -87,9 +84,13 @@ impl Client {
         self.ask(Method::GET, &format!("/containers/{}", encoded(name)), None).await
     }
 
-    pub(super) async fn set(&self, name: &str, shaping: &Shaping) -> Result<ContainerView, ClientError> {
+    pub(super) async fn set(
+        &self,
+        name: &str,
+        request: &shaping::Request,
+    ) -> Result<ContainerView, ClientError> {
         let path = format!("/containers/{}/shaping", encoded(name));
-        self.ask(Method::PUT, &path, Some(shaping)).await
+        self.ask(Method::PATCH, &path, Some(request)).await
     }
 
     pub(super) async fn clear(&self, name: &str) -> Result<Cleared, ClientError> {
@@ -100,7 +101,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Shaping>,
+        body: Option<&shaping::Request>,
     ) -> Result<T, ClientError> {
         self.ask_at(method, &format!("/api/v1{path}"), body).await
     }
@@ -109,7 +110,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Shaping>,
+        body: Option<&shaping::Request>,
     ) -> Result<T, ClientError> {
         let what = format!("{method} {path}");
         let broken = |error: String| ClientError::Broken { socket: self.socket.clone(), what, error };

@@ -4,6 +4,7 @@
 
 mod clear;
 mod client;
+mod effects;
 mod inspect;
 mod list;
 mod log;

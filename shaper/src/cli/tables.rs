@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     files,
-    shaping::{Distribution, Files, Latency, Measured, Named, Trace, names_in},
+    shaping::{Distribution, Files, Latency, Measured, Named, PolicyError, Trace, names_in},
 };
 
 /// Where iproute2 has its distributions: where its own variable says, or where distributions (of Linux) put them.
@@ -27,13 +27,13 @@ pub(super) struct FilesIn {
 }
 
 impl Files for FilesIn {
-    fn distribution(&self, name: &str, path: &str) -> Result<Distribution, String> {
+    fn distribution(&self, name: &str, path: &str) -> Result<Distribution, PolicyError> {
         self.read_distribution(name, &self.directory.join(path))
     }
 
-    fn trace(&self, name: &str, path: &str) -> Result<Trace, String> {
+    fn trace(&self, name: &str, path: &str) -> Result<Trace, PolicyError> {
         let path = self.directory.join(path);
-        let trace = Trace::parse(name, &files::read(&path)?).map_err(|error| about(&path, &error))?;
+        let trace = Trace::parse(name, &read(&path)?).map_err(|error| error.within(shown(&path)))?;
         self.note(&path, &format!("carries {} kbit/s in the mean", trace.mean_rate() / 1000));
         Ok(trace)
     }
@@ -55,7 +55,7 @@ impl FilesIn {
     /// # Errors
     ///
     /// When there is no such file, or it is none.
-    pub(super) fn named_by(&self, words: &str, named: &mut Named) -> Result<(), String> {
+    pub(super) fn named_by(&self, words: &str, named: &mut Named) -> Result<(), PolicyError> {
         let (distributions, traces) = names_in(words);
         for name in distributions {
             let distribution = self.read_distribution(name, &self.find_distribution(name)?)?;
@@ -67,37 +67,43 @@ impl FilesIn {
         Ok(())
     }
 
-    fn find_distribution(&self, name: &str) -> Result<PathBuf, String> {
+    fn find_distribution(&self, name: &str) -> Result<PathBuf, PolicyError> {
         let shipped = iproute2().map(|directory| directory.join(format!("{name}.dist")));
         let mut places = std::iter::once(self.directory.join(name)).chain(shipped);
         places.find(|path| path.is_file()).ok_or_else(|| {
-            format!(
-                "unknown distribution {name:?}: it is none of uniform, normal, pareto and paretonormal, no file, and \
-                 none of iproute2's (TC_LIB_DIR says where these are)"
+            PolicyError::unknown(
+                "distribution",
+                name,
+                "it is none of uniform, normal, pareto and paretonormal, no file, and none of iproute2's (TC_LIB_DIR \
+                 says where these are)",
             )
         })
     }
 
     /// A table in netem's format if the file is called so, else measured times.
-    fn read_distribution(&self, name: &str, path: &Path) -> Result<Distribution, String> {
-        let text = files::read(path)?;
+    fn read_distribution(&self, name: &str, path: &Path) -> Result<Distribution, PolicyError> {
+        let text = read(path)?;
         if path.extension().is_some_and(|extension| extension == "dist") {
-            return Distribution::parse_table(name, &text).map_err(|error| about(path, &error));
+            return Distribution::parse_table(name, &text).map_err(|error| error.within(shown(path)));
         }
-        let measured = Distribution::from_samples(name, &text).map_err(|error| about(path, &error))?;
+        let measured = Distribution::from_samples(name, &text).map_err(|error| error.within(shown(path)))?;
         let Measured { distribution, mean, deviation } = measured;
-        let shown =
+        let latency =
             |time| Latency::new(time).ok().flatten().map_or_else(|| "0ms".to_owned(), |it| it.to_string());
-        let words = format!("delay {} {} distribution {name}", shown(mean), shown(deviation));
+        let words = format!("delay {} {} distribution {name}", latency(mean), latency(deviation));
         self.note(path, &format!("`{words}` is delayed as was measured"));
         Ok(distribution)
     }
 
     fn note(&self, path: &Path, what: &str) {
-        self.notes.borrow_mut().push(about(path, what));
+        self.notes.borrow_mut().push(format!("{}: {what}", shown(path)));
     }
 }
 
-fn about(path: &Path, what: &str) -> String {
-    format!("{}: {what}", path.display())
+fn read(path: &Path) -> Result<String, PolicyError> {
+    files::read(path).map_err(|error| PolicyError::unreadable(error.to_string()))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

@@ -73,7 +73,7 @@ impl Daemon {
         request: Request,
     ) -> Result<ContainerView, ShapingError> {
         let netns = netns_of(&container)?;
-        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
+        let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
         let names = request.names();
         let has_names = !names.is_empty();
         self.find(names).await?;

@@ -7,6 +7,7 @@
 use std::{path::Path, thread, time::Duration};
 
 use aya::maps::{LpmTrie, Map, MapData, MapError, MapInfo};
+use rustix::process::setpriority_process;
 use shaper_common::{
     TARGETS_MAP,
     plan::{Address, RuleList},
@@ -20,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// within 3 s.
 const AT_ONCE: usize = 512;
 const PAUSE: Duration = Duration::from_millis(4);
+/// The lowest priority (`setpriority(2)`): on a busy machine everything else goes first.
+const NICE: i32 = 19;
 
 /// Has the trie that is pinned in `directory` emptied once nothing uses it any more, if it is a large one.
 ///
@@ -31,6 +34,8 @@ pub(super) fn empty_later(directory: &Path) {
     let trie = is_large.then(|| LpmTrie::try_from(Map::LpmTrie(MapData::from_pin(&pin)?)));
     if let Some(Ok(trie)) = trie {
         let empty = move || {
+            // Of this thread alone, as Linux takes it. Without it the entries are deleted all the same.
+            let _ = setpriority_process(None, NICE);
             thread::sleep(GRACE);
             if let Err(error) = empty(trie) {
                 tracing::debug!(%error, "the kernel frees the rest of a trie at once");

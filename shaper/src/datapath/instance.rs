@@ -310,7 +310,7 @@ impl Instance {
         let Some(plan) = &self.plan else { return Ok(true) };
         let failed =
             |error: &dyn fmt::Display| ShapingError::Failed(format!("change the targets of {self}: {error}"));
-        let maps = plan.compile(0, 0, peers).map_err(ShapingError::Refused)?;
+        let maps = plan.compile(0, 0, peers).map_err(ShapingError::Invalid)?;
         let entries = prepared::json_of_peers(peers).map_err(|error| failed(&error))?;
         let retarget = || Targets::open(&self.pins)?.become_those_of(&maps, &entries);
         let has_room = retarget().map_err(|error| failed(&error))?;

@@ -241,7 +241,7 @@ impl Datapath {
         request: &Request,
         now_ns: u64,
     ) -> Result<Option<Change>, ShapingError> {
-        let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Refused)?;
+        let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Invalid)?;
         let Some(instance) = self.instance(&target.key) else {
             if !new.is_in_force(now_ns) {
                 return Ok(None);

@@ -42,7 +42,7 @@ impl Prepared {
         peers: &Peers,
     ) -> Result<Self, ShapingError> {
         let seed = plan.seed.map_or_else(random_seed, Ok)?;
-        let maps = plan.compile(now_ns, seed, peers).map_err(ShapingError::Refused)?;
+        let maps = plan.compile(now_ns, seed, peers).map_err(ShapingError::Invalid)?;
         let asked = json(&**plan).map_err(|error| failed(ASKED_MAP, &error))?;
         let peers = (!plan.names().is_empty()).then(|| peers.clone());
         Ok(Self { maps, asked, peer_sends: direction == Direction::Ingress, peers })

@@ -97,8 +97,8 @@ pub(super) const REQUEST: Target = Target {
             repeated(&["x", "GET / HTTP/1.1\r\n", "\r\n", "a: b\r\n", "GET /a HTTP/1.1\r\n\r\n"], 1 << 16);
         let body = "x".repeat(length);
         let chunks = "1\r\nx\r\n".repeat(length / 6);
-        large.push(format!("PUT {WEB} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}"));
-        large.push(format!("PUT {WEB} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
+        large.push(format!("PATCH {WEB} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}"));
+        large.push(format!("PATCH {WEB} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
         large
     },
 };

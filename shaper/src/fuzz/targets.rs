@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::shaping::{
-    Asked, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan, Policy, Presets,
-    Request, Selector, Trace, names_in,
+    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan, Policy,
+    Presets, Request, Selector, Trace, names_in,
 };
 
 /// Takes one input after the other.
@@ -44,10 +44,8 @@ pub(super) const NETEM: Target = of_text(
             if words.len() < 128 << 10 {
                 names_in(words);
             }
-            for effect in
-                ["latency", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "queue", "slot"]
-            {
-                let _ = Clauses::default().set(effect, words, &named);
+            for clause in Clause::fields() {
+                let _ = Clauses::parse(&[(clause.name, words.to_owned())], &named);
             }
             let Ok(effects) = Effects::parse(words, &named) else { return };
             assert_eq!(Effects::parse(&effects.to_string(), &named).as_ref(), Ok(&effects), "as it is shown");

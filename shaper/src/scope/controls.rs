@@ -38,8 +38,12 @@ pub(super) async fn carry_out(
 
 async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<ContainerView, String> {
     let request = match action {
-        Action::Latency(latency) => Request::of_latency(Latency::new(latency)?),
-        Action::LossPercent(percent) => Request::of_loss(Loss::from_percent(percent)?),
+        Action::Latency(latency) => {
+            Request::of_latency(Latency::new(latency).map_err(|error| error.to_string())?)
+        }
+        Action::LossPercent(percent) => {
+            Request::of_loss(Loss::from_percent(percent).map_err(|error| error.to_string())?)
+        }
         Action::Preset(name) => Request::of_preset(name),
         Action::Clear => {
             return shaper.clear(id).await.map(|cleared| cleared.view).map_err(|error| reason_first(&error));

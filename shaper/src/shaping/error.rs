@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::quoted;
+use super::{PolicyError, quoted};
 
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]
@@ -31,6 +31,9 @@ pub(crate) enum ShapingError {
         /// The state of the container.
         state: super::ContainerState,
     },
+    /// The request says what cannot be, by itself or after what is in force.
+    #[error(transparent)]
+    Invalid(#[from] PolicyError),
     /// The request cannot be done to this container, for the reason given.
     #[error("{0}")]
     Refused(String),
@@ -58,7 +61,7 @@ impl ShapingError {
     /// The same, of `what`. Errors that name their container stay as they are.
     pub(crate) fn about(self, what: &str) -> Self {
         match self {
-            Self::Refused(_) | Self::Failed(_) | Self::About { .. } => {
+            Self::Invalid(_) | Self::Refused(_) | Self::Failed(_) | Self::About { .. } => {
                 Self::About { what: what.to_owned(), reason: Box::new(self) }
             }
             other => other,

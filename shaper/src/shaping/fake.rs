@@ -147,14 +147,14 @@ impl Shaper for FakeShaper {
     }
 
     async fn set(self: &Arc<Self>, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
-        let request = request.resolved(&self.presets).map_err(ShapingError::Refused)?;
+        let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
                     interfaces.push(interface(direction, Policy::default()));
                 }
                 for view in interfaces.iter_mut().filter(|view| view.direction == direction) {
-                    view.policy = view.policy.after(&request, direction, 1).map_err(ShapingError::Refused)?;
+                    view.policy = view.policy.after(&request, direction, 1).map_err(ShapingError::Invalid)?;
                     view.remaining_ms = view.policy.expires_at_ns.map(|ns| ns.get() / 1_000_000);
                 }
             }

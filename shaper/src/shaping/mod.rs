@@ -25,7 +25,8 @@ pub(crate) use view::{
 };
 
 pub(crate) use shaper_policy::{
-    Asked, Change, Clauses, Direction, Directions, Distribution, Effects, Files, Format, Interfaces, Latency,
-    Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy, Preset, Presets, Request,
-    Selector, Trace, check_interface, distributions, names_in, parse_duration, quoted, short, traces,
+    Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
+    Format, Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy,
+    PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Selector, Trace, Whole, check_interface,
+    names_in, parse_duration, quoted, short,
 };

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, Policy};
+use super::{Container, Direction, Policy, Whole};
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +187,15 @@ impl ContainerView {
         let states =
             self.interfaces.iter().filter(|view| view.direction == direction).map(|view| &view.state);
         states.into_iter().find(|state| **state != ShapingState::Intact)
+    }
+
+    /// The whole shaping as a document.
+    pub(crate) fn whole(&self) -> Whole {
+        Whole::of(
+            self.interfaces.iter().map(|view| {
+                (view.direction, &view.policy.plan, view.remaining_ms.map(Duration::from_millis))
+            }),
+        )
     }
 
     /// Returns the remaining time until the first deadline, in seconds begun.

@@ -129,7 +129,7 @@ fn change(world: &World, bodies: &[String]) -> Result<Vec<f64>> {
             thread::sleep(BUSY);
         }
         for body in bodies {
-            times_ms.push(ask(&mut client, "PUT", "big", body)?);
+            times_ms.push(ask(&mut client, "PATCH", "big", body)?);
         }
     }
     Ok(times_ms)
@@ -140,8 +140,8 @@ fn control(world: &World, over: &AtomicBool) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut client = Connection::to(&world.socket())?;
     let (mut set, mut changed) = (Vec::new(), Vec::new());
     while !over.load(Ordering::Relaxed) {
-        set.push(ask(&mut client, "PUT", "web", r#"{"loss":"1%"}"#)?);
-        changed.push(ask(&mut client, "PUT", "web", r#"{"loss":"2%"}"#)?);
+        set.push(ask(&mut client, "PATCH", "web", r#"{"loss":"1%"}"#)?);
+        changed.push(ask(&mut client, "PATCH", "web", r#"{"loss":"2%"}"#)?);
         ask(&mut client, "DELETE", "web", "")?;
         thread::sleep(Duration::from_millis(5));
     }

@@ -70,7 +70,7 @@ impl Bench {
 
     fn set(&mut self, container: usize, loss: &str) -> Result<f64> {
         let target = format!("/api/v1/containers/c{container}/shaping");
-        Ok(self.ask("PUT", &target, &format!(r#"{{"loss":"{loss}"}}"#))?.0)
+        Ok(self.ask("PATCH", &target, &format!(r#"{{"loss":"{loss}"}}"#))?.0)
     }
 
     fn clear(&mut self, container: usize) -> Result<f64> {
@@ -104,7 +104,7 @@ impl Bench {
     fn shape_both_ways(&mut self) -> Result<()> {
         for container in 0..self.shaped {
             let target = format!("/api/v1/containers/c{container}/shaping");
-            self.ask("PUT", &target, r#"{"loss":"1%","direction":"both"}"#)?;
+            self.ask("PATCH", &target, r#"{"loss":"1%","direction":"both"}"#)?;
         }
         Ok(())
     }

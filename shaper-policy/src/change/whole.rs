@@ -1,0 +1,128 @@
+//! The whole shaping of a container as a document: what it has, and what it is to have instead.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::lifetime::Lifetime;
+use crate::model::{Direction, Plan, PolicyError};
+
+/// The whole shaping of a container, by direction; none where packets are left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// The shaping of the packets that it sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Side>,
+    /// The shaping of the packets that it receives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Side>,
+}
+
+/// The shaping of a container in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Side {
+    /// The policy.
+    pub policy: Arc<Plan>,
+    /// The lifetime from now on.
+    #[serde(default = "forever", skip_serializing_if = "is_forever", deserialize_with = "lifetime")]
+    pub r#for: Lifetime,
+}
+
+const fn forever() -> Lifetime {
+    Lifetime::Forever
+}
+
+fn is_forever(lifetime: &Lifetime) -> bool {
+    *lifetime == Lifetime::Forever
+}
+
+fn lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lifetime, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+impl Whole {
+    /// Reads it in JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it has another form, or says what cannot be.
+    pub fn parse(json: &[u8]) -> Result<Self, PolicyError> {
+        serde_json::from_slice(json).map_err(PolicyError::malformed)
+    }
+
+    /// The policies in force with their remaining times; of several interfaces, those of the first one.
+    pub fn of<'a>(policies: impl Iterator<Item = (Direction, &'a Arc<Plan>, Option<Duration>)>) -> Self {
+        let mut whole = Self::default();
+        for (direction, plan, left) in policies.filter(|(_, plan, left)| {
+            // A lifetime of nothing could not be given back.
+            !plan.is_empty() && left.is_none_or(|left| !left.is_zero())
+        }) {
+            let lifetime = left.map_or(Lifetime::Forever, Lifetime::For);
+            whole
+                .side_mut(direction)
+                .get_or_insert_with(|| Side { policy: Arc::clone(plan), r#for: lifetime });
+        }
+        whole
+    }
+
+    /// The part of one direction.
+    pub(super) const fn side(&self, direction: Direction) -> Option<&Side> {
+        match direction {
+            Direction::Egress => self.egress.as_ref(),
+            Direction::Ingress => self.ingress.as_ref(),
+        }
+    }
+
+    const fn side_mut(&mut self, direction: Direction) -> &mut Option<Side> {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+
+    /// The policies of both directions.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.egress.iter().chain(&self.ingress).map(|side| &side.policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::{change::Request, model::Policy, samples::effects};
+
+    #[test]
+    fn what_is_in_force_can_be_given_back() {
+        let egress = Policy { expires_at_ns: NonZeroU64::new(61_000_000_000), ..effects("loss 1%").into() };
+        let (ingress, over) = (Policy::from(effects("delay 1ms")), Policy::from(effects("loss 100%")));
+        let all = [
+            (Direction::Egress, &over.plan, Some(Duration::ZERO)),
+            (Direction::Egress, &egress.plan, Some(Duration::from_secs(60))),
+            (Direction::Ingress, &ingress.plan, None),
+        ];
+        let whole = Whole::of(all.into_iter());
+        let json = serde_json::to_string(&whole).expect("JSON");
+        assert_eq!(
+            json,
+            r#"{"egress":{"policy":{"netem":"loss 1%"},"for":"1m"},"ingress":{"policy":{"netem":"delay 1ms"}}}"#
+        );
+        assert_eq!(serde_json::from_str::<Whole>(&json).expect("it is one"), whole);
+        let request = Request::of_whole(whole);
+        let after = |direction| {
+            let old = effects("loss 50% delay 5s").into();
+            Policy::after(&old, &request, direction, 1_000_000_000).expect("it can be done")
+        };
+        assert_eq!((after(Direction::Egress), after(Direction::Ingress)), (egress, ingress));
+    }
+
+    #[test]
+    fn what_is_left_out_is_cleared() {
+        let request = Request::of_whole(Whole::default());
+        let old = Policy { expires_at_ns: NonZeroU64::new(9), ..effects("loss 50%").into() };
+        assert_eq!(old.after(&request, Direction::Egress, 1), Ok(Policy::default()));
+    }
+}
