@@ -13,6 +13,8 @@ mod counters;
 pub mod draws;
 mod fate;
 mod original;
+#[cfg(feature = "user")]
+mod outcome;
 pub mod plan;
 mod policy;
 pub mod schedule;
@@ -20,6 +22,8 @@ pub mod schedule;
 pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
+#[cfg(feature = "user")]
+pub use outcome::{OUTCOMES, Outcome};
 pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy, in_turn_ns, ready_ns};
 
 /// Name of the classifier, in the object file, that carries out a [`Policy`] alone.

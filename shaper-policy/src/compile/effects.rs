@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use shaper_common::{
     ORPHAN_FROM_NS,
-    plan::{LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM},
+    plan::{Effects as Map, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM},
 };
 
 use crate::model::{
@@ -56,8 +56,8 @@ fn place<T: Copy + Eq + Hash>(
 
 impl Effects {
     /// Returns them as the kernel reads them, with the entries that they need in `tables`.
-    pub fn to_map(&self, tables: &mut Tables) -> shaper_common::plan::Effects {
-        let mut map = shaper_common::plan::Effects::default();
+    pub fn to_map(&self, tables: &mut Tables) -> Map {
+        let mut map = Map::default();
         self.put_delay(&mut map, tables);
         self.put_loss(&mut map);
         self.put_chances(&mut map);
@@ -68,7 +68,7 @@ impl Effects {
         map
     }
 
-    fn put_delay(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
+    fn put_delay(&self, map: &mut Map, tables: &mut Tables) {
         let Some(Delay { time, jitter }) = &self.delay else { return };
         map.delay_ns = as_ns(*time);
         let Some(jitter) = jitter else { return };
@@ -78,7 +78,7 @@ impl Effects {
         (map.distribution, map.distribution_length) = tables.distribution(&jitter.distribution);
     }
 
-    fn put_loss(&self, map: &mut shaper_common::plan::Effects) {
+    fn put_loss(&self, map: &mut Map) {
         let Some(Losses { model, ecn }) = self.loss else { return };
         map.loss_ecn = u32::from(ecn);
         let mut put = |model, values: &[u32]| {
@@ -95,7 +95,7 @@ impl Effects {
         }
     }
 
-    fn put_chances(&self, map: &mut shaper_common::plan::Effects) {
+    fn put_chances(&self, map: &mut Map) {
         let parts = |chance: Chance| (chance.probability.probability(), chance.correlation.correlation());
         if let Some(chance) = self.duplicate {
             (map.duplicate, map.duplicate_correlation) = parts(chance);
@@ -110,7 +110,7 @@ impl Effects {
         }
     }
 
-    fn put_bottleneck(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
+    fn put_bottleneck(&self, map: &mut Map, tables: &mut Tables) {
         match &self.bottleneck {
             None => {}
             Some(Bottleneck::Trace(trace)) => (map.trace, map.trace_length) = tables.trace(trace),
@@ -128,7 +128,7 @@ impl Effects {
         }
     }
 
-    fn put_slot(&self, map: &mut shaper_common::plan::Effects, tables: &mut Tables) {
+    fn put_slot(&self, map: &mut Map, tables: &mut Tables) {
         let Some(Slot { opens, packets, bytes }) = &self.slot else { return };
         (map.slots, map.slot_packets, map.slot_bytes) = (1, *packets, *bytes);
         (map.slot_ns, map.slot_jitter_ns) = match opens {
@@ -152,6 +152,52 @@ impl Bounds {
     }
 }
 
+/// Takes from the other what says how something is done that is not done here.
+pub(super) fn borrow(effects: &mut Map, other: &Map) {
+    if effects.jitter_ns == 0 {
+        effects.distribution = other.distribution;
+        effects.distribution_length = other.distribution_length;
+        effects.jitter_correlation = other.jitter_correlation;
+        effects.unordered = other.unordered;
+    }
+    if effects.duplicate == 0 {
+        effects.duplicate_correlation = other.duplicate_correlation;
+    }
+    if effects.corrupt == 0 {
+        effects.corrupt_correlation = other.corrupt_correlation;
+        effects.corrupt_fixes_checksums = other.corrupt_fixes_checksums;
+    }
+    if effects.reorder == 0 {
+        effects.reorder_correlation = other.reorder_correlation;
+        effects.reorder_gap = other.reorder_gap;
+    }
+}
+
+/// Names a difference that no ramp can bridge.
+pub(super) fn differing(from: &Map, to: &Map) -> &'static str {
+    let what = |differs: bool, what: &'static str| differs.then_some(what);
+    let jitter = |it: &Map| (it.distribution, it.distribution_length, it.jitter_correlation);
+    let cells = |it: &Map| (it.overhead, it.cell_bytes, it.cell_overhead);
+    let slot = |it: &Map| (it.slots, it.slot_ns, it.slot_jitter_ns, it.slot_packets, it.slot_bytes);
+    let slot_table = |it: &Map| (it.slot_distribution, it.slot_distribution_length);
+    [
+        what(jitter(from) != jitter(to), "the jitter's distribution or correlation"),
+        what(from.unordered != to.unordered, "reordering"),
+        what(from.loss_ecn != to.loss_ecn, "ecn"),
+        what(from.duplicate_correlation != to.duplicate_correlation, "duplicate's correlation"),
+        what(from.corrupt_correlation != to.corrupt_correlation, "corrupt's correlation"),
+        what(from.corrupt_fixes_checksums != to.corrupt_fixes_checksums, "corrupt's `fixed`"),
+        what(from.reorder_correlation != to.reorder_correlation, "reorder's correlation"),
+        what(from.reorder_gap != to.reorder_gap, "reorder's gap"),
+        what(cells(from) != cells(to), "the rate's overhead"),
+        what(slot(from) != slot(to) || slot_table(from) != slot_table(to), "slot"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+    .unwrap_or("it")
+}
+
 #[cfg(test)]
 mod tests {
     use shaper_common::plan::{LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM};
@@ -159,7 +205,7 @@ mod tests {
     use super::*;
     use crate::samples::effects;
 
-    fn map(words: &str) -> shaper_common::plan::Effects {
+    fn map(words: &str) -> Map {
         effects(words).to_map(&mut Tables::default())
     }
 

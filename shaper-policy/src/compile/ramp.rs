@@ -2,6 +2,7 @@
 
 use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
 
+use super::effects::{borrow, differing};
 use crate::model::{self, Bottleneck, PolicyError};
 
 /// Checks that the one can turn into the other, as far as their words alone tell.
@@ -56,27 +57,6 @@ pub(super) fn aligned(mut from: Effects, mut to: Effects) -> Result<(Effects, Ef
     Ok((from, to))
 }
 
-/// Takes from the other what says how something is done that is not done here.
-fn borrow(effects: &mut Effects, other: &Effects) {
-    if effects.jitter_ns == 0 {
-        effects.distribution = other.distribution;
-        effects.distribution_length = other.distribution_length;
-        effects.jitter_correlation = other.jitter_correlation;
-        effects.unordered = other.unordered;
-    }
-    if effects.duplicate == 0 {
-        effects.duplicate_correlation = other.duplicate_correlation;
-    }
-    if effects.corrupt == 0 {
-        effects.corrupt_correlation = other.corrupt_correlation;
-        effects.corrupt_fixes_checksums = other.corrupt_fixes_checksums;
-    }
-    if effects.reorder == 0 {
-        effects.reorder_correlation = other.reorder_correlation;
-        effects.reorder_gap = other.reorder_gap;
-    }
-}
-
 /// Makes no loss the other's model such that it loses nothing: one that never comes to lose.
 fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), PolicyError> {
     let never = |effects: &mut Effects, other: &Effects| {
@@ -109,31 +89,6 @@ fn align_loss(from: &mut Effects, to: &mut Effects) -> Result<(), PolicyError> {
             "use the same one in both, or leave out the ramp",
         )),
     }
-}
-
-/// Names a difference that no ramp can bridge.
-fn differing(from: &Effects, to: &Effects) -> &'static str {
-    let what = |differs: bool, what: &'static str| differs.then_some(what);
-    let jitter = |it: &Effects| (it.distribution, it.distribution_length, it.jitter_correlation);
-    let cells = |it: &Effects| (it.overhead, it.cell_bytes, it.cell_overhead);
-    let slot = |it: &Effects| (it.slots, it.slot_ns, it.slot_jitter_ns, it.slot_packets, it.slot_bytes);
-    let slot_table = |it: &Effects| (it.slot_distribution, it.slot_distribution_length);
-    [
-        what(jitter(from) != jitter(to), "the jitter's distribution or correlation"),
-        what(from.unordered != to.unordered, "reordering"),
-        what(from.loss_ecn != to.loss_ecn, "ecn"),
-        what(from.duplicate_correlation != to.duplicate_correlation, "duplicate's correlation"),
-        what(from.corrupt_correlation != to.corrupt_correlation, "corrupt's correlation"),
-        what(from.corrupt_fixes_checksums != to.corrupt_fixes_checksums, "corrupt's `fixed`"),
-        what(from.reorder_correlation != to.reorder_correlation, "reorder's correlation"),
-        what(from.reorder_gap != to.reorder_gap, "reorder's gap"),
-        what(cells(from) != cells(to), "the rate's overhead"),
-        what(slot(from) != slot(to) || slot_table(from) != slot_table(to), "slot"),
-    ]
-    .into_iter()
-    .flatten()
-    .next()
-    .unwrap_or("it")
 }
 
 #[cfg(test)]

@@ -83,18 +83,9 @@ fn show_names(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
 }
 
 fn show_counts(out: &mut String, view: &InterfaceView) -> std::fmt::Result {
-    let always = [("passed", view.passed), ("delayed", view.delayed), ("lost", view.lost)];
-    let rare = [
-        ("doubled", view.duplicated),
-        ("corrupt", view.corrupted),
-        ("ahead", view.reordered),
-        ("skipped", view.skipped),
-        ("marked", view.marked),
-        ("overflow", view.overflowed),
-    ];
-    let rare = rare.into_iter().filter(|(_, counts)| counts.packets > 0);
-    for (label, counts) in always.into_iter().chain(rare) {
-        writeln!(out, "  {label:<8} {} packets, {} bytes", counts.packets, counts.bytes)?;
+    let shown = view.outcomes.iter().filter(|(outcome, counts)| !outcome.is_rare || counts.packets > 0);
+    for (outcome, counts) in shown {
+        writeln!(out, "  {:<8} {} packets, {} bytes", outcome.label, counts.packets, counts.bytes)?;
     }
     writeln!(out, "  queue    {} packets wait, {} dropped", view.queue.waiting, view.queue.dropped)?;
     if view.invalid_policy > 0 {

@@ -34,7 +34,8 @@ use super::{
     retarget::Targets,
 };
 use crate::shaping::{
-    Counts, Event, EventKind, InterfaceView, Name, NetnsRef, Peers, Plan, Policy, ShapingError, ShapingState,
+    Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Plan, Policy, ShapingError,
+    ShapingState,
 };
 
 /// A shaped interface and direction. Holds descriptors of maps only, nothing that would keep a namespace alive.
@@ -345,7 +346,6 @@ impl Instance {
             }
         };
         let policy = if policy.is_in_force(now_ns) { policy } else { Policy::default() };
-        let counts = |tally: shaper_common::Tally| Counts { packets: tally.packets, bytes: tally.bytes };
         InterfaceView {
             interface: self.interface.clone(),
             direction: self.key.direction,
@@ -354,15 +354,7 @@ impl Instance {
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             policy,
             state: self.state(),
-            passed: counts(counters.passed),
-            delayed: counts(counters.delayed),
-            lost: counts(counters.lost),
-            overflowed: counts(counters.overflowed),
-            marked: counts(counters.marked),
-            duplicated: counts(counters.duplicated),
-            corrupted: counts(counters.corrupted),
-            reordered: counts(counters.reordered),
-            skipped: counts(counters.skipped),
+            outcomes: Outcomes::from(&counters),
             queue: self.queue().unwrap_or_default(),
             invalid_policy: counters.invalid_policy,
             orphan_failed: counters.orphan_failed,

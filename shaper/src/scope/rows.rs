@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{networks::Networks, report::Rows};
-use crate::shaping::{ContainerView, Counts, Direction, InterfaceView, Policy};
+use crate::shaping::{ContainerView, Direction, OUTCOMES, Policy};
 
 /// The metadata keys must not begin with it, or they would be rows of the table.
 pub(super) const ROW_PREFIX: &str = "traffic-control-table-";
@@ -46,7 +46,7 @@ pub(super) fn fixed(view: &ContainerView) -> Rows<String> {
 pub(super) fn passing(view: &ContainerView, networks: &Networks) -> Rows<String> {
     let mut rows: Rows<String> = policy_rows(view).into_iter().collect();
     if !view.interfaces.is_empty() {
-        rows.extend(counts(view).map(|(row, count)| (row.into(), count.to_string())));
+        rows.extend(counts(view).map(|(row, count)| (row, count.to_string())));
     }
     let preset = networks.name_of(view);
     if let Some(preset) = preset {
@@ -61,26 +61,19 @@ pub(super) fn passing(view: &ContainerView, networks: &Networks) -> Rows<String>
     rows
 }
 
-/// Counts of packets; those of rare effects if there are any.
-fn counts(view: &ContainerView) -> impl Iterator<Item = (&'static str, u64)> {
+/// Counts of packets; those of rare outcomes if there are any.
+fn counts(view: &ContainerView) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
     let totals = view.totals();
-    let sum = |counts: fn(&InterfaceView) -> Counts| {
-        view.interfaces.iter().map(|view| counts(view).packets).fold(0, u64::saturating_add)
-    };
     let always = [
-        (count!("packets"), totals.passed),
-        (count!("delayed"), totals.delayed),
-        (count!("dropped"), totals.dropped),
+        (count!("packets").into(), totals.passed),
+        (count!("delayed").into(), totals.delayed),
+        (count!("dropped").into(), totals.dropped),
     ];
-    let rare: [(&str, u64); 6] = [
-        (count!("duplicated"), sum(|view| view.duplicated)),
-        (count!("corrupted"), sum(|view| view.corrupted)),
-        (count!("reordered"), sum(|view| view.reordered)),
-        (count!("skipped"), sum(|view| view.skipped)),
-        (count!("marked"), sum(|view| view.marked)),
-        (count!("overflowed"), sum(|view| view.overflowed)),
-    ];
-    always.into_iter().chain(rare.into_iter().filter(|(_, count)| *count > 0))
+    let rare = OUTCOMES.iter().filter(|outcome| outcome.is_rare).map(|outcome| {
+        let packets = view.interfaces.iter().map(|view| view.outcomes.of(outcome.name).packets);
+        (format!("{COUNT_PREFIX}{}", outcome.name).into(), packets.fold(0, u64::saturating_add))
+    });
+    always.into_iter().chain(rare.filter(|(_, count)| *count > 0))
 }
 
 /// All effects in netem's words where latency and loss are not all, and those of targets.

@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, ContainerView, Counts, Direction, Effects, InterfaceView, Named, NamedPeer, Policy,
+    ContainerState, ContainerView, Direction, Effects, InterfaceView, Named, NamedPeer, Outcomes, Policy,
     Problem, RuntimeName, Sample, ShapingError,
     fake::{FakeShaper, WEB, container, interface, policy, shaped_web, web},
 };
@@ -150,7 +150,7 @@ fn rows_tell_all_effects_and_targets_and_what_they_did() {
         r#"{"netem": "delay 100ms 20ms duplicate 1%", "target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
     let plan = serde_json::from_str(plan).expect("a plan");
     let sent = InterfaceView {
-        duplicated: Counts { packets: 7, bytes: 700 },
+        outcomes: Outcomes::default().with("duplicated", 7, 700),
         ..interface(Direction::Egress, Policy { plan: Arc::new(plan), expires_at_ns: None })
     };
     let view =

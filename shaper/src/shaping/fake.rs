@@ -215,8 +215,7 @@ pub(crate) fn shaped_web() -> ContainerView {
     let ingress = policy("delay 200ms");
     let counted = InterfaceView {
         remaining_ms: Some(599_700),
-        delayed: Counts { packets: 90, bytes: 8820 },
-        lost: Counts { packets: 10, bytes: 980 },
+        outcomes: Outcomes::default().with("delayed", 90, 8820).with("lost", 10, 980),
         queue: QueueCounts { waiting: 2, dropped: 0 },
         ..interface(Direction::Egress, egress)
     };
@@ -243,15 +242,7 @@ pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
         policy,
         state: ShapingState::Intact,
         remaining_ms: None,
-        passed: Counts::default(),
-        delayed: Counts::default(),
-        lost: Counts::default(),
-        overflowed: Counts::default(),
-        marked: Counts::default(),
-        duplicated: Counts::default(),
-        corrupted: Counts::default(),
-        reordered: Counts::default(),
-        skipped: Counts::default(),
+        outcomes: Outcomes::default(),
         queue: QueueCounts::default(),
         invalid_policy: 0,
         orphan_failed: 0,

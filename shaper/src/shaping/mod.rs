@@ -9,6 +9,7 @@ mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
+mod outcomes;
 mod shaper;
 mod status;
 mod view;
@@ -17,13 +18,15 @@ pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, Netn
 pub(crate) use error::ShapingError;
 pub(crate) use event::{Event, EventKind};
 pub(crate) use history::History;
+pub(crate) use outcomes::{Counts, Outcomes};
 pub(crate) use shaper::Shaper;
 pub(crate) use status::{Problem, RuntimeStatus, Status};
 pub(crate) use view::{
-    Cleared, ContainerView, Counts, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts,
-    Sample, ShapingState, Totals,
+    Cleared, ContainerView, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts, Sample,
+    ShapingState, Totals,
 };
 
+pub(crate) use shaper_common::OUTCOMES;
 pub(crate) use shaper_policy::{
     Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
     Format, Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy,

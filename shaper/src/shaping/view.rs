@@ -4,16 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, Policy, Whole};
-
-/// Packets and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
-    /// Packets as they are on the wire.
-    pub(crate) packets: u64,
-    /// Bytes with link-layer headers.
-    pub(crate) bytes: u64,
-}
+use super::{Container, Direction, Outcomes, Policy, Whole};
 
 /// The counters of the `fq` queue; all zero where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,25 +65,9 @@ pub(crate) struct InterfaceView {
     pub(crate) state: ShapingState,
     /// The remaining time of the policy, in milliseconds; none is until it is cleared.
     pub(crate) remaining_ms: Option<u64>,
-    /// Passed at once.
-    pub(crate) passed: Counts,
-    /// Stamped with a later departure; the queue may have dropped some.
-    pub(crate) delayed: Counts,
-    /// Dropped by the loss that was asked for.
-    pub(crate) lost: Counts,
-    /// Dropped as the link's queue was full.
-    pub(crate) overflowed: Counts,
-    /// Marked by the link's queue or in place of a loss (ECN).
-    pub(crate) marked: Counts,
-    /// Sent a second time.
-    pub(crate) duplicated: Counts,
-    /// Sent with one bit turned.
-    pub(crate) corrupted: Counts,
-    /// Sent ahead of others.
-    pub(crate) reordered: Counts,
-    /// Due to be corrupted or duplicated, but sent as they were: not single packets of TCP, UDP or ICMP.
-    #[serde(default)]
-    pub(crate) skipped: Counts,
+    /// The packets by outcome.
+    #[serde(flatten)]
+    pub(crate) outcomes: Outcomes,
     /// Dropped for another reason: by the queue.
     pub(crate) queue: QueueCounts,
     /// Passed unshaped, as the map asks for what cannot be.
@@ -113,15 +88,7 @@ impl InterfaceView {
             policy: Policy::default(),
             state: ShapingState::Unknown(reason.to_owned()),
             remaining_ms: None,
-            passed: Counts::default(),
-            delayed: Counts::default(),
-            lost: Counts::default(),
-            overflowed: Counts::default(),
-            marked: Counts::default(),
-            duplicated: Counts::default(),
-            corrupted: Counts::default(),
-            reordered: Counts::default(),
-            skipped: Counts::default(),
+            outcomes: Outcomes::default(),
             queue: QueueCounts::default(),
             invalid_policy: 0,
             orphan_failed: 0,
@@ -213,16 +180,18 @@ impl ContainerView {
 impl Totals {
     /// Sums over `interfaces`; at most the greatest number there is, as maps may contain anything.
     pub(crate) fn of(interfaces: &[InterfaceView]) -> Self {
-        let sum =
-            |counts: fn(&InterfaceView) -> u64| interfaces.iter().map(counts).fold(0, u64::saturating_add);
+        let sum = |counts: &dyn Fn(&InterfaceView) -> u64| {
+            interfaces.iter().map(counts).fold(0, u64::saturating_add)
+        };
+        let packets = |view: &InterfaceView, outcome| view.outcomes.of(outcome).packets;
         Self {
-            passed: sum(|view| {
-                let sent = view.passed.packets.saturating_add(view.delayed.packets);
+            passed: sum(&|view| {
+                let sent = packets(view, "passed").saturating_add(packets(view, "delayed"));
                 sent.saturating_sub(view.queue.dropped)
             }),
-            delayed: sum(|view| view.delayed.packets),
-            dropped: sum(|view| {
-                let by_policy = view.lost.packets.saturating_add(view.overflowed.packets);
+            delayed: sum(&|view| packets(view, "delayed")),
+            dropped: sum(&|view| {
+                let by_policy = packets(view, "lost").saturating_add(packets(view, "overflowed"));
                 by_policy.saturating_add(view.queue.dropped)
             }),
         }
