@@ -6,7 +6,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, Direction, RuntimeName, ShapingError,
+    Attempt, ContainerState, Direction, Refusal, RuntimeName,
     fake::{FakeShaper, WEB, container, shaped_web, web},
 };
 
@@ -219,9 +219,9 @@ async fn each_refusal_has_its_status() {
     check_error(&shaper, ("DELETE", "/containers/c0ffee/shaping", ""), 409, "any of web, twin").await;
     check_error(&shaper, ("PATCH", "/containers/beef/shaping", loss), 409, "is paused").await;
     let fail = |failure| *shaper.failure.lock().expect("not poisoned") = Some(failure);
-    fail(|| ShapingError::Refused("web has the host's network".to_owned()));
+    fail(|| Refusal::HostNetwork.into());
     check_error(&shaper, ("PATCH", "/containers/web/shaping", loss), 422, "the host's network").await;
-    fail(|| ShapingError::Failed("attach to eth0".to_owned()));
+    fail(|| Attempt::Attach("eth0".to_owned()).failed("no").into());
     check_error(&shaper, ("PATCH", "/containers/web/shaping", loss), 500, "attach to eth0").await;
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     server::{self, PluginSocket},
     shaping::{
-        ContainerState, RuntimeName, ShapingError,
+        Attempt, ContainerState, RuntimeName,
         fake::{FakeShaper, WEB, container, shaped_web, web},
     },
 };
@@ -327,7 +327,10 @@ async fn a_daemon_lives_as_long_as_its_tasks_go_on() {
     *daemon.shaper.stalled.lock().expect("not poisoned") = true;
     let (out, _, result) = daemon.run(&["status", "--live"]).await;
     assert_eq!(out, "");
-    assert_eq!(result.expect_err("it hangs").to_string(), "nothing was done for 120s");
+    assert_eq!(
+        result.expect_err("it hangs").to_string(),
+        "the daemon has not done anything for 120s: start it again; shaping stays as it is"
+    );
 }
 
 #[tokio::test]
@@ -407,7 +410,7 @@ async fn the_daemons_refusals_are_passed_on() {
     );
     assert!(daemon.error(&["set", "frozen", "--loss", "1%"]).await.starts_with("container frozen is paused"));
     *daemon.shaper.failure.lock().expect("not poisoned") =
-        Some(|| ShapingError::Failed("attach to eth0 (egress) of container web: no".to_owned()));
+        Some(|| Attempt::Attach("eth0 (egress) of container web".to_owned()).failed("no").into());
     assert_eq!(daemon.error(&["clear", "web"]).await, "attach to eth0 (egress) of container web: no");
 }
 

@@ -9,7 +9,7 @@ use super::{
     turns::Turn,
     views::{netns_of, unseen},
 };
-use crate::shaping::{Cleared, Container, ContainerView, Direction, Policy, Request, ShapingError};
+use crate::shaping::{Attempt, Cleared, Container, ContainerView, Direction, Policy, Request, ShapingError};
 
 /// The most targets in a line of the log.
 const LOGGED_TARGETS: usize = 3;
@@ -46,7 +46,7 @@ impl Daemon {
             Ok(done) => done,
             Err(error) => {
                 let reason = tasks::reason(error);
-                Err(ShapingError::Failed(format!("the change did not come to its end: {reason}")))
+                Err(Attempt::Finish.failed(reason).into())
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::lock;
-use crate::shaping::{Problem, ShapingError};
+use crate::shaping::{Failure, Problem, ShapingError};
 
 /// The longest time between two looks at all shaping. A look waits for changes under way, which may take a minute each.
 const LONGEST_LOOK: Duration = Duration::from_secs(180);
@@ -59,9 +59,7 @@ impl Health {
             let last = lock(last).elapsed();
             if last > LONGEST_LOOK {
                 let seconds = last.as_secs();
-                return Err(ShapingError::Failed(format!(
-                    "the daemon has not {what} for {seconds}s: start it again; shaping stays as it is"
-                )));
+                return Err(Failure::Stalled { what, seconds }.into());
             }
         }
         Ok(())
@@ -71,9 +69,10 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shaping::Refusal;
 
     fn failed(reason: &str) -> Result<(), ShapingError> {
-        Err(ShapingError::Failed(reason.to_owned()))
+        Err(Refusal::Blind { reason: reason.to_owned() }.into())
     }
 
     #[test]

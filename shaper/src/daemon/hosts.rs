@@ -20,6 +20,7 @@ use hickory_resolver::{
     },
     system_conf::parse_resolv_conf,
 };
+use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::lock;
@@ -55,20 +56,20 @@ impl Hosts {
     /// # Errors
     ///
     /// Why there are none: the host is not known, or no name server answers in time.
-    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let written = self.in_file(host);
         if !written.is_empty() {
             return Ok(written);
         }
-        let resolver = self.resolver().map_err(|error| format!("/etc/resolv.conf: {error}"))?;
+        let resolver = self.resolver().map_err(LookupError::Configuration)?;
         let ask = async {
             let _place = self.places.acquire().await;
             resolver.lookup_ip(host).await
         };
         match timeout(PATIENCE, ask).await {
             Ok(Ok(found)) => Ok(found.iter().collect()),
-            Ok(Err(error)) => Err(reason(&error)),
-            Err(_) => Err(SILENT.to_owned()),
+            Ok(Err(error)) => Err(LookupError::of(error)),
+            Err(_) => Err(LookupError::Silent),
         }
     }
 
@@ -120,13 +121,28 @@ impl Hosts {
     }
 }
 
-const SILENT: &str = "no name server answered";
+/// The reason why a host has no address.
+#[derive(Debug, Error)]
+pub(super) enum LookupError {
+    #[error("no name server answered")]
+    Silent,
+    #[error("there is no such name")]
+    UnknownName,
+    #[error("it has no address")]
+    NoAddress,
+    #[error("/etc/resolv.conf: {0}")]
+    Configuration(NetError),
+    #[error(transparent)]
+    Other(NetError),
+}
 
-fn reason(error: &NetError) -> String {
-    match error {
-        NetError::Timeout | NetError::NoConnections => SILENT.to_owned(),
-        error if error.is_nx_domain() => "there is no such name".to_owned(),
-        error if error.is_no_records_found() => "it has no address".to_owned(),
-        error => error.to_string(),
+impl LookupError {
+    fn of(error: NetError) -> Self {
+        match error {
+            NetError::Timeout | NetError::NoConnections => Self::Silent,
+            error if error.is_nx_domain() => Self::UnknownName,
+            error if error.is_no_records_found() => Self::NoAddress,
+            error => Self::Other(error),
+        }
     }
 }

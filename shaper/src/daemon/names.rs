@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Daemon, hosts::AT_ONCE, lock};
 use crate::{
     datapath::Datapath,
-    shaping::{ContainerState, Name, ShapingError},
+    shaping::{ContainerState, Name, Refusal, ShapingError},
 };
 
 /// The interval at which names are looked up again, unless something happens to a container before.
@@ -106,11 +106,8 @@ impl Daemon {
         let Name::Host(host) = name else { return Ok(false) };
         match self.hosts.addresses(host).await {
             Ok(addresses) => Ok(self.datapath.name_found(name, addresses, None)),
-            Err(why) if self.datapath.name_not_found(name, &why) => Ok(false),
-            Err(why) => Err(ShapingError::Refused(format!(
-                "host:{host} has no address by which packets could be told: {why}. Names are looked up in /etc/hosts and \
-                 from the name servers of /etc/resolv.conf, where the daemon runs"
-            ))),
+            Err(error) if self.datapath.name_not_found(name, &error.to_string()) => Ok(false),
+            Err(error) => Err(Refusal::NoAddress { host: host.clone(), reason: error.to_string() }.into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Daemon, lock};
 use crate::shaping::{
     Container, ContainerId, ContainerState, ContainerView, Direction, History, InterfaceView, NetnsId,
-    NetnsRef, RuntimeName, ShapingError,
+    NetnsRef, Refusal, RuntimeName, ShapingError, UNSEEN,
 };
 
 impl Daemon {
@@ -50,9 +50,6 @@ fn stranger(id: NetnsId) -> Option<Container> {
     Some(Container { id: ContainerId::new(name.as_str())?, name, runtime, state, netns })
 }
 
-const UNSEEN: &str = "its processes cannot be seen from here: run the daemon with --pid=host (Kubernetes: hostPID: true) and \
-                      CAP_SYS_PTRACE";
-
 /// Returns the namespace in which a container can be shaped.
 pub(super) fn netns_of(container: &Container) -> Result<NetnsRef, ShapingError> {
     if container.state != ContainerState::Running {
@@ -62,5 +59,5 @@ pub(super) fn netns_of(container: &Container) -> Result<NetnsRef, ShapingError> 
 }
 
 pub(super) fn unseen(container: &Container) -> ShapingError {
-    ShapingError::Refused(format!("container {}: {UNSEEN}", container.name))
+    Refusal::Unseen { container: container.name.clone() }.into()
 }

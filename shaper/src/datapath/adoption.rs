@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     network::{NamespaceKind, Search},
-    shaping::{Direction, InterfaceView, NetnsId, NetnsRef, ShapingError},
+    shaping::{Direction, Failure, InterfaceView, NetnsId, NetnsRef, ShapingError},
 };
 
 impl Datapath {
@@ -99,11 +99,7 @@ impl Datapath {
     /// Agrees that the namespace of what is pinned, which was looked for everywhere, has ended.
     fn confirm_end(&self, name: PinName, pinned: &[Pinned]) -> Result<(), ShapingError> {
         if !place::is_recorded(&self.pin_dir) {
-            return Err(ShapingError::Failed(format!(
-                "its network namespace cannot be found, and nothing says on which host it was pinned: if it has ended, \
-                 remove {}",
-                self.pin_dir.join(name.to_string()).display()
-            )));
+            return Err(Failure::OfUnknownHost { pins: self.pin_dir.join(name.to_string()) }.into());
         }
         for Pinned { directory, .. } in pinned {
             if let Some(original) = instance::recorded(directory)? {
@@ -145,7 +141,7 @@ impl Datapath {
             }
             // From the host that it is known to have been on, it can only have left.
             Located::Elsewhere(_) if place::is_recorded(&self.pin_dir) => return Ok(None),
-            Located::Elsewhere(reason) => return Err(ShapingError::Failed(reason)),
+            Located::Elsewhere(reason) => return Err(Failure::Elsewhere { reason }.into()),
         };
         for Pinned { directory, is_complete, .. } in pinned {
             let instance = match Instance::open(&target, directory, &self.pin_dir) {
@@ -211,7 +207,8 @@ impl Datapath {
     /// Refuses a change of a namespace in which something could not be taken over.
     pub(super) fn refuse_kept(&self, netns: NetnsId) -> Result<(), ShapingError> {
         self.view_kept(netns).first().map_or(Ok(()), |view| {
-            Err(ShapingError::Failed(format!("{} ({}) is {}", view.interface, view.direction, view.state)))
+            let (interface, state) = (view.interface.clone(), view.state.clone());
+            Err(Failure::Kept { interface, direction: view.direction, state }.into())
         })
     }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     network::{Filter, FqLimits, NetlinkError, Socket, add_clsact, add_fq, egress_filters, link_at},
-    shaping::{Policy, QueueCounts, ShapingError, ShapingState},
+    shaping::{Attempt, Failure, Policy, QueueCounts, Refusal, ShapingError, ShapingState},
 };
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
@@ -111,29 +111,20 @@ fn put_classifier(
         let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
         classifier.take_link(link)
     };
-    let link = attach()
-        .map_err(|error| ShapingError::Failed(format!("attach to {}: {}", device.name, chain(&error))))?;
+    let link = attach().map_err(|error| Attempt::Attach(device.name.clone()).failed(chain(&error)))?;
     // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
     mem::forget(link);
     let filters = egress_filters(socket, device.ifindex).map_err(|error| explain(&error))?;
     match filters.first() {
         Some(first) if first.program_id == Some(instance.program_id()) => Ok(()),
-        _ => Err(ShapingError::Failed(format!("{}: another classifier runs before ours", device.name))),
+        _ => Err(Failure::NotFirst { device: device.name.clone() }.into()),
     }
 }
 
 fn put_queue(socket: &Socket, instance: &Instance) -> Result<(), ShapingError> {
     add_fq(socket, instance.device().ifindex, LIMITS).map_err(|error| match error.errno() {
-        Some(ENOENT) => ShapingError::Refused(
-            // Scope shows the first 24 characters beside the buttons.
-            "no fq: modprobe sch_fq (CONFIG_NET_SCH_FQ). A delay needs this queue, a loss alone does not"
-                .to_owned(),
-        ),
-        Some(EEXIST) => ShapingError::Refused(format!(
-            "a qdisc of {} has the handle that ours needs: `tc qdisc show dev {}`",
-            instance.device().name,
-            instance.device().name
-        )),
+        Some(ENOENT) => Refusal::NoFq.into(),
+        Some(EEXIST) => Refusal::HandleTaken { device: instance.device().name.clone() }.into(),
         _ => explain(&error),
     })?;
     instance.note_queue(Some(QueueCounts::default()));
@@ -182,13 +173,10 @@ pub(super) fn replace(
         .enter(|| {
             let filters = Socket::open().and_then(|socket| egress_filters(&socket, device.ifindex));
             let filters = filters.map_err(|error| explain(&error))?;
-            let filter =
-                filters.iter().find(|filter| filter.program_id == Some(old_id)).ok_or_else(|| {
-                    ShapingError::Failed(format!(
-                        "{}: its classifier has gone: set the shaping again",
-                        device.name
-                    ))
-                })?;
+            let filter = filters
+                .iter()
+                .find(|filter| filter.program_id == Some(old_id))
+                .ok_or_else(|| ShapingError::from(Failure::ClassifierGone { device: device.name.clone() }))?;
             let handle = u32::from(filter.handle).into();
             let mut replace = || {
                 let link = SchedClassifierLink::attached(
@@ -201,9 +189,8 @@ pub(super) fn replace(
                 let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
                 classifier.take_link(link)
             };
-            let link = replace().map_err(|error: ProgramError| {
-                ShapingError::Failed(format!("replace the classifier of {}: {}", device.name, chain(&error)))
-            })?;
+            let link = replace()
+                .map_err(|error: ProgramError| Attempt::Replace(device.name.clone()).failed(chain(&error)))?;
             // As when it was attached.
             mem::forget(link);
             Ok(())
@@ -218,13 +205,12 @@ fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
         return Ok(());
     };
     programs.first().map_or(Ok(()), |program| {
-        Err(ShapingError::Refused(format!(
-            "{}: the TCX program {} (id {}) runs before any classifier and may keep ours from running: detach it \
-             (`bpftool net show`), or shape the other end",
-            device.name,
-            program.name_as_str().unwrap_or("without a name"),
-            program.id()
-        )))
+        Err(Refusal::TcxFirst {
+            device: device.name.clone(),
+            program: program.name_as_str().unwrap_or("without a name").to_owned(),
+            id: program.id(),
+        }
+        .into())
     })
 }
 

@@ -4,33 +4,34 @@ use std::{error::Error, io, iter};
 
 use nix::libc::{ENODEV, EPERM};
 
-use crate::{network::NetlinkError, shaping::ShapingError};
+use crate::{
+    network::NetlinkError,
+    shaping::{Attempt, Failure, ShapingError},
+};
 
 pub(super) fn gone() -> ShapingError {
-    ShapingError::Failed("the network namespace has gone".to_owned())
+    Failure::Gone("network namespace").into()
 }
 
 /// Says what the kernel's refusal means.
 pub(super) fn explain(error: &NetlinkError) -> ShapingError {
-    ShapingError::Failed(match error.errno() {
-        Some(EPERM) => {
-            format!("{error}: no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")
-        }
-        Some(ENODEV) => format!("{error}: the interface has gone"),
-        _ => error.to_string(),
-    })
+    let advice = match error.errno() {
+        Some(EPERM) => Some("no permission: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"),
+        Some(ENODEV) => Some("the interface has gone"),
+        _ => None,
+    };
+    Failure::Netlink { cause: error.to_string(), advice }.into()
 }
 
 /// Says what a failed setns(2) means.
-#[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
-pub(super) fn cannot_enter(error: std::io::Error) -> ShapingError {
-    ShapingError::Failed(match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            "no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN"
-                .to_owned()
+pub(super) fn cannot_enter(error: io::Error) -> ShapingError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let what = "enter a network namespace";
+            Failure::Permission { what, capabilities: "CAP_SYS_ADMIN" }.into()
         }
-        _ => format!("enter a network namespace: {error}"),
-    })
+        _ => Attempt::EnterNetns.failed(error).into(),
+    }
 }
 
 /// An error and its causes.
@@ -69,6 +70,6 @@ impl From<ShapingError> for OpenError {
 
 impl From<OpenError> for ShapingError {
     fn from(error: OpenError) -> Self {
-        Self::Failed(error.text)
+        Failure::Unopened { reason: error.text }.into()
     }
 }

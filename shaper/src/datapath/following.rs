@@ -9,7 +9,7 @@ use super::{
     monotonic_ns,
     survey::{self, Located},
 };
-use crate::shaping::{Name, Peers, ShapingError};
+use crate::shaping::{Failure, Name, Peers, ShapingError};
 
 impl Datapath {
     /// The names in all plans in force; others are forgotten.
@@ -69,8 +69,8 @@ impl Datapath {
     fn reload(&self, instance: &Arc<Instance>) -> Result<(), ShapingError> {
         let target = match survey::target_at(&instance.netns(), &self.host, instance.key())? {
             Located::Found(target) => target,
-            Located::Gone => return Err(ShapingError::Failed("the interface has gone".to_owned())),
-            Located::Elsewhere(reason) => return Err(ShapingError::Failed(reason)),
+            Located::Gone => return Err(Failure::Gone("interface").into()),
+            Located::Elsewhere(reason) => return Err(Failure::Elsewhere { reason }.into()),
         };
         let policy = instance.policy()?;
         let change = self.stage_next(&target, Arc::clone(instance), &policy, monotonic_ns())?;

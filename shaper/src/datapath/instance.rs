@@ -34,7 +34,7 @@ use super::{
     retarget::Targets,
 };
 use crate::shaping::{
-    Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Plan, Policy, ShapingError,
+    Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Plan, Policy, ShapingError,
     ShapingState,
 };
 
@@ -173,7 +173,7 @@ impl Instance {
                 Array::try_from(Map::Array(MapData::from_pin(self.pins.join(ORIGINAL_MAP))?))?;
             map.set(0, original, 0)
         };
-        write().map_err(|error| ShapingError::Failed(format!("note what {self} was: {error}")))?;
+        write().map_err(|error| Attempt::NoteOriginal(self.to_string()).failed(error))?;
         *lock(&self.original) = original;
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Instance {
         lock(&self.policy)
             .get(&0, 0)
             .map(|policy| Policy::from_map(&policy, self.plan.as_ref()))
-            .map_err(|error| ShapingError::Failed(format!("read the policy of {self}: {error}")))
+            .map_err(|error| Attempt::ReadPolicy(self.to_string()).failed(error).into())
     }
 
     /// Returns true if its program can carry out a policy.
@@ -309,8 +309,7 @@ impl Instance {
     /// When the maps cannot be changed.
     pub(super) fn retarget(&self, peers: &Peers) -> Result<bool, ShapingError> {
         let Some(plan) = &self.plan else { return Ok(true) };
-        let failed =
-            |error: &dyn fmt::Display| ShapingError::Failed(format!("change the targets of {self}: {error}"));
+        let failed = |error: &dyn fmt::Display| Attempt::ChangeTargets(self.to_string()).failed(error);
         let maps = plan.compile(0, 0, peers).map_err(ShapingError::Invalid)?;
         let entries = prepared::json_of_peers(peers).map_err(|error| failed(&error))?;
         let retarget = || Targets::open(&self.pins)?.become_those_of(&maps, &entries);
@@ -324,7 +323,7 @@ impl Instance {
     pub(super) fn write_policy(&self, policy: &Policy) -> Result<(), ShapingError> {
         lock(&self.policy)
             .set(0, policy.to_map(), 0)
-            .map_err(|error| ShapingError::Failed(format!("write the policy of {self}: {error}")))
+            .map_err(|error| Attempt::WritePolicy(self.to_string()).failed(error).into())
     }
 
     fn counters(&self) -> Result<Counters, MapError> {
@@ -421,7 +420,7 @@ fn leave_spare(any: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn cannot_pin(error: &dyn fmt::Display) -> ShapingError {
-    ShapingError::Failed(format!("pin the program: {error}"))
+    Attempt::PinProgram.failed(error).into()
 }
 
 fn cannot_open(what: &str, directory: &Path, error: &(dyn Error + 'static)) -> OpenError {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     network::{Filter, NetlinkError, Socket, delete_filter, egress_filters, link_at},
-    shaping::{Directions, NetnsRef, ShapingError},
+    shaping::{Attempt, Directions, NetnsRef, ShapingError},
 };
 
 /// A classifier of ours on a device.
@@ -38,9 +38,8 @@ struct Leftover {
 impl Leftover {
     /// The classifier, with its program, if it is ours: other programs may have its name, but not its maps as well.
     fn of(filter: Filter) -> Result<Option<(Self, ProgramInfo)>, ShapingError> {
-        let failed = |error: &dyn std::error::Error| {
-            ShapingError::Failed(format!("look at a classifier named {}: {error}", filter.name))
-        };
+        let failed =
+            |error: &dyn std::error::Error| Attempt::LookAtClassifier(filter.name.clone()).failed(error);
         let mut programs = loaded_programs().filter_map(Result::ok);
         let Some(program) = programs.find(|program| Some(program.id()) == filter.program_id) else {
             return Ok(None);

@@ -8,7 +8,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 
-use crate::shaping::ShapingError;
+use crate::shaping::{Attempt, Failure, ShapingError};
 
 /// An object in the kernel, of which one classifier is loaded.
 pub(super) struct Loaded {
@@ -23,7 +23,7 @@ impl Loaded {
     ///
     /// Never with the object that this crate was built with.
     pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, ShapingError> {
-        let missing = || ShapingError::Failed(format!("the BPF object has no program {}", self.name));
+        let missing = || Attempt::FindProgram(self.name).failed("there is none");
         let program = self.ebpf.program_mut(self.name).ok_or_else(missing)?;
         program.try_into().map_err(|error: ProgramError| refused(&error))
     }
@@ -36,7 +36,7 @@ impl Loaded {
     pub(super) fn map(&mut self, name: &str) -> Result<&mut MapData, ShapingError> {
         match self.ebpf.map_mut(name) {
             Some(Map::Array(map) | Map::LpmTrie(map)) => Ok(map),
-            _ => Err(ShapingError::Failed(format!("the BPF object has no map {name}"))),
+            _ => Err(Attempt::FindMap(name.to_owned()).failed("there is none").into()),
         }
     }
 }
@@ -49,14 +49,12 @@ pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError
         let denied =
             cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
         if denied {
-            return ShapingError::Failed(
-                "no permission to load BPF programs: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
-                    .to_owned(),
-            );
+            let capabilities = "CAP_NET_ADMIN and CAP_SYS_ADMIN";
+            return Failure::Permission { what: "load BPF programs", capabilities }.into();
         }
         causes.push(cause.to_string());
         next = cause.source();
     }
     causes.dedup();
-    ShapingError::Failed(format!("load the BPF program: {}", causes.join(": ")))
+    Attempt::LoadProgram.failed(causes.join(": ")).into()
 }

@@ -61,8 +61,8 @@ use self::{
 use crate::{
     network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
-        Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers, Plan,
-        Policy, QueueCounts, Request, ShapingError, ShapingState,
+        Attempt, Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers,
+        Plan, Policy, QueueCounts, Refusal, Request, ShapingError, ShapingState,
     },
 };
 
@@ -161,12 +161,10 @@ impl Datapath {
             return Ok(loader);
         }
         if let Some(reason) = (self.blindness)() {
-            return Err(ShapingError::Refused(reason));
+            return Err(Refusal::Blind { reason }.into());
         }
         let new = Loader::new(&self.pin_dir)?;
-        self.adopt().map_err(|error| {
-            ShapingError::Failed(format!("read what is pinned in {}: {error}", self.pin_dir.display()))
-        })?;
+        self.adopt().map_err(|error| Attempt::ReadPins(self.pin_dir.clone()).failed(error))?;
         self.seek_strays();
         *lock(&self.unread) = None;
         Ok(self.loader.get_or_init(|| new))

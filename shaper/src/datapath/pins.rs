@@ -16,7 +16,7 @@ use shaper_common::{
 use super::disposal;
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
-    shaping::{Direction, ShapingError},
+    shaping::{Attempt, Direction, Refusal, ShapingError},
 };
 
 /// The pin of the program in an instance's directory.
@@ -74,10 +74,7 @@ pub(super) fn is_in_bpffs(pin_dir: &Path) -> bool {
 /// When it is not, may not be made, another user can change it, or another daemon has it.
 pub(super) fn take(pin_dir: &Path) -> Result<Lock, ShapingError> {
     if !is_in_bpffs(pin_dir) {
-        return Err(ShapingError::Refused(format!(
-            "no bpffs is mounted at {}, where shaping is pinned: `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`",
-            pin_dir.display()
-        )));
+        return Err(Refusal::NoBpffs { pins: pin_dir.to_owned() }.into());
     }
     let take = || {
         let directory = Directory::make(pin_dir)?;
@@ -85,15 +82,9 @@ pub(super) fn take(pin_dir: &Path) -> Result<Lock, ShapingError> {
         directory.lock()
     };
     take().map_err(|error| match error {
-        DirectoryError::Busy => ShapingError::Refused(format!(
-            "another shaper daemon pins in {}: stop it, or give each its own --pin-dir",
-            pin_dir.display()
-        )),
-        DirectoryError::Unsafe(reason) => ShapingError::Refused(format!(
-            "the pin directory {} is not safe: {reason}, or give another --pin-dir",
-            pin_dir.display()
-        )),
-        DirectoryError::Io(error) => failed("make the pin directory", pin_dir, &error),
+        DirectoryError::Busy => Refusal::PinsTaken { pins: pin_dir.to_owned() }.into(),
+        DirectoryError::Unsafe(reason) => Refusal::PinsUnsafe { pins: pin_dir.to_owned(), reason }.into(),
+        DirectoryError::Io(error) => Attempt::MakePins(pin_dir.to_owned()).failed(error).into(),
     })
 }
 
@@ -106,7 +97,7 @@ pub(super) fn stage(pin_dir: &Path, name: PinName) -> Result<PathBuf, ShapingErr
     let staged = pin_dir.join(format!("{INCOMPLETE}{name}"));
     // Whatever has the name is not ours: we would know it.
     remove(&staged);
-    fs::create_dir(&staged).map_err(|error| failed("make the pin directory", &staged, &error))?;
+    fs::create_dir(&staged).map_err(|error| Attempt::MakePins(staged.clone()).failed(error))?;
     Ok(staged)
 }
 
@@ -119,11 +110,7 @@ pub(super) fn publish(pin_dir: &Path, name: PinName) -> Result<(), ShapingError>
     let complete = pin_dir.join(name.to_string());
     remove(&complete);
     fs::rename(pin_dir.join(format!("{INCOMPLETE}{name}")), &complete)
-        .map_err(|error| failed("name the pin directory", &complete, &error))
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> ShapingError {
-    ShapingError::Failed(format!("{what} {}: {error}", path.display()))
+        .map_err(|error| Attempt::NamePins(complete).failed(error).into())
 }
 
 /// Removes a directory that will not be completed.

@@ -13,7 +13,7 @@ use std::{
 use super::pins;
 use crate::{
     network::{NamespaceKind, Search, own_namespace},
-    shaping::ShapingError,
+    shaping::{Attempt, Refusal, ShapingError},
 };
 
 /// The pid namespace in which all others are (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
@@ -29,20 +29,14 @@ struct Place {
 impl Place {
     /// The namespaces of this daemon.
     fn own() -> Result<Self, ShapingError> {
-        let own = |kind| {
-            own_namespace(kind).map_err(|error| {
-                ShapingError::Failed(format!("look at the daemon's own namespaces: {error}"))
-            })
-        };
+        let own = |kind| own_namespace(kind).map_err(|error| Attempt::LookAtSelf.failed(error));
         Ok(Self { net: own(NamespaceKind::Net)?, pid: own(NamespaceKind::Pid)? })
     }
 
     /// The namespaces of the daemon that pinned; none if its version did not record them.
     fn recorded(pin_dir: &Path) -> Result<Option<Self>, ShapingError> {
         let path = record(pin_dir);
-        let failed = |reason: &dyn fmt::Display| {
-            ShapingError::Failed(format!("read where what is pinned belongs, {}: {reason}", path.display()))
-        };
+        let failed = |reason: &dyn fmt::Display| Attempt::ReadHost(path.clone()).failed(reason).into();
         match fs::read_link(&path) {
             Ok(target) => {
                 let parsed = target.to_str().and_then(Self::parse);
@@ -97,13 +91,14 @@ pub(super) fn check(pin_dir: &Path) -> Result<(), ShapingError> {
     if recorded == own || !is_pinned() || recorded.has_ended(own) {
         return Ok(());
     }
-    Err(ShapingError::Refused(format!(
-        "not the host of the pins: what {} has was pinned in {recorded}, and this daemon is in {own}. Start it with {}. \
-         If that host has ended, remove {}",
-        pin_dir.display(),
-        own.options_for(recorded),
-        record(pin_dir).display()
-    )))
+    let refusal = Refusal::PinsOfOtherHost {
+        pins: pin_dir.to_owned(),
+        recorded: recorded.to_string(),
+        own: own.to_string(),
+        options: own.options_for(recorded),
+        record: record(pin_dir),
+    };
+    Err(refusal.into())
 }
 
 /// Tells whether the host of the pins is recorded. Only then can it be told that something has ended.
@@ -124,7 +119,7 @@ pub(super) fn note(pin_dir: &Path) -> Result<(), ShapingError> {
         None => {}
     }
     symlink(own.to_string(), record(pin_dir))
-        .map_err(|error| ShapingError::Failed(format!("record the host in {}: {error}", pin_dir.display())))
+        .map_err(|error| Attempt::RecordHost(pin_dir.to_owned()).failed(error).into())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use shaper_common::{
 };
 
 use super::{batch, error::OpenError, loaded::Loaded};
-use crate::shaping::{Direction, Format, Maps, Named, NoFiles, Peers, Plan, ShapingError};
+use crate::shaping::{Attempt, Direction, Format, Maps, Named, NoFiles, Peers, Plan, ShapingError};
 
 static NO: u32 = 0;
 static YES: u32 = 1;
@@ -202,9 +202,9 @@ fn fill<V: Pod>(loaded: &mut Loaded, name: &str, values: &[V]) -> Result<(), Sha
 }
 
 fn failed(name: &str, error: &dyn std::fmt::Display) -> ShapingError {
-    ShapingError::Failed(format!("the map {name} of a plan: {error}"))
+    Attempt::FillMap(name.to_owned()).failed(error).into()
 }
 
 fn random_seed() -> Result<u64, ShapingError> {
-    getrandom::u64().map_err(|error| ShapingError::Failed(format!("draw a seed: {error}")))
+    getrandom::u64().map_err(|error| Attempt::DrawSeed.failed(error).into())
 }

@@ -3,7 +3,7 @@
 use super::device::Device;
 use crate::{
     network::{Filter, NetlinkError, Qdisc, Socket, egress_filters, hook, root},
-    shaping::{QueueCounts, ShapingError},
+    shaping::{QueueCounts, Refusal, ShapingError},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
@@ -35,18 +35,12 @@ impl Present {
     pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
         let name = &device.name;
         if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
-            return Err(ShapingError::Refused(format!(
-                "{name} has a qdisc {} where the clsact hook would be: remove it (`tc qdisc del dev {name} {}`)",
-                other.kind, other.kind
-            )));
+            return Err(Refusal::HookTaken { device: name.clone(), kind: other.kind.clone() }.into());
         }
         let first = self.filters.iter().find(|filter| filter.priority <= PRIORITY);
         if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
-            return Err(ShapingError::Refused(format!(
-                "{name} has a {} classifier at priority {PRIORITY}, before which ours cannot run: give it another \
-                 priority (`tc filter show dev {name} egress`)",
-                other.kind
-            )));
+            let (device, kind) = (name.clone(), other.kind.clone());
+            return Err(Refusal::PriorityTaken { device, kind, priority: PRIORITY }.into());
         }
         Ok(())
     }
@@ -55,11 +49,8 @@ impl Present {
     pub(super) fn admits_queue(&self, device: &Device) -> Result<(), ShapingError> {
         let foreign = self.root.as_ref().filter(|root| !root.is_our_fq() && u32::from(root.handle) != 0);
         foreign.map_or(Ok(()), |root| {
-            Err(ShapingError::Refused(format!(
-                "{0} already has a root qdisc, {1} {2:x}:, and a delay would replace it. Remove it (`tc qdisc del dev \
-                 {0} root`), or ask for loss alone",
-                device.name, root.kind, root.handle.major
-            )))
+            let (device, kind) = (device.name.clone(), root.kind.clone());
+            Err(Refusal::QueueTaken { device, kind, major: root.handle.major }.into())
         })
     }
 }

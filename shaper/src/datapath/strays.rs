@@ -14,7 +14,7 @@ use shaper_common::Original;
 use super::{
     Datapath,
     device::{Device, End, Key},
-    error::OpenError,
+    error::{OpenError, cannot_enter, explain},
     instance::{Instance, recorded},
     lock,
     pins::{self, PinName},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     network::{Filter, Link, NetlinkError, Netns, Socket, egress_filters, link_at, links},
-    shaping::{Direction, NetnsRef},
+    shaping::{Direction, NetnsRef, ShapingError},
 };
 
 /// The time that hardware is looked for: the kernel ends namespaces in its own time (`cleanup_net`), and only then it
@@ -90,7 +90,7 @@ impl Stray {
         other_end == 0 || (self.end == End::Container && link().is_some_and(leads_back))
     }
 
-    fn give_back(&self, netns: &NetnsRef, link: &Link) -> Result<(), String> {
+    fn give_back(&self, netns: &NetnsRef, link: &Link) -> Result<(), ShapingError> {
         let device = Device {
             end: self.end,
             ifindex: link.ifindex,
@@ -107,7 +107,7 @@ impl Stray {
             restore::give_back(&socket, &device, self.original)
         };
         let given = Netns::open(netns).and_then(|netns| netns.enter(give_back));
-        given.map_err(|error| error.to_string())?.map_err(|error: NetlinkError| error.to_string())
+        given.map_err(cannot_enter)?.map_err(|error: NetlinkError| explain(&error))
     }
 }
 
@@ -153,9 +153,9 @@ impl Datapath {
     fn found(&self, stray: &Stray, netns: &NetnsRef, link: &Link) {
         let key = Key { netns: netns.id, ifindex: link.ifindex, direction: Direction::Egress };
         let given = match self.instance(&key) {
-            Some(instance) => instance
-                .write_original(restore::corrected(instance.original(), &stray.original))
-                .map_err(|error| error.to_string()),
+            Some(instance) => {
+                instance.write_original(restore::corrected(instance.original(), &stray.original))
+            }
             None => stray.give_back(netns, link),
         };
         match given {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     network::{Link, NetlinkError, Netns, Socket, default_route_devices, link_at, links, netns_id_of},
-    shaping::{Direction, Directions, Interfaces, NetnsRef, ShapingError},
+    shaping::{Attempt, Direction, Directions, Failure, Interfaces, NetnsRef, Refusal, ShapingError},
 };
 
 /// The network namespace of the first process, which is a host's, too, where the daemon is in another one.
@@ -63,7 +63,7 @@ impl Inside {
         // A router between namespaces has no outside.
         let found = if uplinks.is_empty() { those(&leads_out) } else { uplinks };
         if found.is_empty() {
-            return Err(ShapingError::Refused("it has no network interface that could be shaped".to_owned()));
+            return Err(Refusal::NoInterface.into());
         }
         Ok(found)
     }
@@ -76,20 +76,15 @@ impl Inside {
             nsid.is_some() && self.links.iter().any(is_there)
         };
         if leads_to(self.first_nsid) && !leads_to(self.host_nsid) {
-            return Err(ShapingError::Refused(
-                "not its host's network: the other ends of its veths are in the first process's network namespace, and \
-                 this daemon is in another. Start it with --net=host (Kubernetes: hostNetwork: true)"
-                    .to_owned(),
-            ));
+            return Err(Refusal::OtherHost.into());
         }
         Ok(())
     }
 
     fn has_none(&self, chosen: &Interfaces) -> ShapingError {
         let ethernet = self.links.iter().filter(|link| link.is_ethernet);
-        let names: Vec<_> = ethernet.map(|link| link.name.as_str()).take(SHOWN_LINKS).collect();
-        let has = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
-        ShapingError::Refused(format!("it has no interface {chosen}: it has {has}"))
+        let has = ethernet.map(|link| link.name.clone()).take(SHOWN_LINKS).collect();
+        Refusal::NoSuchInterface { chosen: chosen.to_string(), has }.into()
     }
 
     /// Returns true if a link that leads out of the namespace connects it to the outside, and not to a namespace that
@@ -133,15 +128,9 @@ pub(super) fn is_hosts(netns: &NetnsRef, host: &Netns) -> bool {
 /// When it is, or has gone.
 pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError> {
     if is_hosts(netns, host) {
-        return Err(ShapingError::Refused(
-            "it shares the host's network (--network host): shaping it would shape the whole host. Give it a network \
-             of its own"
-                .to_owned(),
-        ));
+        return Err(Refusal::HostNetwork.into());
     }
-    Netns::open(netns).map_err(|error| {
-        ShapingError::Failed(format!("enter the network namespace at {}: {error}", netns.path.display()))
-    })
+    Netns::open(netns).map_err(|error| Attempt::OpenNetns(netns.path.clone()).failed(error).into())
 }
 
 /// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, else those that connect it to the
@@ -159,12 +148,8 @@ pub(super) fn targets(
     inside.admits_this_host()?;
     let links = inside.interfaces(chosen)?;
     if links.len() > MOST_INTERFACES {
-        return Err(ShapingError::Refused(format!(
-            "{} of its interfaces were to be shaped, and at most {MOST_INTERFACES} can be: choose some with --interface \
-             NAME, for example --interface {}",
-            links.len(),
-            links[0].name
-        )));
+        let (count, most, example) = (links.len(), MOST_INTERFACES, links[0].name.clone());
+        return Err(Refusal::TooManyInterfaces { count, most, example }.into());
     }
     links.into_iter().map(|link| target(netns, inside, link, direction)).collect()
 }
@@ -242,7 +227,7 @@ pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Loca
 
 #[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
 fn failed(error: NetlinkError) -> ShapingError {
-    ShapingError::Failed(error.to_string())
+    Failure::Netlink { cause: error.to_string(), advice: None }.into()
 }
 
 /// Returns true if a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that
@@ -284,13 +269,7 @@ fn target(
 
 /// The host's end of a container's veth. The calling thread is in the host's namespace, as all are but on visits.
 fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
-    let elsewhere = || {
-        let name = &link.name;
-        ShapingError::Refused(format!(
-            "{name} (ingress): what a container receives is shaped at the host's end of its veth, and {name} has none. \
-             Shape what it sends (--direction egress), or other interfaces (--interface)"
-        ))
-    };
+    let elsewhere = || ShapingError::from(Refusal::NoHostEnd { interface: link.name.clone() });
     let peer = link.peer.filter(|_| link.kind == Some(InfoKind::Veth)).ok_or_else(elsewhere)?;
     if peer.nsid.is_none() || peer.nsid != inside.host_nsid {
         return Err(elsewhere());

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     network::{Link, NamespaceKind, NetlinkError, Netns, Search, Socket, link_at, links, netns_id_of},
-    shaping::{NetnsRef, ShapingError},
+    shaping::{Failure, NetnsRef, ShapingError},
 };
 
 /// The namespace that an instance's device is in, wherever the container's can be found by now; none if it has gone.
@@ -78,8 +78,8 @@ pub(super) fn ended(original: &Original, end: End, ifindex: u32) -> Result<(), S
     }
 }
 
-pub(super) fn unseen(reason: &str) -> ShapingError {
-    ShapingError::Failed(format!("its network namespace cannot be found: {reason}"))
+pub(super) fn unseen(reason: &dyn std::fmt::Display) -> ShapingError {
+    Failure::Unfound { reason: reason.to_string() }.into()
 }
 
 /// The host's end, in the socket's namespace, of the veth whose other end is the container's interface with `ifindex`.

@@ -17,6 +17,7 @@ use procfs::{
     ProcError,
     process::{MountInfo, Process},
 };
+use thiserror::Error;
 
 use crate::shaping::{NetnsId, NetnsRef};
 
@@ -62,6 +63,25 @@ fn namespace_path(process: &str, kind: NamespaceKind) -> PathBuf {
     Path::new("/proc").join(process).join("ns").join(kind.as_str())
 }
 
+/// A reason why a namespace that was not found may still be there.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Obstacle {
+    /// Not all processes are shown.
+    #[error("/proc does not show process 1")]
+    HiddenProcesses,
+    /// It is mounted where it cannot be opened.
+    #[error("it is mounted at {}, and cannot be reached there", .0.display())]
+    Unreachable(PathBuf),
+    /// A place where it may be cannot be looked at.
+    #[error("look at {}: {error}", path.display())]
+    Unseen {
+        /// The place.
+        path: PathBuf,
+        /// The reason.
+        error: String,
+    },
+}
+
 /// A look at all namespaces of a kind.
 #[derive(Debug)]
 pub(crate) struct Search {
@@ -69,7 +89,7 @@ pub(crate) struct Search {
     wanted: BTreeSet<u64>,
     found: BTreeMap<u64, NetnsRef>,
     /// The first thing that could not be looked at.
-    obstacle: Option<String>,
+    obstacle: Option<Obstacle>,
     /// Tells whether something had gone before it was looked at.
     has_missed: bool,
 }
@@ -95,7 +115,7 @@ impl Search {
     /// # Errors
     ///
     /// When it was not found, but may be where nothing could be looked at.
-    pub(crate) fn of(&self, inode: u64) -> Result<Option<&NetnsRef>, String> {
+    pub(crate) fn of(&self, inode: u64) -> Result<Option<&NetnsRef>, Obstacle> {
         match (self.found.get(&inode), &self.obstacle) {
             (None, Some(obstacle)) => Err(obstacle.clone()),
             (found, _) => Ok(found),
@@ -114,7 +134,7 @@ impl Search {
         };
         // With the mount option hidepid, a process that may not be looked at is not even listed.
         if !processes.iter().any(|process| process == FIRST) {
-            self.obstacle = Some("/proc does not show process 1".to_owned());
+            self.obstacle = Some(Obstacle::HiddenProcesses);
         }
         for process in &processes {
             if self.is_done() {
@@ -151,7 +171,7 @@ impl Search {
         let path = root.join(mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point));
         self.look_at(path.clone());
         if self.wanted.contains(&inode) {
-            self.obstacle = Some(format!("it is mounted at {}, and cannot be reached there", path.display()));
+            self.obstacle = Some(Obstacle::Unreachable(path.to_owned()));
         }
     }
 
@@ -174,7 +194,8 @@ impl Search {
         if has_ended(error) {
             self.has_missed = true;
         } else if !path.starts_with(Path::new("/proc").join(FIRST)) {
-            self.obstacle.get_or_insert_with(|| format!("look at {}: {error}", path.display()));
+            self.obstacle
+                .get_or_insert_with(|| Obstacle::Unseen { path: path.to_owned(), error: error.to_string() });
         }
     }
 }

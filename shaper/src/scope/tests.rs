@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::shaping::{
     ContainerState, ContainerView, Direction, Effects, InterfaceView, Named, NamedPeer, Outcomes, Policy,
-    Problem, RuntimeName, Sample, ShapingError,
+    Problem, Refusal, RuntimeName, Sample, ShapingError,
     fake::{FakeShaper, WEB, container, interface, policy, shaped_web, web},
 };
 
@@ -379,13 +379,13 @@ async fn what_cannot_be_done_is_said_beside_the_buttons() {
     for bad in [WEB, "", ";<container>", "c0ffee;<host>"] {
         assert!(refusal(&shaper, bad, slow).await.contains("is not a container"), "{bad}");
     }
-    *shaper.failure.lock().expect("not poisoned") = Some(|| {
-        ShapingError::Refused("no fq: modprobe sch_fq".to_owned())
-            .about("eth0 (egress)")
-            .about("container web")
-    });
+    *shaper.failure.lock().expect("not poisoned") =
+        Some(|| ShapingError::from(Refusal::NoFq).about("eth0 (egress)").about("container web"));
     let text = refusal(&shaper, &node_id(WEB), slow).await;
-    assert_eq!(text, "no fq: modprobe sch_fq (container web: eth0 (egress))");
+    assert_eq!(
+        text,
+        "no fq: modprobe sch_fq (CONFIG_NET_SCH_FQ). A delay needs this queue, a loss alone does not (container web: eth0 (egress))"
+    );
     assert!(shaper.seen(WEB).interfaces.is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{PolicyError, quoted};
+use super::{Failure, PolicyError, Refusal, quoted};
 
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]
@@ -34,12 +34,12 @@ pub(crate) enum ShapingError {
     /// The request says what cannot be, by itself or after what is in force.
     #[error(transparent)]
     Invalid(#[from] PolicyError),
-    /// The request cannot be done to this container, for the reason given.
-    #[error("{0}")]
-    Refused(String),
-    /// It was tried and did not work, for the reason given.
-    #[error("{0}")]
-    Failed(String),
+    /// The container or its host does not admit the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was tried and did not work.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// One of the others, with what it is about.
     #[error("{what}: {reason}")]
     About {

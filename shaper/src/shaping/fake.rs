@@ -107,7 +107,7 @@ impl Shaper for FakeShaper {
 
     async fn ready(&self) -> Result<(), ShapingError> {
         match self.unready.lock().expect("not poisoned").clone() {
-            Some(reason) => Err(ShapingError::Failed(reason)),
+            Some(reason) => Err(Refusal::Blind { reason }.into()),
             None => Ok(()),
         }
     }
@@ -119,7 +119,7 @@ impl Shaper for FakeShaper {
 
     fn alive(&self) -> Result<(), ShapingError> {
         match *self.stalled.lock().expect("not poisoned") {
-            true => Err(ShapingError::Failed("nothing was done for 120s".to_owned())),
+            true => Err(Failure::Stalled { what: "done anything", seconds: 120 }.into()),
             false => Ok(()),
         }
     }

@@ -6,10 +6,12 @@
 mod container;
 mod error;
 mod event;
+mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
 mod outcomes;
+mod refusal;
 mod shaper;
 mod status;
 mod view;
@@ -17,8 +19,10 @@ mod view;
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
 pub(crate) use error::ShapingError;
 pub(crate) use event::{Event, EventKind};
+pub(crate) use failure::{Attempt, Failure};
 pub(crate) use history::History;
-pub(crate) use outcomes::{Counts, Outcomes};
+pub(crate) use outcomes::Outcomes;
+pub(crate) use refusal::{Refusal, UNSEEN};
 pub(crate) use shaper::Shaper;
 pub(crate) use status::{Problem, RuntimeStatus, Status};
 pub(crate) use view::{

@@ -4,6 +4,18 @@ use super::Complaint;
 
 const MAX_LINES: usize = 500;
 
+/// Where errors have types; text is made at the edge.
+const TYPED: [&str; 8] = [
+    "shaper-policy/src/",
+    "shaper-common/src/",
+    "shaper/src/containers/",
+    "shaper/src/daemon",
+    "shaper/src/datapath/",
+    "shaper/src/files/",
+    "shaper/src/network/",
+    "shaper/src/shaping/",
+];
+
 /// Words that no doc comment opens with.
 const OPENINGS: [&str; 7] = ["What", "Whether", "How", "Which", "Those", "Its", "As"];
 
@@ -38,6 +50,9 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Complaint> {
     }
     if path.ends_with(".rs") {
         complaints.extend(check_openings(text));
+        if TYPED.iter().any(|place| path.starts_with(place)) && !path.ends_with("tests.rs") {
+            complaints.extend(check_errors(text));
+        }
     }
     let count = text.lines().count();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -68,6 +83,28 @@ fn check_openings(text: &str) -> Vec<Complaint> {
         }
     }
     complaints
+}
+
+/// Finds functions whose errors are texts: who calls them could only branch by matching English.
+fn check_errors(text: &str) -> Vec<Complaint> {
+    let code = text.lines().zip(1..).take_while(|(line, _)| *line != "mod tests {");
+    let is_text = |line: &str| line.match_indices("Result<").any(|(at, _)| has_text_for_error(&line[at..]));
+    let message = "an error is a `String`: give it a type, and make the text where it is shown";
+    code.filter(|(line, _)| is_text(line)).map(|(_, number)| Complaint::new(number, message)).collect()
+}
+
+/// Tells whether the second argument of the type that a text begins with is `String`.
+fn has_text_for_error(text: &str) -> bool {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' if depth == 1 => return text[..at].ends_with(", String"),
+            '>' | ')' | ']' => depth -= 1,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn is_word(c: char) -> bool {
@@ -112,6 +149,16 @@ mod tests {
         let found = rendered(&check("tests/a.rs", &input));
         let lines: Vec<_> = found.lines().map(|line| line.split(':').next()).collect();
         assert_eq!(lines, [Some("1"), Some("3"), Some("4")], "{found}");
+    }
+
+    #[test]
+    fn errors_that_are_texts_are_refused_below_the_edge() {
+        let text = "fn a() -> Result<Vec<(u8, String)>, String> {\nfn b() -> Result<(), (Place, String)> {\n\
+                    fn c() -> io::Result<Vec<String>> {\nfn d() -> Result<BTreeMap<String, String>, Error> {\n\
+                    mod tests {\nfn e() -> Result<(), String> {}\n";
+        let found = |path| check(path, text).into_iter().map(|complaint| complaint.line).collect::<Vec<_>>();
+        assert_eq!(found("shaper-policy/src/a.rs"), [1]);
+        assert_eq!(found("shaper/src/cli/a.rs"), [0; 0]);
     }
 
     #[test]
