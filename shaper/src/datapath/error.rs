@@ -26,10 +26,7 @@ pub(super) fn explain(error: &NetlinkError) -> ShapingError {
 /// Says what a failed setns(2) means.
 pub(super) fn cannot_enter(error: io::Error) -> ShapingError {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            let what = "enter a network namespace";
-            Failure::Permission { what, capabilities: "CAP_SYS_ADMIN" }.into()
-        }
+        io::ErrorKind::PermissionDenied => Failure::MayNotEnter.into(),
         _ => Attempt::EnterNetns.failed(error).into(),
     }
 }

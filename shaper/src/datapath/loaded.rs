@@ -49,8 +49,7 @@ pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError
         let denied =
             cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
         if denied {
-            let capabilities = "CAP_NET_ADMIN and CAP_SYS_ADMIN";
-            return Failure::Permission { what: "load BPF programs", capabilities }.into();
+            return Failure::MayNotLoad.into();
         }
         causes.push(cause.to_string());
         next = cause.source();

@@ -25,14 +25,14 @@ pub(crate) enum Failure {
         /// The meaning of it, with what to do about it.
         advice: Option<&'static str>,
     },
-    /// The daemon may not do what it has to.
-    #[error("no permission to {what}: run the daemon as root, or with {capabilities}")]
-    Permission {
-        /// The attempt.
-        what: &'static str,
-        /// The capabilities that it takes.
-        capabilities: &'static str,
-    },
+    /// The daemon may not load programs.
+    #[error(
+        "no permission to load BPF programs: run the daemon as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
+    )]
+    MayNotLoad,
+    /// The daemon may not enter namespaces.
+    #[error("no permission to enter a network namespace: run the daemon as root, or with CAP_SYS_ADMIN")]
+    MayNotEnter,
     /// A part of the container that is no more.
     #[error("the {0} has gone")]
     Gone(&'static str),
