@@ -2,7 +2,7 @@
 
 use super::{
     draws::{Draws, Purpose, part},
-    plan::{DELIVERY_BYTES, Effects, State},
+    policy::{DELIVERY_BYTES, Effects, State},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;

@@ -47,7 +47,7 @@ pub struct Counters {
     /// Dropped for another reason, and part of `delayed`: the queue, or a classifier behind ours, refused them when they
     /// left their socket. The queue's own counters have all that it dropped.
     pub refused: Tally,
-    /// Dropped as the queue of the plan's bottleneck was full; part of none of the others.
+    /// Dropped as the queue of the policy's bottleneck was full; part of none of the others.
     pub overflowed: Tally,
     /// Marked with CE rather than dropped or on their way through the bottleneck's queue (ECN, RFC 3168); part of the others.
     pub marked: Tally,

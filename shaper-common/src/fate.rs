@@ -3,10 +3,10 @@
 use super::{
     MAX_DELAY_NS,
     draws::{Draws, Purpose, correlated, happens, happens_again, part, share},
-    plan::{
+    policy::{
         DISTRIBUTION_SCALE, Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State,
     },
-    policy::early_ns,
+    shaping::early_ns,
 };
 
 const DUPLICATED: u32 = 1;

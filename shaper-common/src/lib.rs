@@ -15,52 +15,52 @@ mod fate;
 mod original;
 #[cfg(feature = "user")]
 mod outcome;
-pub mod plan;
-mod policy;
+pub mod policy;
 pub mod schedule;
+mod shaping;
 
 pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
 #[cfg(feature = "user")]
 pub use outcome::{OUTCOMES, Outcome};
-pub use policy::{MAX_DELAY_NS, ORPHAN_FROM_NS, Policy, in_turn_ns, ready_ns};
+pub use shaping::{MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, ready_ns};
 
-/// Name of the classifier, in the object file, that carries out a [`Policy`] alone.
+/// Name of the classifier, in the object file, that carries out a [`Shaping`] alone.
 pub const PROGRAM: &str = "shape";
-/// Name of the one that carries out the plan beside a [`Policy`] as well.
-pub const PLAN_PROGRAM: &str = "shape_plan";
-/// Name of the one-entry array with the [`Policy`].
-pub const POLICY_MAP: &str = "POLICY";
+/// Name of the one that carries out the policy beside a [`Shaping`] as well.
+pub const POLICY_PROGRAM: &str = "shape_policy";
+/// Name of the one-entry array with the [`Shaping`].
+pub const SHAPING_MAP: &str = "SHAPING";
 /// Name of the one-entry per-CPU array with the [`Counters`].
 pub const COUNTERS_MAP: &str = "COUNTERS";
 /// Name of the one-entry array with the [`Original`].
 pub const ORIGINAL_MAP: &str = "ORIGINAL";
-/// Name of the array with the [`plan::Schedule`]s of a plan.
+/// Name of the array with the [`policy::Schedule`]s of a policy.
 pub const SCHEDULES_MAP: &str = "SCHEDULES";
-/// Name of the array with the [`plan::Step`]s of all schedules.
+/// Name of the array with the [`policy::Step`]s of all schedules.
 pub const STEPS_MAP: &str = "STEPS";
-/// Name of the trie that leads from a peer's [`plan::Address`] to a [`plan::RuleList`].
+/// Name of the trie that leads from a peer's [`policy::Address`] to a [`policy::RuleList`].
 pub const TARGETS_MAP: &str = "TARGETS";
-/// Name of the array with the [`plan::Rule`]s.
+/// Name of the array with the [`policy::Rule`]s.
 pub const RULES_MAP: &str = "RULES";
 /// Name of the array with the entries of all distributions.
 pub const DISTRIBUTIONS_MAP: &str = "DISTRIBUTIONS";
 /// Name of the array with the entries of all delivery traces, in milliseconds.
 pub const TRACES_MAP: &str = "TRACES";
-/// Name of the array with the [`plan::State`] of each schedule.
+/// Name of the array with the [`policy::State`] of each schedule.
 pub const STATES_MAP: &str = "STATES";
 /// Name of the array with the rings of packets that wait for a bottleneck.
 pub const RINGS_MAP: &str = "RINGS";
-/// Name of the array with the plan as it was asked for, in JSON: its length in the first eight bytes, little-endian.
+/// Name of the array with the policy as it was asked for, in JSON: its length in the first eight bytes, little-endian.
 pub const ASKED_MAP: &str = "ASKED";
-/// Name of the array with the addresses that names in the plan stand for, in JSON; written as [`ASKED_MAP`] is.
+/// Name of the array with the addresses that names in the policy stand for, in JSON; written as [`ASKED_MAP`] is.
 pub const PEERS_MAP: &str = "PEERS";
 /// The size of an entry of either, in bytes.
 pub const ASKED_ENTRY: usize = 256;
 /// Name of the constant that says whether a packet's peer is its source, as in what a container receives: 0 or 1.
 pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";
-/// Name of the constant that says whether the plan has targets: 0 or 1.
+/// Name of the constant that says whether the policy has targets: 0 or 1.
 pub const TARGETED_CONSTANT: &str = "TARGETED";
 
 /// A type of which every byte is a field: no padding that could leak or differ.

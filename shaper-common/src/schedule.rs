@@ -1,6 +1,6 @@
 //! The position of a schedule by the clock, and the effects at that time.
 
-use super::plan::{Effects, Schedule, Step};
+use super::policy::{Effects, Schedule, Step};
 
 /// A whole in fractions: 2^24.
 const WHOLE: u64 = 1 << 24;
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn each_of_the_most_steps_is_found() {
-        for position in 0..crate::plan::MAX_STEPS {
-            let found = step_at(crate::plan::MAX_STEPS, position.into(), |step| u64::from(step) + 1);
+        for position in 0..crate::policy::MAX_STEPS {
+            let found = step_at(crate::policy::MAX_STEPS, position.into(), |step| u64::from(step) + 1);
             assert_eq!(found, position);
         }
     }

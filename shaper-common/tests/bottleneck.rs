@@ -9,7 +9,7 @@ use shaper_common::{
     MAX_DELAY_NS,
     bottleneck::{Backlog, Room, booked},
     draws::Draws,
-    plan::Effects,
+    policy::Effects,
 };
 
 const MBIT: u64 = 125_000;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
     draws::Draws,
-    plan::{Effects, State},
+    policy::{Effects, State},
 };
 use statistics::{assert_correlation, assert_distribution, correlation_bits, moments};
 

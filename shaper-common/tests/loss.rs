@@ -5,7 +5,7 @@ mod statistics;
 use proptest::prelude::*;
 use shaper_common::{
     draws::Draws,
-    plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State},
+    policy::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State},
 };
 use statistics::{
     assert_correlation, assert_mean, assert_share, assert_share_of_runs, correlation_bits, count, numbers,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
     draws::Draws,
-    plan::{Effects, State},
+    policy::{Effects, State},
 };
 use statistics::assert_distribution;
 

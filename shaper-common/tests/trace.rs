@@ -5,7 +5,7 @@ use shaper_common::{
     bottleneck::{
         Backlog, MAX_OPPORTUNITIES, Trace, booked, last_opportunity, opportunity_at, opportunity_bytes,
     },
-    plan::{DELIVERY_BYTES, Effects, State},
+    policy::{DELIVERY_BYTES, Effects, State},
 };
 
 const MS: u64 = 1_000_000;

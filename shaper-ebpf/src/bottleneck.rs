@@ -5,7 +5,7 @@ use shaper_common::{
     MAX_DELAY_NS,
     bottleneck::{Backlog, Room, Trace, last_opportunity, opportunity_bytes},
     draws::Draws,
-    plan::{Effects, Schedule},
+    policy::{Effects, Schedule},
 };
 
 use crate::{shared::Shared, state::ClassState};

@@ -1,6 +1,6 @@
 //! The headers of a packet: addresses, ports, and the offset of the payload.
 
-use shaper_common::plan::{Address, Ports};
+use shaper_common::policy::{Address, Ports};
 
 use crate::skb::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, Skb};
 

@@ -1,4 +1,4 @@
-//! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_plan` for any.
+//! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_policy` for any.
 //!
 //! A classifier sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps
 //! of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
@@ -19,10 +19,10 @@ mod counters;
 mod headers;
 mod kernel;
 mod log;
-mod plan;
 mod policy;
 mod queue;
 mod schedule;
+mod shaping;
 mod shared;
 mod skb;
 mod socket;
@@ -34,7 +34,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use shaper_common::{MAX_DELAY_NS, Policy};
+use shaper_common::{MAX_DELAY_NS, Shaping};
 
 use crate::{copies::Sent, skb::Skb};
 
@@ -57,11 +57,11 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// Turns a delay into a pass on a device without the queue that `policy` needs: no packet waits, so none is counted.
+    /// Turns a delay into a pass on a device without the queue that `shaping` needs: no packet waits, so none is counted.
     #[inline(always)]
-    fn on(self, policy: &Policy) -> Self {
+    fn on(self, shaping: &Shaping) -> Self {
         match self {
-            Self::Delay { .. } if policy.queueless != 0 => Self::Pass,
+            Self::Delay { .. } if shaping.queueless != 0 => Self::Pass,
             outcome => outcome,
         }
     }
@@ -71,17 +71,17 @@ impl Outcome {
 #[classifier]
 pub fn shape(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
-    let outcome = policy::current().map_or(Outcome::Pass, |policy| outcome(&skb, policy).on(policy));
+    let outcome = shaping::current().map_or(Outcome::Pass, |shaping| outcome(&skb, shaping).on(shaping));
     execute(outcome, &mut skb)
 }
 
-/// Classifies by a plan: all effects, by target and by time.
+/// Classifies by a policy: all effects, by target and by time.
 #[classifier]
-pub fn shape_plan(ctx: TcContext) -> i32 {
+pub fn shape_policy(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
-    let outcome = policy::current().map_or(Outcome::Pass, |policy| match policy.plan {
-        0 => outcome(&skb, policy).on(policy),
-        _ => plan::outcome(&skb, policy).on(policy),
+    let outcome = shaping::current().map_or(Outcome::Pass, |shaping| match shaping.in_maps {
+        0 => outcome(&skb, shaping).on(shaping),
+        _ => policy::outcome(&skb, shaping).on(shaping),
     });
     execute(outcome, &mut skb)
 }
@@ -123,42 +123,42 @@ fn execute(outcome: Outcome, skb: &mut Skb) -> i32 {
 }
 
 #[inline(always)]
-fn outcome(skb: &Skb, policy: &Policy) -> Outcome {
-    if policy.is_noop() {
+fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
+    if shaping.is_noop() {
         return Outcome::Pass;
     }
-    if policy.expires_at_ns == 0 && policy.delay_ns == 0 {
-        return if loses(policy) { Outcome::Lose } else { Outcome::Pass };
+    if shaping.expires_at_ns == 0 && shaping.delay_ns == 0 {
+        return if loses(shaping) { Outcome::Lose } else { Outcome::Pass };
     }
     let now_ns = kernel::now_ns();
-    if policy.has_expired(now_ns) {
+    if shaping.has_expired(now_ns) {
         return Outcome::Pass;
     }
-    if policy.delay_ns > MAX_DELAY_NS {
+    if shaping.delay_ns > MAX_DELAY_NS {
         return Outcome::PassInvalid;
     }
     // Before the loss is drawn: the copy comes through here again, and the draw must be made once.
     let mut orphan_failed = false;
-    if policy.orphan != 0 && skb.must_be_orphaned(policy.delay_ns, now_ns) {
+    if shaping.orphan != 0 && skb.must_be_orphaned(shaping.delay_ns, now_ns) {
         match skb.orphan(now_ns) {
             Sent::Queued => return Outcome::Replaced,
             Sent::Dropped => return Outcome::Refused,
             Sent::Failed => orphan_failed = true,
         }
     }
-    if loses(policy) {
+    if loses(shaping) {
         Outcome::Lose
-    } else if policy.delay_ns == 0 {
+    } else if shaping.delay_ns == 0 {
         Outcome::Pass
     } else {
-        let due_ns = policy.departure_ns(skb.stamp_ns(), skb.arrived_ns(now_ns));
-        Outcome::Delay { departure_ns: queue::departure_ns(policy, due_ns), orphan_failed }
+        let due_ns = shaping.departure_ns(skb.stamp_ns(), skb.arrived_ns(now_ns));
+        Outcome::Delay { departure_ns: queue::departure_ns(shaping, due_ns), orphan_failed }
     }
 }
 
 #[inline(always)]
-fn loses(policy: &Policy) -> bool {
-    policy.loss != 0 && policy.loses(kernel::random())
+fn loses(shaping: &Shaping) -> bool {
+    shaping.loss != 0 && shaping.loses(kernel::random())
 }
 
 #[panic_handler]

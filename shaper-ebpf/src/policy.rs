@@ -1,25 +1,178 @@
-//! The map that holds the policy, and those that only user space reads.
+//! The verdict on a packet where there is a policy: all effects, by target and by time.
+//!
+//! It is reached once, in the order of a network: duplication, loss, corruption, the bottleneck, the delay behind it, and
+//! the slot. A packet that then has to wait is orphaned last, and the copy that takes its place carries its departure.
 
-use aya_ebpf::{btf_maps::Array, macros::btf_map};
-use shaper_common::{ASKED_ENTRY, Original, Policy};
+use shaper_common::{
+    Shaping,
+    draws::{Draws, Purpose},
+    policy::{Effects, Schedule},
+};
 
-#[btf_map]
-static POLICY: Array<Policy, 1> = Array::new();
+use crate::{
+    Outcome, bottleneck,
+    bottleneck::Carried,
+    copies::{Note, Sent},
+    corrupt::Corruption,
+    counters,
+    kernel::now_ns,
+    schedule,
+    skb::Skb,
+    state::ClassState,
+    target,
+};
 
-/// Read by user space only: the device's settings before shaping, to be restored when it is cleared.
-#[btf_map]
-static ORIGINAL: Array<Original, 1> = Array::new();
-
-/// Read by user space only: the plan as it was written, beside the maps compiled from it.
-#[btf_map]
-static ASKED: Array<[u8; ASKED_ENTRY], 1> = Array::new();
-
-/// Read by user space only: the addresses of the names in the plan.
-#[btf_map]
-static PEERS: Array<[u8; ASKED_ENTRY], 1> = Array::new();
-
-/// Returns the policy in force, expired or not.
+/// Returns the verdict on a packet.
 #[inline(always)]
-pub(crate) fn current() -> Option<&'static Policy> {
-    POLICY.get(0)
+pub(crate) fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
+    let now_ns = now_ns();
+    let note = skb.take_note();
+    if let Note::Departure(departure_ns) = note {
+        return Outcome::Delay { departure_ns, orphan_failed: false };
+    }
+    if shaping.has_expired(now_ns) {
+        return Outcome::Pass;
+    }
+    let is_duplicate = matches!(note, Note::Duplicate);
+    let found = Packet::of(skb, now_ns, is_duplicate);
+    found.map_or(Outcome::Pass, |packet| packet.outcome(is_duplicate))
+}
+
+/// A packet, and the effects on its class.
+struct Packet<'a> {
+    skb: &'a Skb,
+    now_ns: u64,
+    schedule: &'a Schedule,
+    effects: &'a Effects,
+    state: ClassState,
+    draws: Draws,
+}
+
+impl<'a> Packet<'a> {
+    #[inline(always)]
+    fn of(skb: &'a Skb, now_ns: u64, is_duplicate: bool) -> Option<Self> {
+        let class = target::class(skb);
+        let schedule = schedule::of(class)?;
+        let effects = schedule::effects(schedule, now_ns, is_duplicate)?;
+        Some(Self { skb, now_ns, schedule, effects, state: ClassState::of(class)?, draws: Draws::new(0, 0) })
+    }
+
+    #[inline(always)]
+    fn outcome(mut self, is_duplicate: bool) -> Outcome {
+        if !is_duplicate && self.effects.duplicate != 0 {
+            let draws = Draws::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
+            if self.effects.duplicates(self.state.chain(), draws) {
+                self.duplicate();
+            }
+        }
+        let number = self.state.packets().fetch_add(1);
+        self.draws = Draws::new(self.schedule.seed, number);
+        let is_lost = self.effects.loses(self.state.chain(), number, self.draws);
+        if is_lost && !self.is_marked(self.effects.loss_ecn != 0) {
+            return Outcome::Lose;
+        }
+        if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.draws) {
+            self.corrupt();
+        }
+        // Neither it nor a packet before it waits.
+        if !self.effects.waits() && self.state.departure_ns().load() <= self.now_ns {
+            return Outcome::Pass;
+        }
+        self.departure_ns(is_lost).map_or(Outcome::Overflow, |departure_ns| self.wait(departure_ns))
+    }
+
+    /// Marks the packet if `asked` and if its sender uses ECN. Returns true if it did.
+    #[inline(always)]
+    fn is_marked(&self, asked: bool) -> bool {
+        let is_marked = asked && self.skb.mark();
+        if is_marked {
+            counters::marked(self.skb);
+        }
+        is_marked
+    }
+
+    #[inline(always)]
+    fn duplicate(&self) {
+        if self.skb.is_list() {
+            counters::skipped(self.skb);
+        } else if self.skb.duplicate() {
+            counters::duplicated(self.skb);
+        }
+    }
+
+    #[inline(always)]
+    fn corrupt(&self) {
+        let bit = self.draws.number(Purpose::CorruptBit);
+        match self.skb.corrupt(bit, self.effects.corrupt_fixes_checksums != 0) {
+            Corruption::Done => counters::corrupted(self.skb),
+            Corruption::Skipped => counters::skipped(self.skb),
+            Corruption::Nothing => {}
+        }
+    }
+
+    /// Returns the departure; none where the bottleneck's queue is full, or slots are.
+    #[inline(always)]
+    fn departure_ns(&self, is_marked: bool) -> Option<u64> {
+        let carried_ns = self.carried_ns(is_marked)?;
+        let departure_ns = if self.effects.reorders(self.state.chain(), self.draws) {
+            counters::reordered(self.skb);
+            self.slotted_ns(carried_ns)?
+        } else {
+            let delay_ns = self.effects.delay_ns(self.state.chain(), self.draws, schedule::time);
+            let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
+            match self.effects.unordered {
+                0 => self.state.depart(departure_ns, self.effects.early_ns()),
+                _ => departure_ns,
+            }
+        };
+        bottleneck::note(self.schedule, self.state, departure_ns);
+        Some(departure_ns)
+    }
+
+    /// Returns the time at which the bottleneck has carried the packet.
+    #[inline(always)]
+    fn carried_ns(&self, is_marked: bool) -> Option<u64> {
+        let ready_ns = self.skb.ready_ns(self.now_ns);
+        if !self.effects.has_bottleneck() {
+            return Some(ready_ns);
+        }
+        let bytes = self.effects.wire_bytes(self.skb.wire_bytes(), self.skb.gso_segments());
+        match bottleneck::carry(self.effects, self.schedule, self.state, bytes, ready_ns, self.draws) {
+            Carried::At { at_ns, marked } => {
+                self.is_marked(marked && !is_marked);
+                Some(at_ns)
+            }
+            Carried::Overflow => None,
+        }
+    }
+
+    /// Returns the departure of a packet that is due at `departure_ns`: its slot's, where there are slots.
+    #[inline(always)]
+    fn slotted_ns(&self, departure_ns: u64) -> Option<u64> {
+        match self.effects.slots {
+            0 => Some(departure_ns),
+            _ => {
+                let (state, bytes) = (self.state.chain(), self.skb.wire_bytes());
+                let times_ns = (self.now_ns, departure_ns);
+                self.effects.slotted_ns(state, times_ns, bytes, self.draws, schedule::time)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn wait(&self, departure_ns: u64) -> Outcome {
+        if departure_ns <= self.now_ns {
+            return Outcome::Pass;
+        }
+        let waits_ns = departure_ns - self.now_ns;
+        let mut orphan_failed = false;
+        if self.effects.orphan != 0 && self.skb.must_be_orphaned(waits_ns, self.now_ns) {
+            match self.skb.orphan_until(departure_ns) {
+                Sent::Queued => return Outcome::Replaced,
+                Sent::Dropped => return Outcome::Refused,
+                Sent::Failed => orphan_failed = true,
+            }
+        }
+        Outcome::Delay { departure_ns, orphan_failed }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Processors share this without a lock: missing what another one wrote costs one timer, or one copy, more or less.
 
-use shaper_common::{Charge, Policy};
+use shaper_common::{Charge, Shaping};
 
 use crate::shared::Static;
 
@@ -11,10 +11,10 @@ static CHARGE: Static<Charge> = Static::new(Charge::NONE);
 
 /// Returns the departure of a packet that is due at `departure_ns`: that of the packet before it, if it is close.
 #[inline(always)]
-pub(crate) fn departure_ns(policy: &Policy, departure_ns: u64) -> u64 {
+pub(crate) fn departure_ns(shaping: &Shaping, departure_ns: u64) -> u64 {
     let last_departure_ns = LAST_DEPARTURE_NS.shared();
     let last_ns = last_departure_ns.load();
-    let grouped_ns = policy.grouped_ns(departure_ns, last_ns);
+    let grouped_ns = shaping.grouped_ns(departure_ns, last_ns);
     if grouped_ns != last_ns {
         last_departure_ns.store(grouped_ns);
     }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
     macros::btf_map,
 };
-use shaper_common::plan::{Effects, Schedule, Step};
+use shaper_common::policy::{Effects, Schedule, Step};
 
 /// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;

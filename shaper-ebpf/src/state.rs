@@ -7,7 +7,7 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
-use shaper_common::{bottleneck::booked, in_turn_ns, plan::State};
+use shaper_common::{bottleneck::booked, in_turn_ns, policy::State};
 
 use crate::shared::Shared;
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
     programs::TcContext,
 };
-use shaper_common::plan::{Address, MAX_RULES, Ports, Rule, RuleList};
+use shaper_common::policy::{Address, MAX_RULES, Ports, Rule, RuleList};
 
 use crate::{
     headers::{Transport, address},

@@ -17,7 +17,7 @@ pub use compile::{Maps, Peers};
 pub use file::{Files, Format, NoFiles, Preset, Presets};
 pub use model::{
     Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, Measured, Name, Named,
-    Plan, Policy, PolicyError, Problem, Segment, Selector, Trace, check_interface, parse_duration, quoted,
+    Policy, PolicyError, Problem, Segment, Selector, Shaping, Trace, check_interface, parse_duration, quoted,
     short,
 };
 pub use text::{CLAUSES, Clause, Field, FlagKind, names_in};

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*};
-use shaper_common::plan::MAX_QUEUE_PACKETS;
+use shaper_common::policy::MAX_QUEUE_PACKETS;
 
 use crate::{
     compile,
     model::{
         Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses,
-        Named, Peer, Percent, Plan, Ports, Protocol, Rate, Reordering, Schedule, Selector, Slot, SlotTime,
+        Named, Peer, Percent, Policy, Ports, Protocol, Rate, Reordering, Schedule, Selector, Slot, SlotTime,
         Step, Target, Trace,
     },
 };
@@ -193,14 +193,14 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     })
 }
 
-/// Any plan that makes sense.
-pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
+/// Any policy that makes sense.
+pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
     let target = (any_selector(), schedules()).prop_map(|(selector, schedule)| Target { selector, schedule });
     let interfaces = option::of("[a-z]{1,15}[*]?");
     let parts = (interfaces, any::<Option<u64>>(), schedules(), vec(target, 0..4));
     parts.prop_map(|(interfaces, seed, schedule, mut targets)| {
         let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
         targets.dedup_by(|one, other| one.selector == other.selector);
-        Plan { interfaces, seed, schedule, targets }.checked().unwrap_or_default()
+        Policy { interfaces, seed, schedule, targets }.checked().unwrap_or_default()
     })
 }

@@ -7,8 +7,8 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use shaper_common::{
-    COUNTERS_MAP, Counters, POLICY_MAP, Policy, SCHEDULES_MAP, STEPS_MAP, Tally,
-    plan::{Effects, Schedule, Step},
+    COUNTERS_MAP, Counters, SCHEDULES_MAP, SHAPING_MAP, STEPS_MAP, Shaping, Tally,
+    policy::{Effects, Schedule, Step},
 };
 
 use crate::{
@@ -158,12 +158,12 @@ impl Rig {
         self.daemon.words(&["set", "web", "--netem", words]);
     }
 
-    /// Has a policy file's plan done to packets in `direction`.
+    /// Has a policy file's policy done to packets in `direction`.
     ///
     /// # Panics
     ///
     /// When the daemon does not take it.
-    pub fn policy(&self, toml: &str, direction: &str) {
+    pub fn shaping(&self, toml: &str, direction: &str) {
         let file = self.file("policy.toml", toml);
         let file = file.to_string_lossy();
         self.daemon.words(&["set", "web", "--policy", &file, "--direction", direction]);
@@ -193,15 +193,15 @@ impl Rig {
         self.shaped("egress")
     }
 
-    /// The program that does a policy file's plan from the beginning to what the container sends.
+    /// The program that does a policy file's policy from the beginning to what the container sends.
     ///
     /// # Panics
     ///
     /// When the daemon does not take it.
     #[must_use]
-    pub fn subject_of_policy(&self, toml: &str) -> Subject<'_> {
+    pub fn subject_of_shaping(&self, toml: &str) -> Subject<'_> {
         self.daemon.run("clear web");
-        self.policy(toml, "egress");
+        self.shaping(toml, "egress");
         self.shaped("egress")
     }
 
@@ -262,7 +262,7 @@ pub struct Subject<'a> {
     host: &'a Netns,
     pins: PathBuf,
     program: SchedClassifier,
-    policy: Array<MapData, Policy>,
+    shaping: Array<MapData, Shaping>,
     counters: PerCpuArray<MapData, Counters>,
 }
 
@@ -291,7 +291,7 @@ impl<'a> Subject<'a> {
         let subject = Self {
             host: world.host(),
             program: SchedClassifier::from_pin(pins.join("program")).expect("it is pinned"),
-            policy: Array::try_from(Map::Array(map(POLICY_MAP))).expect("its layout"),
+            shaping: Array::try_from(Map::Array(map(SHAPING_MAP))).expect("its layout"),
             counters: PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP))).expect("its layout"),
             pins,
         };
@@ -299,7 +299,7 @@ impl<'a> Subject<'a> {
         subject
     }
 
-    /// Changes the effects of all steps in the kernel, if there is a plan.
+    /// Changes the effects of all steps in the kernel, if there is a policy.
     ///
     /// # Panics
     ///
@@ -346,8 +346,8 @@ impl<'a> Subject<'a> {
     /// # Panics
     ///
     /// When it cannot be written.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy.set(0, policy, 0).expect("it can be written");
+    pub fn set_shaping(&mut self, shaping: Shaping) {
+        self.shaping.set(0, shaping, 0).expect("it can be written");
     }
 
     /// The policy that the kernel reads.
@@ -356,8 +356,8 @@ impl<'a> Subject<'a> {
     ///
     /// When it cannot be read.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.policy.get(&0, 0).expect("it can be read")
+    pub fn shaping(&self) -> Shaping {
+        self.shaping.get(&0, 0).expect("it can be read")
     }
 
     /// Returns the counts so far, of all processors.

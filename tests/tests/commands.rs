@@ -68,9 +68,9 @@ fn what_is_set_is_told_and_listed() {
     let view = json(&scene, "set web --loss 50% --direction both --for forever --json");
     assert_eq!(view["container"]["runtime"], "netns");
     let policies: Vec<_> =
-        view["interfaces"].as_array().expect("a list").iter().map(|i| &i["policy"]).collect();
+        view["interfaces"].as_array().expect("a list").iter().map(|i| &i["shaping"]).collect();
     assert_eq!(policies.len(), 2, "{view}");
-    assert!(policies.iter().all(|policy| policy["loss"] == "50%"), "{view}");
+    assert!(policies.iter().all(|shaping| shaping["loss"] == "50%"), "{view}");
     let list = scene.daemon.run("list");
     let cells = |name: &str| {
         let line = list.lines().find(|line| line.starts_with(name)).expect("a line");
@@ -116,7 +116,7 @@ fn what_inspect_shows_can_be_seen_with_the_kernels_tools() {
     let pins = scene.world.pins_of(web, "egress").expect("its pins");
     assert_eq!(line(&shown, "pinned"), pins.display().to_string());
     assert_eq!(line(&shown, "policy"), "loss 10%");
-    assert_eq!(line(&shown, "see"), format!("bpftool map dump pinned {}/POLICY", pins.display()));
+    assert_eq!(line(&shown, "see"), format!("bpftool map dump pinned {}/SHAPING", pins.display()));
 
     let inspection = json(&scene, "inspect web --json");
     let detail = &inspection["details"][0];
@@ -135,7 +135,7 @@ fn what_inspect_shows_can_be_seen_with_the_kernels_tools() {
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && !stdout.trim().is_empty(), "`{command}`: {stdout}{stderr}");
         let names: &[&str] = match *command {
-            policy if policy.ends_with("/POLICY") => &["\"delay_ns\": 0", "\"loss\": 429496729"],
+            shaping if shaping.ends_with("/SHAPING") => &["\"delay_ns\": 0", "\"loss\": 429496729"],
             counters if counters.ends_with("/COUNTERS") => &["\"passed\"", "\"lost\"", "\"packets\""],
             filters if filters.contains("tc filter") => &["direct-action", "id "],
             _ => &[],

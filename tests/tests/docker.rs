@@ -51,7 +51,7 @@ fn loses_a_tenth(from: &Netns, to: Ipv4Addr) -> bool {
 fn interfaces(world: &DockerWorld, container: &str) -> Vec<(String, String)> {
     let view = world.daemon.view(container);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let interface = |view: &Value| (text(&view["interface"]), text(&view["policy"]["loss"]));
+    let interface = |view: &Value| (text(&view["interface"]), text(&view["shaping"]["loss"]));
     view["interfaces"].as_array().expect("a list").iter().map(interface).collect()
 }
 
@@ -328,7 +328,7 @@ fn shaping_and_buttons_outlive_a_restart_of_docker() {
     world.engine.rm("gone").expect("it can go");
     world.node("Docker is watched again", &gone, |node| node.is_none().then_some(()));
     let view = world.daemon.view("web");
-    assert_eq!(view["interfaces"][0]["policy"]["loss"], "10%");
+    assert_eq!(view["interfaces"][0]["shaping"]["loss"], "10%");
     assert!(view["interfaces"][0]["remaining_ms"].is_u64(), "{view}");
     eventually("only one is left", || (world.pins().len() == 2).then_some(()));
     assert_eq!(world.press(&id, "clear").error, None);

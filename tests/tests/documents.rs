@@ -74,11 +74,13 @@ fn the_program_takes_every_example() {
 /// The files that examples name: the policy file is the document's own, and names a table.
 fn put_files(directory: &Path) {
     let page = read("docs/policy-files.md");
-    let policy = page.split("```toml\n").nth(1).expect("a policy file");
-    let policy = policy.split("```").next().expect("its text");
-    for (name, text) in
-        [("evening.toml", policy), ("wifi.dist", "# a table\n-8192 0 8192\n"), ("cellular.down", "1\n2\n5\n")]
-    {
+    let shaping = page.split("```toml\n").nth(1).expect("a policy file");
+    let shaping = shaping.split("```").next().expect("its text");
+    for (name, text) in [
+        ("evening.toml", shaping),
+        ("wifi.dist", "# a table\n-8192 0 8192\n"),
+        ("cellular.down", "1\n2\n5\n"),
+    ] {
         fs::write(directory.join(name), text).expect("it can be written");
     }
 }

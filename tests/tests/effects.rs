@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use shaper_common::{Counters, plan::Effects};
+use shaper_common::{Counters, policy::Effects};
 use shaper_tests::{
     daemon::eventually,
     frame::{CE, ECT, Frame, NOT_ECT, Spec, TCP},
@@ -310,7 +310,7 @@ fn all_effects_at_once_pass_the_verifier_with_room_to_spare() {
     needs!(Root);
     let rig = Rig::new();
     for direction in ["egress", "ingress"] {
-        rig.policy(ALL_WITHOUT_A_QUEUE, direction);
+        rig.shaping(ALL_WITHOUT_A_QUEUE, direction);
         let verified = rig.shaped(direction).verified_instructions();
         println!("{direction}: {verified} instructions verified");
         assert!(verified < MOST_INSTRUCTIONS / 4, "{direction}: {verified}");
@@ -363,19 +363,19 @@ fn a_deadline_ends_all_effects_without_a_daemon() {
 }
 
 #[test]
-fn a_plan_whose_policy_is_over_or_empty_leaves_packets_alone() {
+fn a_policy_whose_deadline_is_over_or_that_is_empty_leaves_packets_alone() {
     needs!(Root);
     let rig = Rig::new();
     let mut subject = rig.subject("partition ecn");
-    let policy = subject.policy();
+    let shaping = subject.shaping();
     let packet = Spec::udp(64).build().bytes;
     assert_eq!(subject.once(&packet, &Context::new()).verdict, TC_ACT_STOLEN);
     let now_ns = shaper_tests::subject::now_ns();
-    subject.set_policy(shaper_common::Policy { expires_at_ns: now_ns, ..policy });
+    subject.set_shaping(shaper_common::Shaping { expires_at_ns: now_ns, ..shaping });
     assert_eq!(subject.once(&packet, &Context::new()).verdict, TC_ACT_UNSPEC);
-    subject.set_policy(shaper_common::Policy { expires_at_ns: now_ns + 60 * SECOND_NS, ..policy });
+    subject.set_shaping(shaper_common::Shaping { expires_at_ns: now_ns + 60 * SECOND_NS, ..shaping });
     assert_eq!(subject.once(&packet, &Context::new()).verdict, TC_ACT_STOLEN);
-    subject.set_policy(shaper_common::Policy::default());
+    subject.set_shaping(shaper_common::Shaping::default());
     assert_eq!(subject.once(&packet, &Context::new()).verdict, TC_ACT_UNSPEC);
 }
 

@@ -99,7 +99,7 @@ fn a_container_that_holds_containers_is_shaped_where_it_is_connected_to_the_outs
         refused.contains("it has no interface wlan0: it has eth0, vethin0, docker0, vethin1"),
         "{refused}"
     );
-    assert_eq!(daemon.view("outer")["interfaces"][0]["policy"]["loss"], "100%", "nothing has changed");
+    assert_eq!(daemon.view("outer")["interfaces"][0]["shaping"]["loss"], "100%", "nothing has changed");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn add_interface(world: &World, container: &Container, number: u8) {
 fn loss(daemon: &Daemon) -> Vec<(String, String)> {
     let view = daemon.view("web");
     let interfaces = view["interfaces"].as_array().expect("a list").iter();
-    let loss = |view: &Value| view["policy"]["loss"].as_str().unwrap_or_default().to_owned();
+    let loss = |view: &Value| view["shaping"]["loss"].as_str().unwrap_or_default().to_owned();
     shaped(&view).into_iter().zip(interfaces.map(loss)).collect()
 }
 
@@ -160,7 +160,7 @@ fn chosen_interfaces_are_kept_for_those_that_come_later() {
     daemon.view("web");
     daemon.run("set web --loss 3%");
     assert_eq!(loss(&daemon), of(&["lan0", "lan1", "lan2"], "3%"));
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["plan"]["interface"][0], "lan*");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["policy"]["interface"][0], "lan*");
 
     daemon.run("clear web");
     daemon.run("set web --loss 4%");

@@ -53,7 +53,7 @@ fn shaping_whose_pins_were_removed_is_taken_over_and_can_be_cleared() {
     remove_pins(&world);
     let daemon = world.daemon().expect("another daemon");
     for interface in wait_for_interfaces(&daemon, "web", 2) {
-        assert_eq!(interface["policy"]["netem"], "loss 100%", "{interface}");
+        assert_eq!(interface["shaping"]["netem"], "loss 100%", "{interface}");
     }
     assert_eq!(lost(&web), 20);
     daemon.run("set web --for 1h");

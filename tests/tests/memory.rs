@@ -6,7 +6,7 @@ use aya::maps::{LpmTrie, Map, MapData};
 use serde_json::{Value, json};
 use shaper_common::{
     TARGETS_MAP,
-    plan::{Address, RuleList},
+    policy::{Address, RuleList},
 };
 use shaper_tests::{daemon::eventually, needs, scene::Scene};
 
@@ -25,8 +25,8 @@ fn resident(scene: &Scene) -> u64 {
     line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
-/// A plan with so many prefixes.
-fn plan(prefixes: u32) -> Value {
+/// A policy with so many prefixes.
+fn policy(prefixes: u32) -> Value {
     let prefix = |number: u32| format!("{}/28", Ipv4Addr::from(0x0a00_0000 + (number << 4)));
     let prefixes: Vec<_> = (0..prefixes).map(prefix).collect();
     json!({ "target": [{ "to": prefixes, "netem": "loss 1%" }] })
@@ -45,12 +45,12 @@ fn memory_is_given_back_after_large_work() {
     let (status, text) = scene.ask("PATCH", WEB, r#"{"loss": "1%"}"#);
     assert_eq!(status, 200, "{text}");
     let before = resident(&scene);
-    let plan = json!({ "policy": plan(PREFIXES), "direction": "both" });
-    let (status, text) = scene.ask("PATCH", WEB, &plan.to_string());
+    let policy = json!({ "policy": policy(PREFIXES), "direction": "both" });
+    let (status, text) = scene.ask("PATCH", WEB, &policy.to_string());
     assert_eq!(status, 200, "{text:.200}");
     let (status, text) = scene.ask("DELETE", WEB, "");
     assert_eq!(status, 200, "{text:.200}");
-    check_given_back(&scene, before, "a large plan");
+    check_given_back(&scene, before, "a large policy");
     let padded = format!("{}{}", r#"{"loss": "1%"}"#, " ".repeat(LARGE));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -69,7 +69,7 @@ fn a_large_trie_that_was_replaced_is_emptied_before_the_kernel_frees_it() {
         let (status, text) = scene.ask("PATCH", WEB, &body.to_string());
         assert_eq!(status, 200, "{text:.200}");
     };
-    set(json!({ "policy": plan(20_000) }));
+    set(json!({ "policy": policy(20_000) }));
     let pins = scene.world.pins();
     let directory = pins.iter().find(|name| name.starts_with("netns-")).expect("an instance");
     let pin = scene.world.pin_dir().join(directory).join(TARGETS_MAP);
@@ -77,6 +77,6 @@ fn a_large_trie_that_was_replaced_is_emptied_before_the_kernel_frees_it() {
         .and_then(|map| LpmTrie::try_from(Map::LpmTrie(map)))
         .expect("the daemon's trie");
     assert_eq!(trie.keys().count(), 20_000);
-    set(json!({ "policy": plan(10) }));
+    set(json!({ "policy": policy(10) }));
     eventually("it is emptied", || trie.keys().next().is_none().then_some(()));
 }

@@ -76,7 +76,7 @@ fn spoil(directory: &Path, random: &mut Rng) {
             make_foreign_map(pin, random);
         }
         2 => {
-            let name = *random.choice(&["POLICY", "ORIGINAL", "STATES", "OTHER"]).expect("there are some");
+            let name = *random.choice(&["SHAPING", "ORIGINAL", "STATES", "OTHER"]).expect("there are some");
             let _ = fs::rename(pin, directory.join(name));
         }
         3 => {
@@ -129,7 +129,7 @@ fn whatever_the_pins_have_become_a_daemon_starts_and_others_stay_shaped() {
         }
         for name in ODD_NAMES {
             if random.bool() && fs::create_dir(world.pin_dir().join(name)).is_ok() {
-                make_foreign_map(&world.pin_dir().join(name).join("POLICY"), &mut random);
+                make_foreign_map(&world.pin_dir().join(name).join("SHAPING"), &mut random);
             }
         }
         let daemon = start(&world);
@@ -138,7 +138,7 @@ fn whatever_the_pins_have_become_a_daemon_starts_and_others_stay_shaped() {
             daemon.run(line);
         }
         let interface = daemon.view("db")["interfaces"][0].clone();
-        assert_eq!(interface["policy"]["loss"], "100%", "round {round}: {}", log_of(&daemon));
+        assert_eq!(interface["shaping"]["loss"], "100%", "round {round}: {}", log_of(&daemon));
         assert_eq!(interface["state"], "intact", "round {round}: {}", log_of(&daemon));
         daemon.run("clear db");
         assert_eq!(db.netns.traces(), untouched, "round {round}: {}", log_of(&daemon));

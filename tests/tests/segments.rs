@@ -94,7 +94,7 @@ fn pins_that_cannot_be_read_leave_no_limit_behind() {
     daemon.run("set web --loss 1%");
     daemon.kill(Signal::SIGKILL);
     let pins = world.pins_of(&web, "egress").expect("its pins");
-    std::fs::rename(pins.join("POLICY"), pins.join("ORIGINAL")).expect("it is another map then");
+    std::fs::rename(pins.join("SHAPING"), pins.join("ORIGINAL")).expect("it is another map then");
     let daemon = world.daemon().expect("another daemon");
     daemon.view("web");
     eventually("it is taken away", || (web.netns.traces() == before).then_some(()));
@@ -111,7 +111,7 @@ fn a_loss_taken_from_a_delay_gives_its_segments_back() {
     assert_eq!(taken_at_once(&web), 1);
     daemon.run("set web --loss 0");
     eventually("they are given back", || (taken_at_once(&web) == before).then_some(()));
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["latency"], "10ms");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["latency"], "10ms");
 }
 
 /// Returns what arrives at the host of the container's one connection during `work`.

@@ -144,7 +144,7 @@ fn names_of_one_namespace_share_one_shaping() {
     let _sidecar = web.netns.alias(world.netns_dir().join("sidecar")).expect("an alias");
     daemon.view("sidecar");
     daemon.run("set sidecar --loss 100%");
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["loss"], "100%");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["loss"], "100%");
     assert_eq!(world.pins().len(), 2, "one shaping and the log ring");
     daemon.run("clear web");
     assert_eq!(daemon.view("sidecar")["interfaces"].as_array().map(Vec::len), Some(0));
@@ -235,7 +235,7 @@ fn a_missing_fq_is_said_and_leaves_nothing() {
     daemon.run("set web --loss 1%");
     let complaint = daemon.complaint("set web --latency 10ms");
     assert!(complaint.contains("modprobe sch_fq"), "{complaint}");
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["loss"], "1%", "the loss stays");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["loss"], "1%", "the loss stays");
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn shaping_outlives_the_daemon_and_the_next_one_adopts_it() {
 }
 
 #[test]
-fn plans_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
+fn policies_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");
     let before = web.netns.traces();
@@ -310,7 +310,7 @@ fn plans_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
     fs::create_dir(&old).expect("the old one is there still");
     let daemon = world.daemon().expect("another daemon");
     let view = daemon.view("web");
-    assert_eq!(view["interfaces"][0]["policy"]["netem"], "loss every 1 seed 7", "{}", daemon.log());
+    assert_eq!(view["interfaces"][0]["shaping"]["netem"], "loss every 1 seed 7", "{}", daemon.log());
     assert!(old.join("program").exists() && !incomplete.exists());
     assert_eq!(lost_from(&world, &web, 20), 20);
     assert!(daemon.view("web")["interfaces"][0]["lost"]["packets"].as_u64() >= Some(20));
@@ -318,7 +318,7 @@ fn plans_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
     daemon.kill(Signal::SIGKILL);
     fs::create_dir(&incomplete).expect("it can be made");
     let daemon = world.daemon().expect("another daemon");
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["netem"], "loss every 1 seed 7");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["netem"], "loss every 1 seed 7");
     assert!(!incomplete.exists());
     daemon.run("clear web");
     assert_eq!(web.netns.traces(), before);
@@ -326,7 +326,7 @@ fn plans_outlive_the_daemon_too_also_one_that_died_while_it_changed_them() {
 }
 
 #[test]
-fn a_plan_that_cannot_be_had_on_one_interface_leaves_all_as_they_were() {
+fn a_policy_that_cannot_be_had_on_one_interface_leaves_all_as_they_were() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");
     daemon.words(&["set", "web", "--netem", "loss every 1 seed 7", "--direction", "both"]);
@@ -336,7 +336,7 @@ fn a_plan_that_cannot_be_had_on_one_interface_leaves_all_as_they_were() {
     assert!(said.contains("already has a root qdisc") || said.contains("no fq: modprobe sch_fq"), "{said}");
     let view = daemon.view("web");
     for interface in view["interfaces"].as_array().expect("interfaces") {
-        assert_eq!(interface["policy"]["netem"], "loss every 1 seed 7");
+        assert_eq!(interface["shaping"]["netem"], "loss every 1 seed 7");
     }
     assert_eq!(lost_from(&world, &web, 20), 20);
     assert!(world.pins().iter().all(|name| !name.starts_with("new-")), "{:?}", world.pins());

@@ -139,8 +139,8 @@ fn a_device_without_a_record_of_what_it_was_has_not_been_touched() {
 #[test]
 fn pins_that_cannot_be_read_give_back_what_is_recorded() {
     needs!(Root);
-    kill_and_change(777, |_, pins| fs::remove_file(pins.join("POLICY")).expect("it is pinned"));
-    kill_and_change(0, |_, pins| fs::remove_file(pins.join("POLICY")).expect("it is pinned"));
+    kill_and_change(777, |_, pins| fs::remove_file(pins.join("SHAPING")).expect("it is pinned"));
+    kill_and_change(0, |_, pins| fs::remove_file(pins.join("SHAPING")).expect("it is pinned"));
 }
 
 #[test]

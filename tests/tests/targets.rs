@@ -182,7 +182,7 @@ const SEVERAL: &str = r#"
 fn the_first_target_that_has_a_packet_decides_and_each_has_its_own_effects() {
     needs!(Root);
     let rig = Rig::new();
-    let subject = rig.subject_of_policy(SEVERAL);
+    let subject = rig.subject_of_shaping(SEVERAL);
     let near = to("10.2.0.2");
     // In turns, so that each has to count its own.
     let packets = [
@@ -322,10 +322,10 @@ fn a_bad_target_is_refused_before_anything_changes() {
         assert!(rig.world.pins().iter().all(|pin| pin == "AYA_LOGS"), "{to}: {:?}", rig.world.pins());
     }
     rig.daemon.words(&["set", "web", "--netem", "loss every 2", "--to", "10.2.0.2"]);
-    let shaped = rig.daemon.view("web")["interfaces"][0]["policy"].clone();
+    let shaped = rig.daemon.view("web")["interfaces"][0]["shaping"].clone();
     for (to, _) in bad {
         set(to);
-        assert_eq!(rig.daemon.view("web")["interfaces"][0]["policy"], shaped, "{to}");
+        assert_eq!(rig.daemon.view("web")["interfaces"][0]["shaping"], shaped, "{to}");
     }
     let subject = rig.shaped("egress");
     let losses = subject.losses(&to("10.2.0.2").build().bytes, 10);

@@ -1,7 +1,7 @@
 //! Tests of the program's verdict on a packet, one at a time: `BPF_PROG_TEST_RUN` on the very program that the daemon
 //! pinned.
 
-use shaper_common::{Counters, MAX_DELAY_NS, Policy, Tally};
+use shaper_common::{Counters, MAX_DELAY_NS, Shaping, Tally};
 use shaper_tests::{
     needs,
     subject::{Context, Rig, SECOND_NS, Subject, TC_ACT_STOLEN, TC_ACT_UNSPEC, now_ns},
@@ -17,18 +17,18 @@ fn rig() -> Rig {
 /// Runs the program on a packet of 64 bytes, `repeat` times.
 fn run(
     subject: &mut Subject<'_>,
-    policy: Policy,
+    shaping: Shaping,
     context: &Context,
     repeat: u32,
 ) -> (u32, Context, Counters) {
-    subject.set_policy(policy);
+    subject.set_shaping(shaping);
     let (ran, counted) = subject.repeat(&[0; 64], context, repeat);
     (ran.verdict, ran.context, counted)
 }
 
 /// Runs the program on one packet after another as fast as can be: the stamps, between the times before and after.
-fn stamps(subject: &mut Subject<'_>, policy: Policy, count: usize) -> Vec<(u64, u64, u64)> {
-    subject.set_policy(policy);
+fn stamps(subject: &mut Subject<'_>, shaping: Shaping, count: usize) -> Vec<(u64, u64, u64)> {
+    subject.set_shaping(shaping);
     let mut before = now_ns();
     let looks = subject.each(&[0; 64], &Context::new(), count, |ran| (ran.context.departure_ns(), now_ns()));
     let stamp = |(stamp, after)| (std::mem::replace(&mut before, after), stamp, after);
@@ -36,19 +36,19 @@ fn stamps(subject: &mut Subject<'_>, policy: Policy, count: usize) -> Vec<(u64, 
 }
 
 const ONE: Tally = Tally { packets: 1, bytes: 64 };
-const DELAYED: Policy =
-    Policy { expires_at_ns: 0, delay_ns: SECOND_NS, plan: 0, queueless: 0, loss: 0, orphan: 0 };
+const DELAYED: Shaping =
+    Shaping { expires_at_ns: 0, delay_ns: SECOND_NS, in_maps: 0, queueless: 0, loss: 0, orphan: 0 };
 
 #[test]
 fn each_policy_has_its_verdict_stamp_and_counter() {
     needs!(Root);
     let rig = rig();
     let mut subject = rig.shaped("egress");
-    let (verdict, out, counted) = run(&mut subject, Policy::default(), &Context::new(), 1);
+    let (verdict, out, counted) = run(&mut subject, Shaping::default(), &Context::new(), 1);
     assert_eq!((verdict, out.u64_at(Context::TSTAMP)), (TC_ACT_UNSPEC, 0), "nothing asked");
     assert_eq!(counted, Counters { passed: ONE, ..Counters::default() });
 
-    let all = Policy { loss: u32::MAX, ..Policy::default() };
+    let all = Shaping { loss: u32::MAX, ..Shaping::default() };
     let (verdict, _, counted) = run(&mut subject, all, &Context::new(), 1);
     assert_eq!(verdict, TC_ACT_STOLEN, "all lost, and nobody told");
     assert_eq!(counted, Counters { lost: ONE, ..Counters::default() });
@@ -60,7 +60,7 @@ fn each_policy_has_its_verdict_stamp_and_counter() {
     assert!((before + SECOND_NS..=now_ns() + SECOND_NS).contains(&stamp), "{stamp} is not a second from now");
     assert_eq!(counted, Counters { delayed: ONE, ..Counters::default() });
 
-    let both = Policy { loss: u32::MAX, ..DELAYED };
+    let both = Shaping { loss: u32::MAX, ..DELAYED };
     let (verdict, out, counted) = run(&mut subject, both, &Context::new(), 1);
     assert_eq!((verdict, out.u64_at(Context::TSTAMP)), (TC_ACT_STOLEN, 0), "a lost packet is not delayed");
     assert_eq!(counted, Counters { lost: ONE, ..Counters::default() });
@@ -87,7 +87,7 @@ fn a_copy_is_delayed_from_when_its_original_came() {
     needs!(Root);
     let rig = rig();
     let mut subject = rig.shaped("egress");
-    subject.set_policy(DELAYED);
+    subject.set_shaping(DELAYED);
     // Until nothing came in between.
     shaper_tests::daemon::eventually("the copy comes at once", || {
         let (came, ran) = subject.copied(&[0; 64]);
@@ -124,10 +124,10 @@ fn a_policy_ends_at_its_deadline_by_itself() {
     needs!(Root);
     let rig = rig();
     let mut subject = rig.shaped("egress");
-    let all = Policy { loss: u32::MAX, ..DELAYED };
-    let running = Policy { expires_at_ns: now_ns() + 60 * SECOND_NS, ..all };
+    let all = Shaping { loss: u32::MAX, ..DELAYED };
+    let running = Shaping { expires_at_ns: now_ns() + 60 * SECOND_NS, ..all };
     assert_eq!(run(&mut subject, running, &Context::new(), 1).0, TC_ACT_STOLEN);
-    let ended = Policy { expires_at_ns: now_ns(), ..all };
+    let ended = Shaping { expires_at_ns: now_ns(), ..all };
     let (verdict, out, counted) = run(&mut subject, ended, &Context::new(), 1);
     assert_eq!((verdict, out.u64_at(Context::TSTAMP)), (TC_ACT_UNSPEC, 0));
     assert_eq!(counted, Counters { passed: ONE, ..Counters::default() });
@@ -141,12 +141,12 @@ fn losses_over_a_hundred_thousand_packets_are_binomial() {
     let draws = 100_000_u32;
     for share in [0.001, 0.01, 0.1, 0.5, 0.999] {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
-        let policy = Policy { loss: (share * 4_294_967_296.0) as u32, ..Policy::default() };
+        let shaping = Shaping { loss: (share * 4_294_967_296.0) as u32, ..Shaping::default() };
         let (n, mean) = (f64::from(draws), f64::from(draws) * share);
         // 99.9 % of samples lie within 3.29 standard deviations; two in a row outside happen once in a million runs.
         let bound = 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0;
         let lost: Vec<_> =
-            (0..2).map(|_| run(&mut subject, policy, &Context::new(), draws).2.lost.packets).collect();
+            (0..2).map(|_| run(&mut subject, shaping, &Context::new(), draws).2.lost.packets).collect();
         #[expect(clippy::cast_precision_loss, reason = "at most a hundred thousand")]
         let close = lost.iter().any(|&lost| (lost as f64 - mean).abs() <= bound);
         assert!(close, "{lost:?} of {draws} lost at {share}, expected {mean} +- {bound}");
@@ -162,7 +162,7 @@ fn a_gso_packet_counts_as_the_segments_it_carries() {
         .with(Context::GSO_SEGS, 3_u32.to_ne_bytes())
         .with(Context::GSO_SIZE, 20_u32.to_ne_bytes())
         .with(Context::WIRE_LEN, 172_u32.to_ne_bytes());
-    let (_, _, counted) = run(&mut subject, Policy::default(), &gso, 1);
+    let (_, _, counted) = run(&mut subject, Shaping::default(), &gso, 1);
     assert_eq!(counted.passed, Tally { packets: 3, bytes: 172 });
 }
 
@@ -184,7 +184,7 @@ fn a_policy_that_cannot_be_carried_out_passes_packets_and_is_told_to_the_daemon(
     needs!(Root);
     let rig = rig();
     let mut subject = rig.shaped("egress");
-    let impossible = Policy { delay_ns: MAX_DELAY_NS + 1, ..DELAYED };
+    let impossible = Shaping { delay_ns: MAX_DELAY_NS + 1, ..DELAYED };
     let (verdict, out, counted) = run(&mut subject, impossible, &Context::new(), 3);
     assert_eq!((verdict, out.u64_at(Context::TSTAMP)), (TC_ACT_UNSPEC, 0));
     assert_eq!(counted.invalid_policy, 3);

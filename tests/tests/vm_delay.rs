@@ -170,7 +170,7 @@ fn a_daemon_killed_and_started_again_loses_no_packet() {
     });
     assert_eq!(pings.received, pings.sent);
     assert!(pings.least >= ms(50), "all of them were delayed: {pings:?}");
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["latency"], "50ms", "adopted");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["latency"], "50ms", "adopted");
     daemon.run("set web --latency 20ms");
     let pings = ping_host(&web, 20, ms(10));
     assert!(pings.least >= ms(20) && pings.least < ms(50), "changed: {pings:?}");
@@ -247,7 +247,7 @@ fn loss_alone_has_no_queue_and_a_delay_taken_back_takes_its_queue_along() {
     assert!(root_qdisc(&web).contains("qdisc fq 5a9e:"), "{}", root_qdisc(&web));
     daemon.run("set web --latency 0");
     eventually("the queue is gone", || root_qdisc(&web).contains("noqueue").then_some(()));
-    assert_eq!(daemon.view("web")["interfaces"][0]["policy"]["loss"], "1%");
+    assert_eq!(daemon.view("web")["interfaces"][0]["shaping"]["loss"], "1%");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use shaper_common::plan::DISTRIBUTION_SCALE;
+use shaper_common::policy::DISTRIBUTION_SCALE;
 use shaper_tests::{
     frame::Spec,
     needs,
@@ -82,7 +82,7 @@ fn jitter_is_distributed_as_a_table_of_ones_own_says() {
     // Two humps.
     let entries: Vec<i64> =
         (0..1_000).map(|number| if number < 300 { -8_000 - number } else { 4_000 + number }).collect();
-    let policy = |table: &str| {
+    let shaping = |table: &str| {
         format!(
             "seed = 5\ndelay = \"100ms 10ms distribution mine reordering\"\n[distributions]\nmine = {table}\n"
         )
@@ -92,7 +92,7 @@ fn jitter_is_distributed_as_a_table_of_ones_own_says() {
     let text: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
     let _ = rig.file("mine.dist", &format!("# two humps\n{text}"));
     for source in [list(&entries), "\"mine.dist\"".to_owned()] {
-        let subject = rig.subject_of_policy(&policy(&source));
+        let subject = rig.subject_of_shaping(&shaping(&source));
         let waits = subject.waits_ns(&Spec::udp(100).build().bytes, DRAWS);
         let mut waits: Vec<_> =
             waits.into_iter().map(|wait| float(wait.expect("it is not dropped"))).collect();
@@ -108,7 +108,7 @@ fn jitter_is_distributed_as_measured_times_are() {
     let text: String = samples.iter().map(|ms| format!("{ms}\n")).collect();
     let _ = rig.file("measured.txt", &text);
     let (mean, spread) = (mean(&samples), deviation(&samples) * (1_000.0_f64 / 999.0).sqrt());
-    let subject = rig.subject_of_policy(&format!(
+    let subject = rig.subject_of_shaping(&format!(
         "seed = 7\ndelay = \"{mean:.6}ms {spread:.6}ms distribution measured reordering\"\n\
          [distributions]\nmeasured = \"measured.txt\"\n"
     ));

@@ -232,9 +232,9 @@ const TRACE: [u64; 6] = [1, 3, 3, 7, 12, 20];
 fn packets_depart_when_the_trace_says() {
     needs!(Root, Fq);
     let rig = Rig::new();
-    let policy = "trace = \"lte\"\n[traces]\nlte = [1, 3, 3, 7, 12, 20]\n";
+    let shaping = "trace = \"lte\"\n[traces]\nlte = [1, 3, 3, 7, 12, 20]\n";
     for (size, share) in [(1_504, 1.0), (752, 0.5), (1_880, 1.25)] {
-        let subject = rig.subject_of_policy(policy);
+        let subject = rig.subject_of_shaping(shaping);
         let begins_ns = subject.schedule(0).begins_at_ns;
         let turn_ns = 20 * 1_000_000;
         // In the middle of a turn that is to come.
@@ -253,7 +253,7 @@ fn packets_depart_when_the_trace_says() {
         }
     }
     // What was run has used the trace up for some seconds.
-    let _ = rig.subject_of_policy(policy);
+    let _ = rig.subject_of_shaping(shaping);
     let arrivals = rig.send(&rig.web, Datagrams::at_once(60, 1_504 - UDP_HEADERS));
     let pattern: Vec<u64> = TRACE.to_vec();
     let first = arrivals[0].at;

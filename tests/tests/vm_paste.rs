@@ -48,5 +48,5 @@ fn effects(rig: &Rig, words: &str) -> String {
     rig.daemon.run("clear web");
     rig.netem(words);
     let view = rig.daemon.view("web");
-    view["interfaces"][0]["policy"]["netem"].as_str().unwrap_or_default().to_owned()
+    view["interfaces"][0]["shaping"]["netem"].as_str().unwrap_or_default().to_owned()
 }

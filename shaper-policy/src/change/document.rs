@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     file::{Limits, NETEM, NoFiles, RawPolicy, RawTables, Seed, Table, Texts, from_json},
-    model::{Directions, Effects, Interfaces, Named, Plan, PolicyError, Selector, parse_duration},
+    model::{Directions, Effects, Interfaces, Named, Policy, PolicyError, Selector, parse_duration},
 };
 
 /// A request as it is written.
@@ -122,8 +122,8 @@ fn asked(
             Ok(Asked::Effects(Box::new(effects)))
         }),
         policy.map(|policy| {
-            let plan = policy.build(&NoFiles, named).map_err(|error| error.at("policy"))?;
-            Ok(Asked::Plan(Arc::new(plan)))
+            let policy = policy.build(&NoFiles, named).map_err(|error| error.at("policy"))?;
+            Ok(Asked::Policy(Arc::new(policy)))
         }),
         preset.map(|name| Ok(Asked::Preset(name))),
         (!clauses.is_empty()).then(|| Ok(Asked::Clauses(Box::new(Clauses::parse(&clauses, named)?)))),
@@ -158,7 +158,7 @@ impl Serialize for Request {
             Asked::Network { .. } | Asked::Whole(_) => {
                 return Err(serde::ser::Error::custom("this is no change by which others stay as they are"));
             }
-            Asked::Plan(plan) => map.serialize_entry("policy", &**plan)?,
+            Asked::Policy(policy) => map.serialize_entry("policy", &**policy)?,
         }
         if let Some(selector) = &self.target {
             map.serialize_entry("to", &selector.to_string())?;
@@ -179,10 +179,10 @@ impl Serialize for Request {
 
 /// Adds the tables that effects name.
 fn add_tables<M: serde::ser::SerializeMap>(map: &mut M, effects: &Effects) -> Result<(), M::Error> {
-    let plan = Plan::always(effects.clone());
+    let policy = Policy::always(effects.clone());
     let distributions: BTreeMap<_, _> =
-        plan.distributions().filter_map(|one| Some((one.name(), one.table()?.to_vec()))).collect();
-    let traces: BTreeMap<_, _> = plan.traces().map(|trace| (&trace.name, &trace.times_ms[..])).collect();
+        policy.distributions().filter_map(|one| Some((one.name(), one.table()?.to_vec()))).collect();
+    let traces: BTreeMap<_, _> = policy.traces().map(|trace| (&trace.name, &trace.times_ms[..])).collect();
     if !distributions.is_empty() {
         map.serialize_entry("distributions", &distributions)?;
     }
@@ -201,13 +201,13 @@ mod tests {
     use super::*;
     use crate::{
         change::Lifetime,
-        samples::{any_effects, any_plan, any_selector},
+        samples::{any_effects, any_policy, any_selector},
     };
 
     fn requests() -> impl Strategy<Value = Request> {
         let asked = prop_oneof![
             any_effects().prop_map(|effects| Asked::Effects(Box::new(effects))),
-            any_plan().prop_map(|plan| Asked::Plan(Arc::new(plan))),
+            any_policy().prop_map(|policy| Asked::Policy(Arc::new(policy))),
             "[a-z]{1,8}".prop_map(Asked::Preset),
         ];
         let directions =

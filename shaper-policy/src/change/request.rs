@@ -7,8 +7,8 @@ use crate::{
     compile,
     file::Presets,
     model::{
-        Direction, Directions, Effects, Interfaces, Latency, Loss, Name, Named, Plan, PolicyError, Schedule,
-        Selector, Step, Target,
+        Direction, Directions, Effects, Interfaces, Latency, Loss, Name, Named, Policy, PolicyError,
+        Schedule, Selector, Step, Target,
     },
 };
 
@@ -46,7 +46,7 @@ pub enum Asked {
         ingress: Option<Box<Effects>>,
     },
     /// All of this, targets included.
-    Plan(Arc<Plan>),
+    Policy(Arc<Policy>),
     /// All of this in both directions, lifetimes included.
     Whole(Box<Whole>),
 }
@@ -98,7 +98,7 @@ impl Request {
 
     /// Returns the names that have to be resolved to addresses first.
     pub fn names(&self) -> BTreeSet<Name> {
-        let named = self.plans().into_iter().flat_map(|plan| plan.names());
+        let named = self.policies().into_iter().flat_map(|policy| policy.names());
         named.chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
     }
 
@@ -106,12 +106,12 @@ impl Request {
     pub fn chosen(&self) -> Option<&Interfaces> {
         self.interfaces
             .as_ref()
-            .or_else(|| self.plans().into_iter().find_map(|plan| plan.interfaces.as_ref()))
+            .or_else(|| self.policies().into_iter().find_map(|policy| policy.interfaces.as_ref()))
     }
 
-    fn plans(&self) -> Vec<&Arc<Plan>> {
+    fn policies(&self) -> Vec<&Arc<Policy>> {
         match &self.asked {
-            Asked::Plan(plan) => vec![plan],
+            Asked::Policy(policy) => vec![policy],
             Asked::Whole(whole) => whole.policies().collect(),
             Asked::Clauses(_) | Asked::Effects(_) | Asked::Preset(_) | Asked::Network { .. } => Vec::new(),
         }
@@ -125,62 +125,70 @@ impl Request {
         }
     }
 
-    /// The plan after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
-    pub(super) fn applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, PolicyError> {
+    /// The policy after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
+    pub(super) fn applied_to(
+        &self,
+        old: &Arc<Policy>,
+        direction: Direction,
+    ) -> Result<Arc<Policy>, PolicyError> {
         if let Asked::Whole(whole) = &self.asked {
             return whole.side(direction).map_or(Ok(Arc::default()), |side| side.policy.seen_in(direction));
         }
-        let plan = self.effects_applied_to(old, direction)?;
-        let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !plan.is_empty());
-        if plan.interfaces.as_ref() == chosen {
-            return Ok(plan);
+        let policy = self.effects_applied_to(old, direction)?;
+        let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !policy.is_empty());
+        if policy.interfaces.as_ref() == chosen {
+            return Ok(policy);
         }
-        Ok(Arc::new(Plan { interfaces: chosen.cloned(), ..Plan::clone(&plan) }))
+        Ok(Arc::new(Policy { interfaces: chosen.cloned(), ..Policy::clone(&policy) }))
     }
 
-    fn effects_applied_to(&self, old: &Arc<Plan>, direction: Direction) -> Result<Arc<Plan>, PolicyError> {
+    fn effects_applied_to(
+        &self,
+        old: &Arc<Policy>,
+        direction: Direction,
+    ) -> Result<Arc<Policy>, PolicyError> {
         if self.asked == Asked::default() {
             return Ok(Arc::clone(old));
         }
-        let plan = match (&self.asked, &self.target) {
-            (Asked::Plan(plan), None) if self.ramp.is_none() => return plan.seen_in(direction),
-            (Asked::Plan(plan), _) if !plan.targets.is_empty() => {
+        let policy = match (&self.asked, &self.target) {
+            (Asked::Policy(policy), None) if self.ramp.is_none() => return policy.seen_in(direction),
+            (Asked::Policy(policy), _) if !policy.targets.is_empty() => {
                 return Err(PolicyError::contradiction(
-                    "a plan with targets of its own has no ramp and no target",
+                    "a policy with targets of its own has no ramp and no target",
                     "leave them out",
                 ));
             }
             (_, None) => {
-                Plan { schedule: self.schedule_after(&old.schedule, direction)?, ..Plan::clone(old) }
+                Policy { schedule: self.schedule_after(&old.schedule, direction)?, ..Policy::clone(old) }
             }
-            (_, Some(selector)) => self.with_target(Plan::clone(old), selector, direction)?,
+            (_, Some(selector)) => self.with_target(Policy::clone(old), selector, direction)?,
         };
-        plan.checked().map(Arc::new).map_err(PolicyError::anywhere)
+        policy.checked().map(Arc::new).map_err(PolicyError::anywhere)
     }
 
     fn with_target(
         &self,
-        mut plan: Plan,
+        mut policy: Policy,
         selector: &Selector,
         direction: Direction,
-    ) -> Result<Plan, PolicyError> {
+    ) -> Result<Policy, PolicyError> {
         let selector = selector.seen_in(direction);
-        let place = plan.targets.iter().position(|target| target.selector == selector);
+        let place = policy.targets.iter().position(|target| target.selector == selector);
         let nothing = Schedule::default();
         let schedule =
-            self.schedule_after(place.map_or(&nothing, |place| &plan.targets[place].schedule), direction)?;
+            self.schedule_after(place.map_or(&nothing, |place| &policy.targets[place].schedule), direction)?;
         match place {
-            Some(place) if schedule.is_empty() => drop(plan.targets.remove(place)),
-            Some(place) => plan.targets[place].schedule = schedule,
+            Some(place) if schedule.is_empty() => drop(policy.targets.remove(place)),
+            Some(place) => policy.targets[place].schedule = schedule,
             None if schedule.is_empty() => {}
             None => {
                 // The narrower ones are asked first.
                 let wider = |target: &Target| target.selector.narrowness() < selector.narrowness();
-                let place = plan.targets.iter().position(wider).unwrap_or(plan.targets.len());
-                plan.targets.insert(place, Target { selector, schedule });
+                let place = policy.targets.iter().position(wider).unwrap_or(policy.targets.len());
+                policy.targets.insert(place, Target { selector, schedule });
             }
         }
-        Ok(plan)
+        Ok(policy)
     }
 
     fn schedule_after(&self, old: &Schedule, direction: Direction) -> Result<Schedule, PolicyError> {
@@ -204,12 +212,12 @@ impl Request {
                 let Some(effects) = effects else { return Ok(old.clone()) };
                 Effects::clone(effects)
             }
-            Asked::Plan(plan) if self.ramp.is_none() => return Ok(plan.schedule.clone()),
-            Asked::Plan(plan) => {
-                let constant = plan.schedule.constant().cloned();
+            Asked::Policy(policy) if self.ramp.is_none() => return Ok(policy.schedule.clone()),
+            Asked::Policy(policy) => {
+                let constant = policy.schedule.constant().cloned();
                 constant.ok_or_else(|| {
                     PolicyError::contradiction(
-                        "a ramp leads to effects that stay, and this plan has several steps",
+                        "a ramp leads to effects that stay, and this policy has several steps",
                         "leave one out",
                     )
                 })?
@@ -247,16 +255,16 @@ mod tests {
         Request::of_latency(Latency::parse(text).expect("a latency"))
     }
 
-    /// Returns the plan in force after one request after the other, in one direction.
-    fn after(requests: &[Request], direction: Direction) -> Result<Arc<Plan>, PolicyError> {
-        requests.iter().try_fold(Arc::default(), |plan, request| request.applied_to(&plan, direction))
+    /// Returns the policy in force after one request after the other, in one direction.
+    fn after(requests: &[Request], direction: Direction) -> Result<Arc<Policy>, PolicyError> {
+        requests.iter().try_fold(Arc::default(), |policy, request| request.applied_to(&policy, direction))
     }
 
     fn shown(requests: &[Request]) -> String {
-        let plan = after(requests, Direction::Egress).unwrap_or_else(|error| panic!("{error}"));
+        let policy = after(requests, Direction::Egress).unwrap_or_else(|error| panic!("{error}"));
         let targets =
-            plan.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.schedule));
-        format!("{}{}", plan.schedule, targets.collect::<String>())
+            policy.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.schedule));
+        format!("{}{}", policy.schedule, targets.collect::<String>())
     }
 
     #[test]
@@ -289,8 +297,8 @@ mod tests {
             ..request
         };
         let chosen = |requests: &[Request]| {
-            let plan = after(requests, Direction::Egress).expect("a plan");
-            plan.interfaces.as_ref().map(ToString::to_string)
+            let policy = after(requests, Direction::Egress).expect("a policy");
+            policy.interfaces.as_ref().map(ToString::to_string)
         };
         let first = [on("eth1", latency("50ms")), Request::of_loss(Loss::parse("1%").expect("a loss"))];
         assert_eq!(chosen(&first), Some("eth1".to_owned()));
@@ -298,8 +306,8 @@ mod tests {
         let then = |request: Request| chosen(&[&first[..], &[request]].concat());
         assert_eq!(then(on("eth*", netem("loss 2%"))), Some("eth*".to_owned()));
         assert_eq!(then(on("eth*", Request::default())), Some("eth*".to_owned()));
-        assert_eq!(then(plan(r#"{"netem": "loss 2%"}"#)), Some("eth1".to_owned()));
-        assert_eq!(then(plan(r#"{"interface": ["lan*"], "netem": "loss 2%"}"#)), Some("lan*".to_owned()));
+        assert_eq!(then(policy(r#"{"netem": "loss 2%"}"#)), Some("eth1".to_owned()));
+        assert_eq!(then(policy(r#"{"interface": ["lan*"], "netem": "loss 2%"}"#)), Some("lan*".to_owned()));
         assert_eq!(then(netem("")), None);
     }
 
@@ -317,14 +325,14 @@ mod tests {
         assert!(error.contains("between no rate and a rate"), "{error}");
     }
 
-    fn plan(document: &str) -> Request {
-        let plan = serde_json::from_str(document).expect("a plan");
-        Request { asked: Asked::Plan(Arc::new(plan)), ..Request::default() }
+    fn policy(document: &str) -> Request {
+        let policy = serde_json::from_str(document).expect("a policy");
+        Request { asked: Asked::Policy(Arc::new(policy)), ..Request::default() }
     }
 
     #[test]
-    fn a_plan_replaces_all_and_single_effects_do_not_change_its_steps() {
-        let steps = plan(r#"{"repeat": true, "step": [{"for": "1s", "netem": "loss 1%"}, {"for": "1s"}]}"#);
+    fn a_policy_replaces_all_and_single_effects_do_not_change_its_steps() {
+        let steps = policy(r#"{"repeat": true, "step": [{"for": "1s", "netem": "loss 1%"}, {"for": "1s"}]}"#);
         assert_eq!(
             shown(&[to("10.0.0.1", netem("loss 1%")), steps.clone()]),
             "loss 1% for 1s, then nothing for 1s, over and over"
@@ -334,7 +342,7 @@ mod tests {
         assert!(error.contains("changes in the course of time: clear it first"), "{error}");
         assert_eq!(shown(&[steps.clone(), netem("loss 1%")]), "loss 1%");
         assert!(after(&[over(1, steps)], Direction::Egress).is_err());
-        let targets = plan(r#"{"target": [{"to": "all", "loss": "1%"}]}"#);
+        let targets = policy(r#"{"target": [{"to": "all", "loss": "1%"}]}"#);
         assert_eq!(shown(std::slice::from_ref(&targets)), " | all: loss 1%");
         assert!(after(&[to("10.0.0.1", targets)], Direction::Egress).is_err());
     }
@@ -346,7 +354,7 @@ mod tests {
         let home = Request { asked: Asked::Preset("home".to_owned()), ..Request::default() };
         let home = home.resolved(&presets).expect("it is there");
         let shown =
-            |direction| after(std::slice::from_ref(&home), direction).expect("a plan").schedule.to_string();
+            |direction| after(std::slice::from_ref(&home), direction).expect("a policy").schedule.to_string();
         assert_eq!(shown(Direction::Egress), "rate 1Mbit");
         assert_eq!(shown(Direction::Ingress), "rate 8Mbit");
         let none = Request { asked: Asked::Preset("moon".to_owned()), ..Request::default() };

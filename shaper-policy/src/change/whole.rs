@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::lifetime::Lifetime;
-use crate::model::{Direction, Plan, PolicyError};
+use crate::model::{Direction, Policy, PolicyError};
 
 /// The whole shaping of a container, by direction; none where packets are left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Whole {
 #[serde(deny_unknown_fields)]
 pub struct Side {
     /// The policy.
-    pub policy: Arc<Plan>,
+    pub policy: Arc<Policy>,
     /// The lifetime from now on.
     #[serde(default = "forever", skip_serializing_if = "is_forever", deserialize_with = "lifetime")]
     pub r#for: Lifetime,
@@ -53,16 +53,16 @@ impl Whole {
     }
 
     /// The policies in force with their remaining times; of several interfaces, those of the first one.
-    pub fn of<'a>(policies: impl Iterator<Item = (Direction, &'a Arc<Plan>, Option<Duration>)>) -> Self {
+    pub fn of<'a>(policies: impl Iterator<Item = (Direction, &'a Arc<Policy>, Option<Duration>)>) -> Self {
         let mut whole = Self::default();
-        for (direction, plan, left) in policies.filter(|(_, plan, left)| {
+        for (direction, policy, left) in policies.filter(|(_, policy, left)| {
             // A lifetime of nothing could not be given back.
-            !plan.is_empty() && left.is_none_or(|left| !left.is_zero())
+            !policy.is_empty() && left.is_none_or(|left| !left.is_zero())
         }) {
             let lifetime = left.map_or(Lifetime::Forever, Lifetime::For);
             whole
                 .side_mut(direction)
-                .get_or_insert_with(|| Side { policy: Arc::clone(plan), r#for: lifetime });
+                .get_or_insert_with(|| Side { policy: Arc::clone(policy), r#for: lifetime });
         }
         whole
     }
@@ -83,7 +83,7 @@ impl Whole {
     }
 
     /// The policies of both directions.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<Plan>> {
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.egress.iter().chain(&self.ingress).map(|side| &side.policy)
     }
 }
@@ -93,16 +93,16 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::{change::Request, model::Policy, samples::effects};
+    use crate::{change::Request, model::Shaping, samples::effects};
 
     #[test]
     fn what_is_in_force_can_be_given_back() {
-        let egress = Policy { expires_at_ns: NonZeroU64::new(61_000_000_000), ..effects("loss 1%").into() };
-        let (ingress, over) = (Policy::from(effects("delay 1ms")), Policy::from(effects("loss 100%")));
+        let egress = Shaping { expires_at_ns: NonZeroU64::new(61_000_000_000), ..effects("loss 1%").into() };
+        let (ingress, over) = (Shaping::from(effects("delay 1ms")), Shaping::from(effects("loss 100%")));
         let all = [
-            (Direction::Egress, &over.plan, Some(Duration::ZERO)),
-            (Direction::Egress, &egress.plan, Some(Duration::from_secs(60))),
-            (Direction::Ingress, &ingress.plan, None),
+            (Direction::Egress, &over.policy, Some(Duration::ZERO)),
+            (Direction::Egress, &egress.policy, Some(Duration::from_secs(60))),
+            (Direction::Ingress, &ingress.policy, None),
         ];
         let whole = Whole::of(all.into_iter());
         let json = serde_json::to_string(&whole).expect("JSON");
@@ -114,7 +114,7 @@ mod tests {
         let request = Request::of_whole(whole);
         let after = |direction| {
             let old = effects("loss 50% delay 5s").into();
-            Policy::after(&old, &request, direction, 1_000_000_000).expect("it can be done")
+            Shaping::after(&old, &request, direction, 1_000_000_000).expect("it can be done")
         };
         assert_eq!((after(Direction::Egress), after(Direction::Ingress)), (egress, ingress));
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_cleared() {
         let request = Request::of_whole(Whole::default());
-        let old = Policy { expires_at_ns: NonZeroU64::new(9), ..effects("loss 50%").into() };
-        assert_eq!(old.after(&request, Direction::Egress, 1), Ok(Policy::default()));
+        let old = Shaping { expires_at_ns: NonZeroU64::new(9), ..effects("loss 50%").into() };
+        assert_eq!(old.after(&request, Direction::Egress, 1), Ok(Shaping::default()));
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use shaper_common::{
     ORPHAN_FROM_NS,
-    plan::{Effects as Map, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM},
+    policy::{Effects as Map, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM},
 };
 
 use crate::model::{
@@ -200,7 +200,7 @@ pub(super) fn differing(from: &Map, to: &Map) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use shaper_common::plan::{LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM};
+    use shaper_common::policy::{LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_RANDOM};
 
     use super::*;
     use crate::samples::effects;

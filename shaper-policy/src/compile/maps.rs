@@ -1,8 +1,8 @@
-//! A plan as the kernel reads it.
+//! A policy as the kernel reads it.
 
-use shaper_common::plan::{Address, Rule, RuleList, Schedule, Step};
+use shaper_common::policy::{Address, Rule, RuleList, Schedule, Step};
 
-/// The contents of the maps of a plan; see [`shaper_common::plan`].
+/// The contents of the maps of a policy; see [`shaper_common::policy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maps {
     /// By class.

@@ -1,9 +1,9 @@
-//! Turns a plan into what the kernel reads.
+//! Turns a policy into what the kernel reads.
 
 mod effects;
 mod maps;
-mod policy;
 mod ramp;
+mod shaping;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -12,19 +12,19 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use shaper_common::{
     draws,
-    plan::{self, MAX_QUEUE_PACKETS},
+    policy::{self, MAX_QUEUE_PACKETS},
 };
 
 pub use self::maps::Maps;
 use self::{effects::Tables, targets::add_targets};
-use crate::model::{Name, Plan, PolicyError, Schedule, Step, as_ns};
+use crate::model::{Name, Policy, PolicyError, Schedule, Step, as_ns};
 
 /// The addresses that names have now; a name without any has no packets.
 pub type Peers = BTreeMap<Name, Vec<IpAddr>>;
 
-impl Plan {
+impl Policy {
     /// Returns the contents of the maps, for schedules that begin at `now_ns` of `CLOCK_MONOTONIC`; random numbers are
-    /// drawn from `seed` where the plan has none.
+    /// drawn from `seed` where the policy has none.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ pub(crate) fn schedule(all: Vec<Step>, repeats: bool) -> Result<Schedule, Policy
     Ok(schedule)
 }
 
-/// Returns the seed of the random numbers of a class: the seed in its own words, or one of its own from the plan's.
+/// Returns the seed of the random numbers of a class: the seed in its own words, or one of its own from the policy's.
 fn class_seed(schedule: &Schedule, seed: u64, class: usize) -> u64 {
     let own = schedule.steps().iter().find_map(|step| step.effects.seed);
     draws::mix(draws::mix(own.unwrap_or(seed)).wrapping_add(class as u64))
@@ -92,7 +92,7 @@ fn add_schedule(
     }
     let period_ns = if schedule.repeats() { steps.last().map_or(0, |step| step.ends_ns) } else { 0 };
     let count = number(steps.len());
-    maps.schedules.push(plan::Schedule {
+    maps.schedules.push(policy::Schedule {
         begins_at_ns: now_ns,
         period_ns,
         seed,
@@ -107,7 +107,7 @@ fn add_schedule(
 
 /// The steps of a schedule. One that turns into another which has to be different in the ramp and by itself gets one of no
 /// duration behind it that is only turned into.
-fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<plan::Step>, PolicyError> {
+fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<policy::Step>, PolicyError> {
     let mut pairs = Vec::new();
     for (step, next) in schedule.pairs() {
         let effects = step.effects.to_map(tables);
@@ -123,10 +123,10 @@ fn steps(schedule: &Schedule, tables: &mut Tables) -> Result<Vec<plan::Step>, Po
         let lasts_ns = step.lasts.map_or(0, as_ns);
         ends_ns = if step.lasts.is_some() { ends_ns.saturating_add(lasts_ns) } else { u64::MAX };
         let (effects, turns_into) = pairs[index];
-        steps.push(plan::Step { ends_ns, lasts_ns, ramp: u64::from(step.ramp), effects });
+        steps.push(policy::Step { ends_ns, lasts_ns, ramp: u64::from(step.ramp), effects });
         let next = pairs[(index + 1) % pairs.len()].0;
         if let Some(effects) = turns_into.filter(|effects| *effects != next) {
-            steps.push(plan::Step { ends_ns, lasts_ns: 0, ramp: 0, effects });
+            steps.push(policy::Step { ends_ns, lasts_ns: 0, ramp: 0, effects });
         }
     }
     Ok(steps)

@@ -1,6 +1,6 @@
 //! Ramps: which effects can turn into which, as all of their numbers can be interpolated.
 
-use shaper_common::plan::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
+use shaper_common::policy::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM};
 
 use super::effects::{borrow, differing};
 use crate::model::{self, Bottleneck, PolicyError};

@@ -3,12 +3,12 @@
 use std::{cmp::Reverse, collections::HashMap, ops::RangeInclusive};
 
 use ipnet::IpNet;
-use shaper_common::plan::{Address, MAX_RULES, MAX_SCHEDULES, Rule, RuleList};
+use shaper_common::policy::{Address, MAX_RULES, MAX_SCHEDULES, Rule, RuleList};
 
 use super::{Maps, Peers, number};
 use crate::model::{MAX_PREFIXES, PeerOf, PolicyError, Selector, Target};
 
-/// The most rules of a plan.
+/// The most rules of a policy.
 const MAX_ALL_RULES: usize = 1 << 20;
 
 /// The targets of an address: a bit for each.

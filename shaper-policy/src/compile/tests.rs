@@ -2,14 +2,14 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::mpsc, thread};
 
 use ipnet::IpNet;
 use proptest::{collection::vec, prelude::*};
-use shaper_common::plan::{Address, RuleList};
+use shaper_common::policy::{Address, RuleList};
 
 use std::time::Duration;
 
 use super::{targets::Prefix, *};
 use crate::{
     model::{Peer, PeerOf, Selector, Target},
-    samples::{any_plan, effects, step},
+    samples::{any_policy, effects, step},
 };
 
 fn target(selector: &str) -> Target {
@@ -19,7 +19,7 @@ fn target(selector: &str) -> Target {
 
 fn compile(selectors: &[&str], peers: &Peers) -> Maps {
     let targets = selectors.iter().map(|selector| target(selector)).collect();
-    Plan { targets, ..Plan::default() }.compile(7, 42, peers).expect("it compiles")
+    Policy { targets, ..Policy::default() }.compile(7, 42, peers).expect("it compiles")
 }
 
 /// The class of a packet, as the kernel finds it.
@@ -38,7 +38,7 @@ fn class(maps: &Maps, address: &str, protocol: u8, ports: Option<(u16, u16)>) ->
     };
     let rules = &maps.rules[list.first as usize..][..list.count as usize];
     let ports =
-        ports.map_or(plan::Ports::default(), |(peer, local)| plan::Ports { known: true, peer, local });
+        ports.map_or(policy::Ports::default(), |(peer, local)| policy::Ports { known: true, peer, local });
     rules.iter().find(|rule| rule.fits(protocol, ports)).map_or(0, |rule| rule.class)
 }
 
@@ -93,8 +93,8 @@ fn names_have_their_addresses_and_none_has_no_packets() {
     let maps = compile(&selectors, &[(db, vec![address("10.0.0.5"), address("fd00::5")])].into());
     assert_eq!((class(&maps, "10.0.0.5", 6, None), class(&maps, "fd00::5", 17, None)), (1, 1));
     assert_eq!((class(&maps, "10.0.0.6", 6, None), class(&maps, "10.0.0.6", 17, None)), (2, 0));
-    let plan = Plan { targets: selectors.map(target).to_vec(), ..Plan::default() };
-    let names: Vec<String> = plan.names().iter().map(ToString::to_string).collect();
+    let policy = Policy { targets: selectors.map(target).to_vec(), ..Policy::default() };
+    let names: Vec<String> = policy.names().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["container:db", "host:example.org"]);
 }
 
@@ -112,8 +112,8 @@ fn all_other_ports_and_protocols_have_rules() {
 fn too_many_rules_for_an_address_are_refused() {
     let ports = (0..33).map(|port| (port * 2).to_string()).collect::<Vec<_>>().join(",");
     let targets = ["port", "local-port"].map(|word| target(&format!("10.0.0.1 {word} {ports}"))).to_vec();
-    let plan = Plan { targets, ..Plan::default() };
-    let error = plan.compile(0, 0, &Peers::new()).expect_err("too many").to_string();
+    let policy = Policy { targets, ..Policy::default() };
+    let error = policy.compile(0, 0, &Peers::new()).expect_err("too many").to_string();
     assert!(error.contains("too many rules for the same address: the most are 64"), "{error}");
 }
 
@@ -123,9 +123,10 @@ fn many_prefixes_compile_fast_and_share_their_lists() {
         .map(|number| format!("{}/28", Ipv4Addr::from(0x0a00_0000 + number * 16)).parse().expect("a prefix"))
         .collect();
     let one = Target { selector: Selector::default().with_peers(peers).expect("peers"), ..target("all") };
-    let plan = Plan { targets: vec![one, target("10.0.0.0/9 tcp"), target("all udp")], ..Plan::default() };
+    let policy =
+        Policy { targets: vec![one, target("10.0.0.0/9 tcp"), target("all udp")], ..Policy::default() };
     let (sender, compiled) = mpsc::channel();
-    thread::spawn(move || sender.send(plan.compile(0, 0, &Peers::new())).is_ok());
+    thread::spawn(move || sender.send(policy.compile(0, 0, &Peers::new())).is_ok());
     let bound = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let maps = compiled.recv_timeout(bound).expect("in time").expect("it compiles");
     assert_eq!(maps.targets.len(), 65_002);
@@ -140,8 +141,8 @@ fn each_schedule_has_steps_a_ring_and_a_seed_of_its_own() {
     let schedule = Schedule::new(steps, true).expect("a schedule");
     let other = Target { schedule: Schedule::always(effects("rate 1mbit limit 30")), ..target("10.0.0.1") };
     let nothing = Target { schedule: Schedule::default(), ..target("10.0.0.2") };
-    let plan = Plan { seed: Some(1), schedule, targets: vec![other, nothing], ..Plan::default() };
-    let maps = plan.compile(7, 42, &Peers::new()).expect("it compiles");
+    let policy = Policy { seed: Some(1), schedule, targets: vec![other, nothing], ..Policy::default() };
+    let maps = policy.compile(7, 42, &Peers::new()).expect("it compiles");
     let [own, other, nothing] = maps.schedules[..] else { panic!("three schedules") };
     assert_eq!((own.begins_at_ns, own.period_ns, own.first, own.count), (7, 15_000_000_000, 0, 2));
     assert_eq!((own.ring, own.ring_length, other.ring, other.ring_length), (0, 50, 50, 30));
@@ -150,7 +151,7 @@ fn each_schedule_has_steps_a_ring_and_a_seed_of_its_own() {
     assert_eq!(maps.steps[1].ends_ns, 15_000_000_000);
     assert_eq!(maps.steps[2].ends_ns, u64::MAX);
     assert!(own.seed != other.seed && own.seed != nothing.seed);
-    assert_eq!(plan.compile(7, 43, &Peers::new()), Ok(maps), "its own seed counts");
+    assert_eq!(policy.compile(7, 43, &Peers::new()), Ok(maps), "its own seed counts");
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
         step(10, true, "delay 1ms"),
         step(0, false, "delay 1ms loss 5% 25%"),
     ];
-    let maps = Plan { schedule: Schedule::new(steps, false).expect("a schedule"), ..Plan::default() };
+    let maps = Policy { schedule: Schedule::new(steps, false).expect("a schedule"), ..Policy::default() };
     let maps = maps.compile(0, 0, &Peers::new()).expect("it compiles");
     let ends: Vec<u64> = maps.steps.iter().map(|step| step.ends_ns / 1_000_000_000).collect();
     assert_eq!(ends, [10, 10, 20, u64::MAX / 1_000_000_000]);
@@ -178,9 +179,10 @@ fn a_step_between_two_ramps_is_what_each_of_them_needs() {
 fn more_packets_than_the_queue_holds_are_refused() {
     let schedule = Schedule::always(effects("delay 1ms limit 600000"));
     let other = Target { schedule: schedule.clone(), ..target("10.0.0.1") };
-    let plan = Plan { schedule, targets: vec![other], ..Plan::default() };
+    let policy = Policy { schedule, targets: vec![other], ..Policy::default() };
     assert!(
-        plan.compile(0, 0, &Peers::new())
+        policy
+            .compile(0, 0, &Peers::new())
             .expect_err("too many")
             .to_string()
             .contains("bound their queues in fewer")
@@ -189,9 +191,9 @@ fn more_packets_than_the_queue_holds_are_refused() {
 
 proptest! {
     #[test]
-    fn any_plan_compiles_or_says_why(plan in any_plan()) {
-        if let Ok(maps) = plan.compile(0, 0, &Peers::new()) {
-            prop_assert_eq!(maps.schedules.len(), plan.targets.len() + 1);
+    fn any_policy_compiles_or_says_why(policy in any_policy()) {
+        if let Ok(maps) = policy.compile(0, 0, &Peers::new()) {
+            prop_assert_eq!(maps.schedules.len(), policy.targets.len() + 1);
             for (_, _, list) in &maps.targets {
                 prop_assert!((list.first + list.count) as usize <= maps.rules.len());
             }
@@ -219,7 +221,7 @@ proptest! {
             covering.max().map_or(target.selector.has_others(), |(_, has)| has)
         };
         let expected = targets.iter().position(has).map_or(0, |target| number(target + 1));
-        let maps = Plan { targets, ..Plan::default() }.compile(0, 0, &Peers::new()).expect("it compiles");
+        let maps = Policy { targets, ..Policy::default() }.compile(0, 0, &Peers::new()).expect("it compiles");
         prop_assert_eq!(class(&maps, &address.to_string(), 6, None), expected);
     }
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     compile,
     model::{
-        Distribution, Effects, Named, Plan, PolicyError, Ports, Schedule, Segment, Selector, Step, Target,
+        Distribution, Effects, Named, Policy, PolicyError, Ports, Schedule, Segment, Selector, Step, Target,
         Trace, parse_duration,
     },
     text::{Clause, Draft},
@@ -20,7 +20,7 @@ impl RawPolicy {
     /// # Errors
     ///
     /// When a text says what cannot be, or texts contradict one another.
-    pub(crate) fn build(self, files: &dyn Files, named: &Named) -> Result<Plan, PolicyError> {
+    pub(crate) fn build(self, files: &dyn Files, named: &Named) -> Result<Policy, PolicyError> {
         let named = &self.tables.add_to(named.clone(), files)?;
         let schedule = self.schedule.build(named)?;
         let targets = self
@@ -29,7 +29,7 @@ impl RawPolicy {
             .enumerate()
             .map(|(number, target)| target.build(named).map_err(|error| error.at(number).at("target")));
         let targets = targets.collect::<Result<_, _>>()?;
-        Plan { interfaces: self.interface, seed: self.seed, schedule, targets }.checked()
+        Policy { interfaces: self.interface, seed: self.seed, schedule, targets }.checked()
     }
 }
 

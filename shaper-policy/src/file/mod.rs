@@ -1,4 +1,4 @@
-//! A plan as a document: a policy file in TOML or JSON, a body for the HTTP API, and what is kept in the kernel.
+//! A policy as a document: a policy file in TOML or JSON, a body for the HTTP API, and what is kept in the kernel.
 //!
 //! A document is read once, into texts ([`raw`], [`parts`], [`tables`]); these are understood once ([`build`]), and an error
 //! knows the way to its text, from which [`locate`] finds the line.
@@ -6,9 +6,9 @@
 mod build;
 mod locate;
 mod parts;
-mod policy;
 mod presets;
 mod raw;
+mod shaping;
 mod shown;
 mod tables;
 #[cfg(test)]
@@ -26,7 +26,7 @@ pub(crate) use self::{
     parts::{RawPolicy, RawTables},
     raw::{Limits, NETEM, Seed, Table, Texts},
 };
-use crate::model::{Distribution, Named, Plan, PolicyError, Trace};
+use crate::model::{Distribution, Named, Policy, PolicyError, Trace};
 
 /// The longest document in TOML, in bytes: reading it takes some sixty times as much memory.
 pub(super) const MAX_TOML: usize = 1 << 19;
@@ -77,8 +77,8 @@ impl Files for NoFiles {
     }
 }
 
-impl Plan {
-    /// Reads a plan; names are those of its own tables and of `named`.
+impl Policy {
+    /// Reads a policy; names are those of its own tables and of `named`.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ pub(crate) fn from_json<T: Table>(seed: Seed<'_, T>, text: &[u8]) -> Result<T, P
     Ok(table)
 }
 
-impl<'de> Deserialize<'de> for Plan {
+impl<'de> Deserialize<'de> for Policy {
     /// Without files.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let limits = Limits::default();

@@ -6,7 +6,7 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
-use shaper_common::plan::{MAX_SCHEDULES, MAX_STEPS};
+use shaper_common::policy::{MAX_SCHEDULES, MAX_STEPS};
 
 use super::{
     raw::{Limits, List, NumberOrText, Seed, Table, Texts},

@@ -6,7 +6,7 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Unexpected, Visitor},
 };
-use shaper_common::plan::MAX_STEPS;
+use shaper_common::policy::MAX_STEPS;
 
 use crate::{
     model::PolicyError,

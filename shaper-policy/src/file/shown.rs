@@ -1,12 +1,12 @@
-//! A plan as it is written.
+//! A policy as it is written.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Distribution, Effects, Interfaces, Plan, Schedule, Step, Target};
+use crate::model::{Distribution, Effects, Interfaces, Policy, Schedule, Step, Target};
 
-impl Serialize for Plan {
+impl Serialize for Policy {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Shown::of(self).serialize(serializer)
     }
@@ -16,7 +16,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// A plan as it is written.
+/// A policy as it is written.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ struct ShownTarget {
 }
 
 impl<'a> Shown<'a> {
-    fn of(plan: &'a Plan) -> Self {
+    fn of(policy: &'a Policy) -> Self {
         let target = |target: &Target| ShownTarget {
             to: target.selector.to_string(),
             schedule: ShownSchedule::of(&target.schedule),
@@ -71,12 +71,12 @@ impl<'a> Shown<'a> {
             _ => None,
         };
         Self {
-            interface: plan.interfaces.as_ref(),
-            seed: plan.seed,
-            schedule: ShownSchedule::of(&plan.schedule),
-            target: plan.targets.iter().map(target).collect(),
-            distributions: plan.distributions().filter_map(distribution).collect(),
-            traces: plan.traces().map(|trace| (trace.name.as_str(), &trace.times_ms[..])).collect(),
+            interface: policy.interfaces.as_ref(),
+            seed: policy.seed,
+            schedule: ShownSchedule::of(&policy.schedule),
+            target: policy.targets.iter().map(target).collect(),
+            distributions: policy.distributions().filter_map(distribution).collect(),
+            traces: policy.traces().map(|trace| (trace.name.as_str(), &trace.times_ms[..])).collect(),
         }
     }
 }

@@ -4,20 +4,20 @@ use super::*;
 use crate::{
     compile,
     model::Effects,
-    samples::{any_plan, effects, named, step},
+    samples::{any_policy, effects, named, step},
 };
 
-fn parse(text: &str, format: Format) -> Result<Plan, String> {
-    Plan::parse(text, format, &NoFiles, &Named::default()).map_err(|error| error.to_string())
+fn parse(text: &str, format: Format) -> Result<Policy, String> {
+    Policy::parse(text, format, &NoFiles, &Named::default()).map_err(|error| error.to_string())
 }
 
-fn toml(text: &str) -> Plan {
+fn toml(text: &str) -> Policy {
     parse(text, Format::Toml).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
-fn a_document_has_all_that_a_plan_has() {
-    let plan = toml(
+fn a_document_has_all_that_a_policy_has() {
+    let policy = toml(
         r#"
             seed = 42
             repeat = true
@@ -57,9 +57,9 @@ fn a_document_has_all_that_a_plan_has() {
             lte = [0, 3, 3, 10]
         "#,
     );
-    assert_eq!(plan.seed, Some(42));
-    assert!(plan.schedule.repeats());
-    let words: Vec<String> = plan.effects().map(Effects::to_string).collect();
+    assert_eq!(policy.seed, Some(42));
+    assert!(policy.schedule.repeats());
+    let words: Vec<String> = policy.effects().map(Effects::to_string).collect();
     assert_eq!(
         words,
         [
@@ -70,16 +70,16 @@ fn a_document_has_all_that_a_plan_has() {
             "trace lte",
         ]
     );
-    let shown = plan.targets[0].selector.to_string();
+    let shown = policy.targets[0].selector.to_string();
     assert!(shown.ends_with("tcp port 443,8000-8080 local-port 80"), "{shown}");
-    assert_eq!(plan.targets[1].selector.to_string(), "all udp");
-    assert_eq!(plan.schedule.steps()[1].lasts, Some(std::time::Duration::from_secs(90)));
+    assert_eq!(policy.targets[1].selector.to_string(), "all udp");
+    assert_eq!(policy.schedule.steps()[1].lasts, Some(std::time::Duration::from_secs(90)));
 }
 
 #[test]
 fn an_empty_document_does_nothing() {
-    assert_eq!(toml(""), Plan::default());
-    assert_eq!(parse("{}", Format::Json), Ok(Plan::default()));
+    assert_eq!(toml(""), Policy::default());
+    assert_eq!(parse("{}", Format::Json), Ok(Policy::default()));
 }
 
 #[test]
@@ -147,34 +147,34 @@ fn what_is_wrong_in_json_is_said_with_its_line() {
 }
 
 #[test]
-fn a_plan_is_written_as_short_as_it_is() {
-    let plan = Plan::always(effects("delay 100ms 20ms distribution wifi"));
-    let json = serde_json::to_string(&plan).expect("JSON");
+fn a_policy_is_written_as_short_as_it_is() {
+    let policy = Policy::always(effects("delay 100ms 20ms distribution wifi"));
+    let json = serde_json::to_string(&policy).expect("JSON");
     assert_eq!(
         json,
         r#"{"netem":"delay 100ms 20ms distribution wifi","distributions":{"wifi":[-8192,-100,9000]}}"#
     );
     let schedule =
         compile::schedule(vec![step(1, true, "loss 1%"), step(0, false, "")], false).expect("a schedule");
-    let json = serde_json::to_string(&Plan { schedule, ..Plan::default() }).expect("JSON");
+    let json = serde_json::to_string(&Policy { schedule, ..Policy::default() }).expect("JSON");
     assert_eq!(json, r#"{"step":[{"for":"1s","ramp":true,"netem":"loss 1%"},{}]}"#);
 }
 
 #[test]
 fn tables_from_elsewhere_can_be_named() {
-    let plan = Plan::parse("trace = \"lte\"", Format::Toml, &NoFiles, &named()).expect("a plan");
-    assert_eq!(plan.traces().next(), named().traces.get("lte"));
+    let policy = Policy::parse("trace = \"lte\"", Format::Toml, &NoFiles, &named()).expect("a policy");
+    assert_eq!(policy.traces().next(), named().traces.get("lte"));
 }
 
 proptest! {
     #[test]
-    fn a_plan_survives_its_document(plan in any_plan()) {
-        let json = serde_json::to_string(&plan).expect("JSON");
-        prop_assert_eq!(parse(&json, Format::Json), Ok(plan.clone()), "{}", json);
-        prop_assert_eq!(serde_json::from_str::<Plan>(&json).map_err(|error| error.to_string()), Ok(plan.clone()));
-        if plan.seed.is_none_or(|seed| i64::try_from(seed).is_ok()) {
-            let text = toml::to_string(&plan).expect("TOML");
-            prop_assert_eq!(parse(&text, Format::Toml), Ok(plan), "{}", text);
+    fn a_policy_survives_its_document(policy in any_policy()) {
+        let json = serde_json::to_string(&policy).expect("JSON");
+        prop_assert_eq!(parse(&json, Format::Json), Ok(policy.clone()), "{}", json);
+        prop_assert_eq!(serde_json::from_str::<Policy>(&json).map_err(|error| error.to_string()), Ok(policy.clone()));
+        if policy.seed.is_none_or(|seed| i64::try_from(seed).is_ok()) {
+            let text = toml::to_string(&policy).expect("TOML");
+            prop_assert_eq!(parse(&text, Format::Toml), Ok(policy), "{}", text);
         }
     }
 

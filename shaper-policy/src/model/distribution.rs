@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use shaper_common::{MAX_DELAY_NS, plan::DISTRIBUTION_SCALE};
+use shaper_common::{MAX_DELAY_NS, policy::DISTRIBUTION_SCALE};
 
 use super::{error::PolicyError, units::parse_duration};
 
@@ -38,7 +38,7 @@ pub enum Distribution {
     Table {
         /// The name.
         name: String,
-        /// The entries, in which [`shaper_common::plan::DISTRIBUTION_SCALE`] stands for one standard deviation.
+        /// The entries, in which [`shaper_common::policy::DISTRIBUTION_SCALE`] stands for one standard deviation.
         entries: Arc<[i32]>,
     },
 }

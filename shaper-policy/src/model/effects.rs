@@ -1,10 +1,10 @@
 //! The effects on packets: netem's, and some of our own.
 //!
-//! Knows nothing of time and targets, which are a plan's.
+//! Knows nothing of time and targets, which are a policy's.
 
 use std::time::Duration;
 
-use shaper_common::plan::MAX_QUEUE_PACKETS;
+use shaper_common::policy::MAX_QUEUE_PACKETS;
 
 use super::{
     bounded::{Latency, Loss},
@@ -35,7 +35,7 @@ pub struct Effects {
     pub mark: Bounds,
     /// The slots in which they depart in bursts.
     pub slot: Option<Slot>,
-    /// The seed of random numbers; the plan's if none.
+    /// The seed of random numbers; the policy's if none.
     pub seed: Option<u64>,
 }
 

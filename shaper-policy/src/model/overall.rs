@@ -5,8 +5,8 @@ use std::fmt;
 use super::{
     bounded::{Latency, Loss},
     effects::Effects,
-    policy::Policy,
     schedule::Schedule,
+    shaping::Shaping,
 };
 
 /// A property over all steps and targets of a policy.
@@ -27,7 +27,7 @@ impl<T: fmt::Display> fmt::Display for Overall<T> {
     }
 }
 
-impl Policy {
+impl Shaping {
     /// The mean delay.
     pub fn overall_latency(&self) -> Option<Overall<Latency>> {
         self.overall(|effects| Latency::new(effects.delay.as_ref()?.time).ok()?)
@@ -44,7 +44,7 @@ impl Policy {
             Some(end) => vec![Some(end)],
             None => schedule.steps().iter().map(|step| property(&step.effects)).collect(),
         };
-        let mut values = self.plan.schedules().flat_map(of_schedule);
+        let mut values = self.policy.schedules().flat_map(of_schedule);
         let first = values.next()?;
         if values.all(|value| value == first) { first.map(Overall::Same) } else { Some(Overall::Varies) }
     }
@@ -56,19 +56,21 @@ mod tests {
 
     use super::*;
 
-    fn shown(plan: &str) -> [String; 2] {
-        let policy =
-            Policy { plan: Arc::new(serde_json::from_str(plan).expect("a plan")), expires_at_ns: None };
+    fn shown(policy: &str) -> [String; 2] {
+        let shaping = Shaping {
+            policy: Arc::new(serde_json::from_str(policy).expect("a policy")),
+            expires_at_ns: None,
+        };
         let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         [
-            text(policy.overall_latency().map(|latency| latency.to_string())),
-            text(policy.overall_loss().map(|loss| loss.to_string())),
+            text(shaping.overall_latency().map(|latency| latency.to_string())),
+            text(shaping.overall_loss().map(|loss| loss.to_string())),
         ]
     }
 
     #[test]
     fn a_property_is_shown_whenever_some_packets_have_it() {
-        for (plan, latency, loss) in [
+        for (policy, latency, loss) in [
             (r#"{"netem": "delay 100ms 20ms loss gemodel 1% 10%"}"#, "100ms", "9.091%"),
             (r#"{"netem": "loss 10% 25% ecn"}"#, "-", "10%"),
             (
@@ -94,7 +96,7 @@ mod tests {
             ),
             ("{}", "-", "-"),
         ] {
-            assert_eq!(shown(plan), [latency, loss], "{plan}");
+            assert_eq!(shown(policy), [latency, loss], "{policy}");
         }
     }
 }

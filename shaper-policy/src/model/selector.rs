@@ -4,14 +4,14 @@ use std::{fmt, ops::RangeInclusive};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use shaper_common::plan::MAX_RULES;
+use shaper_common::policy::MAX_RULES;
 
 use super::{
     direction::Direction,
     error::{PolicyError, Problem},
 };
 
-/// The most prefixes that a plan may name.
+/// The most prefixes that a policy may name.
 pub(crate) const MAX_PREFIXES: usize = 262_144;
 
 /// Packets, as the container sees them; all by default.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shaper_common::plan::DELIVERY_BYTES;
+use shaper_common::policy::DELIVERY_BYTES;
 
 use super::{distribution::content, error::PolicyError};
 

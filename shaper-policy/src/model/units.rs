@@ -55,7 +55,7 @@ impl Percent {
         Self::new(percent, what)
     }
 
-    /// From a number as [`shaper_common::Policy::loss`] has probabilities.
+    /// From a number as [`shaper_common::Shaping::loss`] has probabilities.
     pub fn from_probability(probability: u32) -> Self {
         if probability == 0 { Self::ZERO } else { Self(u64::from(probability) + 1) }
     }
@@ -78,12 +78,12 @@ impl Percent {
         steps / 4_294_967_296.0 * 100.0
     }
 
-    /// Returns it as [`shaper_common::Policy::loss`] has probabilities.
+    /// Returns it as [`shaper_common::Shaping::loss`] has probabilities.
     pub fn probability(self) -> u32 {
         u32::try_from(self.0.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// Returns it as [`shaper_common::plan::Effects`] has correlations.
+    /// Returns it as [`shaper_common::policy::Effects`] has correlations.
     pub fn correlation(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }

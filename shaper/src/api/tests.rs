@@ -75,12 +75,12 @@ async fn what_is_put_is_in_force_and_what_is_left_out_stays() {
     let (status, _) = ask(&shaper, "PATCH", path, r#"{"latency": "120ms", "direction": "both"}"#).await;
     assert_eq!(status, StatusCode::OK);
     let (_, view) = ask(&shaper, "PATCH", path, r#"{"loss": "2.5%", "for": "10m"}"#).await;
-    assert_eq!(view["interfaces"][0]["policy"]["latency"], "120ms");
-    assert_eq!(view["interfaces"][0]["policy"]["loss"], "2.5%");
+    assert_eq!(view["interfaces"][0]["shaping"]["latency"], "120ms");
+    assert_eq!(view["interfaces"][0]["shaping"]["loss"], "2.5%");
     assert_eq!(view["interfaces"][0]["remaining_ms"], 600_000);
-    assert_eq!(view["interfaces"][1]["policy"]["loss"], Value::Null);
+    assert_eq!(view["interfaces"][1]["shaping"]["loss"], Value::Null);
     let (_, view) = ask(&shaper, "PATCH", path, r#"{"latency": "0", "for": "forever"}"#).await;
-    assert_eq!(view["interfaces"][0]["policy"]["latency"], Value::Null);
+    assert_eq!(view["interfaces"][0]["shaping"]["latency"], Value::Null);
     assert_eq!(view["interfaces"][0]["remaining_ms"], Value::Null);
 }
 
@@ -91,7 +91,7 @@ async fn each_effect_can_be_put_and_all_at_once() {
     let netem = async |body: &str| {
         let (status, view) = ask(&shaper, "PATCH", path, body).await;
         assert_eq!(status, StatusCode::OK, "{body}: {view}");
-        view["interfaces"][0]["policy"]["netem"].as_str().unwrap_or_default().to_owned()
+        view["interfaces"][0]["shaping"]["netem"].as_str().unwrap_or_default().to_owned()
     };
     for (body, words) in [
         (r#"{"netem": "tc qdisc add dev eth0 root netem delay 100ms 20ms 25%"}"#, "delay 100ms 20ms 25%"),
@@ -112,15 +112,15 @@ async fn each_effect_can_be_put_and_all_at_once() {
     ] {
         assert_eq!(netem(body).await, words, "{body}");
     }
-    let plan = &shaper.seen(WEB).interfaces[0].policy.plan;
-    let targets: Vec<String> = plan.targets.iter().map(|target| target.selector.to_string()).collect();
+    let policy = &shaper.seen(WEB).interfaces[0].shaping.policy;
+    let targets: Vec<String> = policy.targets.iter().map(|target| target.selector.to_string()).collect();
     assert_eq!(targets, ["10.0.0.0/8", "all udp"]);
 }
 
 /// Returns the effects of a shipped preset on what is sent, as they are shown.
 fn egress_of(preset: &str) -> String {
     let presets = crate::shaping::Presets::shipped(|_| Ok(())).expect("they are good");
-    crate::shaping::fake::policy(&presets.find(preset).expect("it is there").egress).words()
+    crate::shaping::fake::shaping(&presets.find(preset).expect("it is there").egress).words()
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_delete_clears() {
     let (status, view) = ask(&shaper, "DELETE", "/containers/web/shaping", "").await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(view["interfaces"], json!([]));
-    assert_eq!(shaper.seen(WEB).policy(Direction::Egress), None);
+    assert_eq!(shaper.seen(WEB).shaping(Direction::Egress), None);
 }
 
 #[tokio::test]

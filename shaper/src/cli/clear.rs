@@ -15,7 +15,7 @@ use super::{
     print_json,
     text::{title, waiting},
 };
-use crate::shaping::{Cleared, ContainerView, Policy};
+use crate::shaping::{Cleared, ContainerView, Shaping};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A wait below this needs no explanation.
@@ -121,7 +121,7 @@ async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView>
     let started = Instant::now();
     let mut spinner = None;
     while !view.interfaces.is_empty() {
-        if view.interfaces.iter().any(|view| view.policy != Policy::default()) {
+        if view.interfaces.iter().any(|view| view.shaping != Shaping::default()) {
             bail!("{} was shaped again while its last packets left", title(&view));
         }
         if started.elapsed() >= SPINNER_AFTER {

@@ -46,7 +46,7 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     for view in &inspection.view.interfaces {
         writeln!(out, "\n{} {}", view.interface, view.direction)?;
         writeln!(out, "  policy   {}", text::state(view))?;
-        if let Some(chosen) = &view.policy.plan.interfaces {
+        if let Some(chosen) = &view.shaping.policy.interfaces {
             writeln!(out, "  chosen   {chosen}")?;
         }
         show_names(&mut out, view)?;
@@ -118,7 +118,7 @@ fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shaping::{Direction, NamedPeer, Policy, fake};
+    use crate::shaping::{Direction, NamedPeer, Shaping, fake};
 
     #[test]
     fn names_are_shown_with_their_addresses_and_with_what_is_wrong_with_them() {
@@ -128,7 +128,7 @@ mod tests {
             age_ms: Some(61_200),
             problem: problem.map(str::to_owned),
         };
-        let mut view = fake::interface(Direction::Egress, Policy::default());
+        let mut view = fake::interface(Direction::Egress, Shaping::default());
         view.names = vec![
             named("container:db", &["10.0.0.1"], None),
             named("container:gone", &[], Some("there is no such container")),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Client, Streams, print_json, text};
-use crate::shaping::{ContainerView, Direction, Policy};
+use crate::shaping::{ContainerView, Direction, Shaping};
 
 /// The arguments of `shaper list`.
 #[derive(Debug, clap::Args)]
@@ -74,8 +74,8 @@ fn shaping(view: &ContainerView, direction: Direction) -> String {
     if let Some(fault) = view.fault(direction) {
         return fault.to_string();
     }
-    let effects = |policy: &Policy| text::short(policy);
-    match view.policy(direction).map(effects) {
+    let effects = |shaping: &Shaping| text::short(shaping);
+    match view.shaping(direction).map(effects) {
         Some(effects) if !effects.is_empty() => effects,
         _ if view.interfaces.iter().any(|view| view.direction == direction) => "ending".to_owned(),
         _ => NONE.to_owned(),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     files,
     shaping::{
-        Asked, Directions, Effects, Format, Lifetime, Named, Plan, PolicyError, Request, Selector,
+        Asked, Directions, Effects, Format, Lifetime, Named, Policy, PolicyError, Request, Selector,
         check_interface, parse_duration,
     },
 };
@@ -147,8 +147,8 @@ fn request(args: Args) -> Result<(Request, Vec<String>)> {
     let (asked, notes) = match (args.netem, args.policy, args.preset) {
         (Some(Understood { value, notes }), ..) => (Asked::Effects(Box::new(value)), notes),
         (_, Some(path), _) => {
-            let (plan, notes) = plan(&path)?;
-            (Asked::Plan(Arc::new(plan)), notes)
+            let (policy, notes) = policy(&path)?;
+            (Asked::Policy(Arc::new(policy)), notes)
         }
         (.., Some(name)) => (Asked::Preset(name), Vec::new()),
         _ => (Asked::Clauses(Box::new(args.effects.clauses)), args.effects.notes),
@@ -165,16 +165,16 @@ fn request(args: Args) -> Result<(Request, Vec<String>)> {
     Ok((request.checked()?, notes))
 }
 
-/// The plan of a policy file and of the files that it names, and what people should know of those.
-fn plan(path: &Path) -> Result<(Plan, Vec<String>)> {
+/// The policy of a policy file and of the files that it names, and what people should know of those.
+fn policy(path: &Path) -> Result<(Policy, Vec<String>)> {
     let is_standard_input = path == Path::new("-");
     let read = if is_standard_input { files::read_standard_input() } else { files::read(path) };
     let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
     let text = read?;
     let files = FilesIn::new(path.parent().unwrap_or(Path::new("")));
-    let plan = Plan::parse(&text, format_of(path, &text), &files, &Named::default());
-    let plan = plan.map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
-    Ok((plan, files.notes()))
+    let policy = Policy::parse(&text, format_of(path, &text), &files, &Named::default());
+    let policy = policy.map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    Ok((policy, files.notes()))
 }
 
 /// By the file's name, or by how its text begins.

@@ -210,7 +210,7 @@ async fn a_policy_file_brings_the_files_that_it_names() {
     write("wifi.dist", "# measured\n-8192 0 8192\n");
     let samples = write("samples.txt", "10\n20\n30\n");
     let trace = write("lte.trace", "0\n5\n10\n");
-    let policy = write(
+    let shaping = write(
         "commute.toml",
         "delay = \"9ms 1ms distribution wifi\"\ntrace = \"lte\"\n[distributions]\nwifi = \"wifi.dist\"\n[traces]\n\
          lte = \"lte.trace\"\n",
@@ -220,9 +220,9 @@ async fn a_policy_file_brings_the_files_that_it_names() {
         result.expect("success");
         notes.replace(&format!("{}/", directory.path().display()), "")
     };
-    let said = notes(&["set", "web", "--policy", &policy]).await;
+    let said = notes(&["set", "web", "--policy", &shaping]).await;
     assert_eq!(said, "lte.trace: carries 3609 kbit/s in the mean\n");
-    let words = || daemon.shaper.seen(WEB).interfaces[0].policy.words();
+    let words = || daemon.shaper.seen(WEB).interfaces[0].shaping.words();
     assert_eq!(words(), "delay 9ms 1ms distribution wifi trace lte");
     let said = notes(&["set", "web", "--netem", &format!("delay 9ms 1ms distribution {samples}")]).await;
     assert_eq!(said, "samples.txt: `delay 20ms 10ms distribution samples.txt` is delayed as was measured\n");

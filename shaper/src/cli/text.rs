@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::shaping::{ContainerView, InterfaceView, Policy, ShapingState};
+use crate::shaping::{ContainerView, InterfaceView, Shaping, ShapingState};
 
 /// `web (c0ffee000000)`.
 pub(super) fn title(view: &ContainerView) -> String {
@@ -14,7 +14,7 @@ pub(super) fn state(view: &InterfaceView) -> String {
     if let ShapingState::Unknown(_) = &view.state {
         return view.state.to_string();
     }
-    let mut parts = effects(&view.policy);
+    let mut parts = effects(&view.shaping);
     if parts.is_empty() {
         return format!("nothing any more; {}", waiting(view.queue.waiting));
     }
@@ -28,14 +28,14 @@ pub(super) fn state(view: &InterfaceView) -> String {
 }
 
 /// `120ms, 2.5%` if that is all there is, else netem's words, and how many targets there are.
-pub(super) fn short(policy: &Policy) -> String {
-    if policy.is_simple() {
-        let latency = policy.latency().map(|latency| latency.to_string());
-        let loss = policy.loss().map(|loss| loss.to_string());
+pub(super) fn short(shaping: &Shaping) -> String {
+    if shaping.is_simple() {
+        let latency = shaping.latency().map(|latency| latency.to_string());
+        let loss = shaping.loss().map(|loss| loss.to_string());
         return latency.into_iter().chain(loss).collect::<Vec<_>>().join(", ");
     }
-    let words = Some(policy.words()).filter(|words| !words.is_empty());
-    let targets = match policy.targets().count() {
+    let words = Some(shaping.words()).filter(|words| !words.is_empty());
+    let targets = match shaping.targets().count() {
         0 => None,
         1 => Some("1 target".to_owned()),
         number => Some(format!("{number} targets")),
@@ -44,15 +44,15 @@ pub(super) fn short(policy: &Policy) -> String {
 }
 
 /// Latency and loss if they are all there is, else all in netem's words; then the targets.
-fn effects(policy: &Policy) -> Vec<String> {
-    let own = if policy.is_simple() {
-        let latency = policy.latency().map(|latency| format!("latency {latency}"));
-        let loss = policy.loss().map(|loss| format!("loss {loss}"));
+fn effects(shaping: &Shaping) -> Vec<String> {
+    let own = if shaping.is_simple() {
+        let latency = shaping.latency().map(|latency| format!("latency {latency}"));
+        let loss = shaping.loss().map(|loss| format!("loss {loss}"));
         latency.into_iter().chain(loss).collect()
     } else {
-        Vec::from_iter(Some(policy.words()).filter(|words| !words.is_empty()))
+        Vec::from_iter(Some(shaping.words()).filter(|words| !words.is_empty()))
     };
-    let targets = policy.targets().map(|(selector, words)| format!("to {selector}: {words}"));
+    let targets = shaping.targets().map(|(selector, words)| format!("to {selector}: {words}"));
     own.into_iter().chain(targets).collect()
 }
 

@@ -9,7 +9,7 @@ use super::{
     turns::Turn,
     views::{netns_of, unseen},
 };
-use crate::shaping::{Attempt, Cleared, Container, ContainerView, Direction, Policy, Request, ShapingError};
+use crate::shaping::{Attempt, Cleared, Container, ContainerView, Direction, Request, Shaping, ShapingError};
 
 /// The most targets in a line of the log.
 const LOGGED_TARGETS: usize = 3;
@@ -116,7 +116,7 @@ fn log_set(view: &ContainerView) {
         || "until cleared".to_owned(),
         |ms| humantime::format_duration(Duration::from_secs(ms.div_ceil(1000))).to_string(),
     );
-    let effects = |direction| view.policy(direction).map(effects);
+    let effects = |direction| view.shaping(direction).map(effects);
     tracing::info!(
         container = view.container.name,
         egress = effects(Direction::Egress),
@@ -127,13 +127,13 @@ fn log_set(view: &ContainerView) {
 }
 
 /// `delay 100ms; to 10.0.0.0/8: loss 5%`.
-fn effects(policy: &Policy) -> String {
-    let mut text = policy.words();
-    for (selector, words) in policy.targets().take(LOGGED_TARGETS) {
+fn effects(shaping: &Shaping) -> String {
+    let mut text = shaping.words();
+    for (selector, words) in shaping.targets().take(LOGGED_TARGETS) {
         let separator = if text.is_empty() { "" } else { "; " };
         let _ = write!(text, "{separator}to {selector}: {words}");
     }
-    match policy.targets().count().saturating_sub(LOGGED_TARGETS) {
+    match shaping.targets().count().saturating_sub(LOGGED_TARGETS) {
         0 => {}
         more => {
             let _ = write!(text, "; and to {more} more");

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     network::{Filter, FqLimits, NetlinkError, Socket, add_clsact, add_fq, egress_filters, link_at},
-    shaping::{Attempt, Failure, Policy, QueueCounts, Refusal, ShapingError, ShapingState},
+    shaping::{Attempt, Failure, QueueCounts, Refusal, Shaping, ShapingError, ShapingState},
 };
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
@@ -50,7 +50,11 @@ pub(super) enum Settled {
 /// # Errors
 ///
 /// When the device does not admit it, or something is missing; the device is then what it was.
-pub(super) fn attach(loaded: &mut Loaded, instance: &Instance, policy: &Policy) -> Result<(), ShapingError> {
+pub(super) fn attach(
+    loaded: &mut Loaded,
+    instance: &Instance,
+    shaping: &Shaping,
+) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = loaded.classifier()?;
     let netns = on_device(instance)?.ok_or_else(gone)?;
@@ -60,13 +64,13 @@ pub(super) fn attach(loaded: &mut Loaded, instance: &Instance, policy: &Policy) 
             let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
             present.admits_classifier(&device)?;
             admits_no_tcx(&device)?;
-            if policy.needs_queue() {
+            if shaping.needs_queue() {
                 present.admits_queue(&device)?;
             }
             let clsact = present.hook.is_some();
             let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
             instance.write_original(restore::record(&link, clsact))?;
-            let attached = put_on(&socket, classifier, instance, policy, clsact);
+            let attached = put_on(&socket, classifier, instance, shaping, clsact);
             if attached.is_err() {
                 log_failure(
                     &device,
@@ -82,14 +86,14 @@ fn put_on(
     socket: &Socket,
     classifier: &mut SchedClassifier,
     instance: &Instance,
-    policy: &Policy,
+    shaping: &Shaping,
     clsact: bool,
 ) -> Result<(), ShapingError> {
     // The queue first: a stamp without it would be ignored.
-    if policy.needs_queue() {
+    if shaping.needs_queue() {
         put_queue(socket, instance)?;
     }
-    if policy.needs_single_segments() {
+    if shaping.needs_single_segments() {
         segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
     put_classifier(socket, classifier, instance, clsact)
@@ -276,10 +280,10 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
     if locate(instance)?.is_none() {
         return Ok(Settled::Gone(NETNS_GONE));
     }
-    let policy = instance.policy()?;
-    let in_force = policy.is_in_force(monotonic_ns());
-    let delays = in_force && policy.needs_queue();
-    let parts = in_force && policy.needs_single_segments();
+    let shaping = instance.shaping()?;
+    let in_force = shaping.is_in_force(monotonic_ns());
+    let delays = in_force && shaping.needs_queue();
+    let parts = in_force && shaping.needs_single_segments();
     if in_force && (delays || instance.queue().is_none()) && (parts || !instance.is_held()) {
         return Ok(Settled::Kept);
     }

@@ -3,28 +3,28 @@
 use std::sync::Arc;
 
 use super::{attachment, instance::Instance, loaded::Loaded};
-use crate::shaping::{Policy, ShapingError};
+use crate::shaping::{Shaping, ShapingError};
 
 /// The last step of a change of an interface's policy.
 pub(super) enum Change {
     /// It is attached, and does nothing yet.
-    Begin { instance: Arc<Instance>, policy: Policy },
+    Begin { instance: Arc<Instance>, shaping: Shaping },
     /// The program can carry out the policy.
-    Write { instance: Arc<Instance>, policy: Policy },
+    Write { instance: Arc<Instance>, shaping: Shaping },
     /// Another program, which has the policy, is to take its place.
     Replace { old: Arc<Instance>, next: Arc<Instance>, loaded: Box<Loaded> },
 }
 
 /// The reversal of a change.
 pub(super) enum Undo {
-    Write { instance: Arc<Instance>, policy: Policy },
+    Write { instance: Arc<Instance>, shaping: Shaping },
     Replace { old: Arc<Instance>, next: Arc<Instance> },
 }
 
 impl Change {
     /// The end of all that is done on an interface.
     pub(super) fn end(instance: Arc<Instance>) -> Self {
-        Self::Write { instance, policy: Policy::default() }
+        Self::Write { instance, shaping: Shaping::default() }
     }
 
     /// Makes it; says how it is undone.
@@ -34,10 +34,10 @@ impl Change {
     /// When the kernel refuses; nothing has changed then.
     pub(super) fn make(&mut self) -> Result<Option<Undo>, ShapingError> {
         match self {
-            Self::Begin { instance, policy } | Self::Write { instance, policy } => {
-                let old = instance.policy().ok();
-                instance.write_policy(policy)?;
-                Ok(old.map(|policy| Undo::Write { instance: Arc::clone(instance), policy }))
+            Self::Begin { instance, shaping } | Self::Write { instance, shaping } => {
+                let old = instance.shaping().ok();
+                instance.write_shaping(shaping)?;
+                Ok(old.map(|shaping| Undo::Write { instance: Arc::clone(instance), shaping }))
             }
             Self::Replace { old, next, loaded } => {
                 attachment::replace(loaded.classifier()?, next, old.program_id())?;
@@ -51,8 +51,8 @@ impl Undo {
     /// Undoes it, as far as can be.
     pub(super) fn carry_out(self) {
         let (instance, undone) = match self {
-            Self::Write { instance, policy } => {
-                let undone = instance.write_policy(&policy);
+            Self::Write { instance, shaping } => {
+                let undone = instance.write_shaping(&shaping);
                 (instance, undone)
             }
             Self::Replace { old, next } => {

@@ -10,7 +10,7 @@ use aya::maps::{LpmTrie, Map, MapData, MapError, MapInfo};
 use rustix::process::setpriority_process;
 use shaper_common::{
     TARGETS_MAP,
-    plan::{Address, RuleList},
+    policy::{Address, RuleList},
 };
 
 /// The most entries that are freed at once: they take some 5 ms.

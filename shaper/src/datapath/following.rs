@@ -1,4 +1,4 @@
-//! Has plans in force follow the names in their targets to other addresses.
+//! Has policies in force follow the names in their targets to other addresses.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -12,14 +12,14 @@ use super::{
 use crate::shaping::{Failure, Name, Peers, ShapingError};
 
 impl Datapath {
-    /// The names in all plans in force; others are forgotten.
+    /// The names in all policies in force; others are forgotten.
     pub(crate) fn names(&self) -> BTreeSet<Name> {
         let used = self.all().iter().flat_map(|instance| instance.names()).collect();
         self.names.retain(&used);
         used
     }
 
-    /// Takes in the addresses of a name, and why there are none if so: for plans to come, and for those in force once they
+    /// Takes in the addresses of a name, and why there are none if so: for policies to come, and for those in force once they
     /// are told to follow ([`Self::retarget`]). Says whether they are others than before.
     pub(crate) fn name_found(&self, name: &Name, addresses: Vec<IpAddr>, problem: Option<&str>) -> bool {
         self.names.found(name, addresses, problem)
@@ -31,7 +31,7 @@ impl Datapath {
         self.names.has_addresses(name)
     }
 
-    /// Has names in all plans in force stand for what they do by now. A container that is being changed is left for the
+    /// Has names in all policies in force stand for what they do by now. A container that is being changed is left for the
     /// next time. Returns whether none is left.
     pub(crate) fn retarget(&self) -> bool {
         let mut is_done = true;
@@ -42,7 +42,7 @@ impl Datapath {
         is_done
     }
 
-    /// Returns the addresses of the names in an instance's plan, if they have changed. What is pinned stays until
+    /// Returns the addresses of the names in an instance's policy, if they have changed. What is pinned stays until
     /// something is known of all of them.
     fn outdated(&self, instance: &Instance) -> Option<Peers> {
         let (names, old) = (instance.names(), instance.peers());
@@ -50,7 +50,7 @@ impl Datapath {
         (peers.len() == names.len() && peers != old).then_some(peers)
     }
 
-    /// Has names in a plan stand for what they do by now. The caller holds the container's lock: only so the plan stays in
+    /// Has names in a policy stand for what they do by now. The caller holds the container's lock: only so the policy stays in
     /// force whose targets are changed.
     fn retarget_one(&self, key: &Key) {
         let Some(instance) = self.instance(key) else { return };
@@ -72,8 +72,8 @@ impl Datapath {
             Located::Gone => return Err(Failure::Gone("interface").into()),
             Located::Elsewhere(reason) => return Err(Failure::Elsewhere { reason }.into()),
         };
-        let policy = instance.policy()?;
-        let change = self.stage_next(&target, Arc::clone(instance), &policy, monotonic_ns())?;
+        let shaping = instance.shaping()?;
+        let change = self.stage_next(&target, Arc::clone(instance), &shaping, monotonic_ns())?;
         self.make(vec![change])
     }
 }

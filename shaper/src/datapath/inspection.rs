@@ -46,7 +46,7 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
         program_id: instance.program_id(),
         root_qdisc,
         commands: vec![
-            format!("bpftool map dump pinned {pins}/{}", shaper_common::POLICY_MAP),
+            format!("bpftool map dump pinned {pins}/{}", shaper_common::SHAPING_MAP),
             format!("bpftool map dump pinned {pins}/{}", shaper_common::COUNTERS_MAP),
             format!("bpftool prog show id {}", instance.program_id()),
             format!("{enter}tc -s qdisc show dev {}", device.name),

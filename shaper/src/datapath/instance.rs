@@ -20,7 +20,7 @@ use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit},
 };
-use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, PEERS_MAP, POLICY_MAP};
+use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, PEERS_MAP, SHAPING_MAP};
 
 use super::{
     Queue,
@@ -34,7 +34,7 @@ use super::{
     retarget::Targets,
 };
 use crate::shaping::{
-    Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Plan, Policy, ShapingError,
+    Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Policy, Shaping, ShapingError,
     ShapingState,
 };
 
@@ -46,10 +46,10 @@ pub(super) struct Instance {
     netns: Mutex<NetnsRef>,
     pins: PathBuf,
     program_id: u32,
-    policy: Mutex<Array<MapData, shaper_common::Policy>>,
-    /// The plan that its program was loaded for, in force or not.
-    plan: Option<Arc<Plan>>,
-    /// The addresses that the plan's names stand for, as far as they are known.
+    shaping: Mutex<Array<MapData, shaper_common::Shaping>>,
+    /// The policy that its program was loaded for, in force or not.
+    policy: Option<Arc<Policy>>,
+    /// The addresses that the policy's names stand for, as far as they are known.
     peers: Mutex<Peers>,
     counters: PerCpuArray<MapData, Counters>,
     original: Mutex<Original>,
@@ -74,7 +74,7 @@ impl Instance {
     pub(super) fn stage(
         loader: &Loader,
         target: &Target,
-        plan: Option<(&Arc<Plan>, Prepared)>,
+        policy: Option<(&Arc<Policy>, Prepared)>,
         old: Option<&Self>,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
@@ -83,16 +83,16 @@ impl Instance {
             if let Some(old) = old {
                 old.share_with(&staged)?;
             }
-            let mut loaded = loader.load(&staged, plan.as_ref().map(|(_, prepared)| prepared))?;
-            if let Some((_, prepared)) = &plan {
+            let mut loaded = loader.load(&staged, policy.as_ref().map(|(_, prepared)| prepared))?;
+            if let Some((_, prepared)) = &policy {
                 prepared.fill(&mut loaded)?;
-                for name in pins::PLAN_MAPS {
+                for name in pins::POLICY_MAPS {
                     loaded.map(name)?.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
                 }
             }
             loaded.classifier()?.pin(staged.join(pins::PROGRAM)).map_err(|error| cannot_pin(&error))?;
-            let plan = plan.as_ref().map(|(plan, prepared)| (Arc::clone(plan), prepared.peers()));
-            let instance = Self::open_in(target, &staged, pin_dir, plan)?;
+            let policy = policy.as_ref().map(|(policy, prepared)| (Arc::clone(policy), prepared.peers()));
+            let instance = Self::open_in(target, &staged, pin_dir, policy)?;
             Ok((loaded, instance))
         };
         stage().inspect_err(|_| pins::remove(&staged))
@@ -116,25 +116,25 @@ impl Instance {
         let map = |name| {
             MapData::from_pin(directory.join(name)).map_err(|error| cannot_open(name, directory, &error))
         };
-        let plan = if directory.join(ASKED_MAP).exists() {
-            let plan = Arc::new(prepared::asked(map(ASKED_MAP)?)?);
+        let policy = if directory.join(ASKED_MAP).exists() {
+            let policy = Arc::new(prepared::asked(map(ASKED_MAP)?)?);
             let peers = match map(PEERS_MAP).and_then(prepared::peers) {
                 // An earlier daemon may have ended while it wrote them.
                 Err(error) if error.is_unusable => Peers::default(),
                 peers => peers?,
             };
-            Some((plan, peers))
+            Some((policy, peers))
         } else {
             None
         };
-        Self::open_in(target, directory, pin_dir, plan)
+        Self::open_in(target, directory, pin_dir, policy)
     }
 
     fn open_in(
         target: &Target,
         directory: &Path,
         pin_dir: &Path,
-        plan: Option<(Arc<Plan>, Peers)>,
+        policy: Option<(Arc<Policy>, Peers)>,
     ) -> Result<Self, OpenError> {
         let failed = |what: &str, error: &(dyn Error + 'static)| cannot_open(what, directory, error);
         let program =
@@ -143,11 +143,11 @@ impl Instance {
         let fd = program.fd().map_err(|e| failed("program", &e))?.as_fd();
         leave_spare(fd).map_err(|e| failed("program", &e))?;
         let map = |name: &str| MapData::from_pin(directory.join(name)).map_err(|e| failed(name, &e));
-        let policy = Array::try_from(Map::Array(map(POLICY_MAP)?)).map_err(|e| failed(POLICY_MAP, &e))?;
+        let shaping = Array::try_from(Map::Array(map(SHAPING_MAP)?)).map_err(|e| failed(SHAPING_MAP, &e))?;
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
             .map_err(|e| failed(COUNTERS_MAP, &e))?;
         let original = read_original(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
-        let (plan, peers) = plan.unzip();
+        let (policy, peers) = policy.unzip();
         Ok(Self {
             key: target.key,
             interface: target.interface.clone(),
@@ -155,8 +155,8 @@ impl Instance {
             netns: Mutex::new(target.netns.clone()),
             pins: pin_dir.join(target.key.pin_name().to_string()),
             program_id,
-            policy: Mutex::new(policy),
-            plan,
+            shaping: Mutex::new(shaping),
+            policy,
             peers: Mutex::new(peers.unwrap_or_default()),
             counters,
             original: Mutex::new(original),
@@ -232,13 +232,13 @@ impl Instance {
 
     /// Tells the program that no packet can wait, or that packets can again.
     pub(super) fn mark_queueless(&self, queueless: bool) {
-        let mut map = lock(&self.policy);
-        let marked = map.get(&0, 0).and_then(|policy| {
+        let mut map = lock(&self.shaping);
+        let marked = map.get(&0, 0).and_then(|shaping| {
             let queueless = u32::from(queueless);
-            if policy.queueless == queueless {
+            if shaping.queueless == queueless {
                 Ok(())
             } else {
-                map.set(0, shaper_common::Policy { queueless, ..policy }, 0)
+                map.set(0, shaper_common::Shaping { queueless, ..shaping }, 0)
             }
         });
         if let Err(error) = marked {
@@ -257,60 +257,62 @@ impl Instance {
 
     /// Something that happened to it.
     pub(super) fn event(&self, kind: EventKind) -> Event {
-        let policy = self.policy().unwrap_or_default();
+        let shaping = self.shaping().unwrap_or_default();
         Event {
             netns: self.key.netns,
             interface: self.interface.clone(),
             direction: self.key.direction,
-            effects: policy.words(),
+            effects: shaping.words(),
             kind,
         }
     }
 
     /// Returns true if it had a deadline, and was not cleared before.
     pub(super) fn has_deadline(&self) -> bool {
-        self.policy().is_ok_and(|policy| policy.expires_at_ns.is_some())
+        self.shaping().is_ok_and(|shaping| shaping.expires_at_ns.is_some())
     }
 
     pub(super) fn is_in_force(&self) -> bool {
-        self.policy().is_ok_and(|policy| policy.is_in_force(monotonic_ns()))
+        self.shaping().is_ok_and(|shaping| shaping.is_in_force(monotonic_ns()))
     }
 
     /// The policy in the map, over or not.
-    pub(super) fn policy(&self) -> Result<Policy, ShapingError> {
-        lock(&self.policy)
+    pub(super) fn shaping(&self) -> Result<Shaping, ShapingError> {
+        lock(&self.shaping)
             .get(&0, 0)
-            .map(|policy| Policy::from_map(&policy, self.plan.as_ref()))
-            .map_err(|error| Attempt::ReadPolicy(self.to_string()).failed(error).into())
+            .map(|shaping| Shaping::from_map(&shaping, self.policy.as_ref()))
+            .map_err(|error| Attempt::ReadShaping(self.to_string()).failed(error).into())
     }
 
     /// Returns true if its program can carry out a policy.
-    pub(super) fn can(&self, policy: &Policy) -> bool {
-        !policy.needs_plan() || self.plan.as_ref().is_some_and(|plan| *plan == policy.plan)
+    pub(super) fn can(&self, shaping: &Shaping) -> bool {
+        !shaping.needs_maps() || self.policy.as_ref().is_some_and(|policy| *policy == shaping.policy)
     }
 
-    /// The names in the plan in force.
+    /// The names in the policy in force.
     pub(super) fn names(&self) -> BTreeSet<Name> {
-        match (self.policy(), &self.plan) {
-            (Ok(policy), Some(plan)) if policy.needs_plan() => plan.names().into_iter().cloned().collect(),
+        match (self.shaping(), &self.policy) {
+            (Ok(shaping), Some(policy)) if shaping.needs_maps() => {
+                policy.names().into_iter().cloned().collect()
+            }
             _ => BTreeSet::new(),
         }
     }
 
-    /// The addresses that the names in its plan stand for, as far as they are known.
+    /// The addresses that the names in its policy stand for, as far as they are known.
     pub(super) fn peers(&self) -> Peers {
         lock(&self.peers).clone()
     }
 
-    /// Has the names in its plan stand for `peers`; says whether there is room for them.
+    /// Has the names in its policy stand for `peers`; says whether there is room for them.
     ///
     /// # Errors
     ///
     /// When the maps cannot be changed.
     pub(super) fn retarget(&self, peers: &Peers) -> Result<bool, ShapingError> {
-        let Some(plan) = &self.plan else { return Ok(true) };
+        let Some(policy) = &self.policy else { return Ok(true) };
         let failed = |error: &dyn fmt::Display| Attempt::ChangeTargets(self.to_string()).failed(error);
-        let maps = plan.compile(0, 0, peers).map_err(ShapingError::Invalid)?;
+        let maps = policy.compile(0, 0, peers).map_err(ShapingError::Invalid)?;
         let entries = prepared::json_of_peers(peers).map_err(|error| failed(&error))?;
         let retarget = || Targets::open(&self.pins)?.become_those_of(&maps, &entries);
         let has_room = retarget().map_err(|error| failed(&error))?;
@@ -320,10 +322,10 @@ impl Instance {
         Ok(has_room)
     }
 
-    pub(super) fn write_policy(&self, policy: &Policy) -> Result<(), ShapingError> {
-        lock(&self.policy)
-            .set(0, policy.to_map(), 0)
-            .map_err(|error| Attempt::WritePolicy(self.to_string()).failed(error).into())
+    pub(super) fn write_shaping(&self, shaping: &Shaping) -> Result<(), ShapingError> {
+        lock(&self.shaping)
+            .set(0, shaping.to_map(), 0)
+            .map_err(|error| Attempt::WriteShaping(self.to_string()).failed(error).into())
     }
 
     fn counters(&self) -> Result<Counters, MapError> {
@@ -337,21 +339,21 @@ impl Instance {
     /// The view of it; an unknown state when its maps cannot be read.
     pub(super) fn view(&self, now_ns: u64) -> InterfaceView {
         let counters = || self.counters().map_err(|error| format!("read the counters of {self}: {error}"));
-        let read = self.policy().map_err(|error| error.to_string());
-        let (policy, counters) = match read.and_then(|policy| Ok((policy, counters()?))) {
+        let read = self.shaping().map_err(|error| error.to_string());
+        let (shaping, counters) = match read.and_then(|shaping| Ok((shaping, counters()?))) {
             Ok(read) => read,
             Err(reason) => {
                 return InterfaceView::unknown(self.interface.clone(), self.key.direction, &reason);
             }
         };
-        let policy = if policy.is_in_force(now_ns) { policy } else { Policy::default() };
+        let shaping = if shaping.is_in_force(now_ns) { shaping } else { Shaping::default() };
         InterfaceView {
             interface: self.interface.clone(),
             direction: self.key.direction,
-            remaining_ms: policy
+            remaining_ms: shaping
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-            policy,
+            shaping,
             state: self.state(),
             outcomes: Outcomes::from(&counters),
             queue: self.queue().unwrap_or_default(),

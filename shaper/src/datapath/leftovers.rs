@@ -9,7 +9,7 @@ use aya::{
     maps::{Array, Map, MapData, MapInfo, PerCpuArray},
     programs::{ProgramInfo, SchedClassifier, loaded_programs},
 };
-use shaper_common::{COUNTERS_MAP, Counters, PLAN_PROGRAM, POLICY_MAP, PROGRAM, Policy};
+use shaper_common::{COUNTERS_MAP, Counters, POLICY_PROGRAM, PROGRAM, SHAPING_MAP, Shaping};
 
 use super::{
     Datapath, attachment,
@@ -31,7 +31,7 @@ struct Leftover {
     filter: Filter,
     program_id: u32,
     /// The maps of its program.
-    policy: u32,
+    shaping: u32,
     counters: u32,
 }
 
@@ -49,13 +49,13 @@ impl Leftover {
             let map = MapInfo::from_id(id).map_err(|error| failed(&error))?;
             maps.extend(map.name_as_str().map(|name| (name.to_owned(), id)));
         }
-        let (Some(&policy), Some(&counters)) = (maps.get(POLICY_MAP), maps.get(COUNTERS_MAP)) else {
+        let (Some(&shaping), Some(&counters)) = (maps.get(SHAPING_MAP), maps.get(COUNTERS_MAP)) else {
             return Ok(None);
         };
-        Ok(Some((Self { filter, program_id: program.id(), policy, counters }, program)))
+        Ok(Some((Self { filter, program_id: program.id(), shaping, counters }, program)))
     }
 
-    /// Pins it, as it was before. The record of what its device was had no other reference than its pin, nor had the plan.
+    /// Pins it, as it was before. The record of what its device was had no other reference than its pin, nor had the policy.
     fn pin(
         &self,
         program: ProgramInfo,
@@ -63,16 +63,16 @@ impl Leftover {
         loader: &Loader,
         pin_dir: &Path,
     ) -> Result<Instance, OpenError> {
-        if self.filter.name == PLAN_PROGRAM {
-            return Err(OpenError { text: "its plan is not known any more".to_owned(), is_unusable: true });
+        if self.filter.name == POLICY_PROGRAM {
+            return Err(OpenError { text: "its policy is not known any more".to_owned(), is_unusable: true });
         }
         let staged = pins::stage(pin_dir, target.key.pin_name())?;
         let pin = || -> Result<(), Box<dyn Error>> {
-            let _: Array<_, Policy> = Array::try_from(Map::Array(MapData::from_id(self.policy)?))?;
+            let _: Array<_, Shaping> = Array::try_from(Map::Array(MapData::from_id(self.shaping)?))?;
             let _: PerCpuArray<_, Counters> =
                 PerCpuArray::try_from(Map::PerCpuArray(MapData::from_id(self.counters)?))?;
             SchedClassifier::from_program_info(program, PROGRAM.into())?.pin(staged.join(pins::PROGRAM))?;
-            MapData::from_id(self.policy)?.pin(staged.join(POLICY_MAP))?;
+            MapData::from_id(self.shaping)?.pin(staged.join(SHAPING_MAP))?;
             MapData::from_id(self.counters)?.pin(staged.join(COUNTERS_MAP))?;
             Ok(())
         };
@@ -191,5 +191,5 @@ impl Datapath {
 }
 
 fn is_named_as_ours(name: &str) -> bool {
-    [PROGRAM, PLAN_PROGRAM].contains(&name)
+    [PROGRAM, POLICY_PROGRAM].contains(&name)
 }

@@ -62,7 +62,7 @@ use crate::{
     network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
         Attempt, Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers,
-        Plan, Policy, QueueCounts, Refusal, Request, ShapingError, ShapingState,
+        Policy, QueueCounts, Refusal, Request, Shaping, ShapingError, ShapingState,
     },
 };
 
@@ -90,7 +90,7 @@ pub(crate) struct Datapath {
     /// Held while the loader is made and what is pinned is taken over.
     preparing: Mutex<()>,
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
-    /// The addresses of names in targets. Looked up while a container's lock is held, so that a plan never keeps what
+    /// The addresses of names in targets. Looked up while a container's lock is held, so that a policy never keeps what
     /// was so when it was asked for.
     names: Names,
     /// Held, by container, while anything of it is attached, changed or taken away.
@@ -235,7 +235,7 @@ impl Datapath {
     fn prepare_change(
         &self,
         target: &Target,
-        old: &Policy,
+        old: &Shaping,
         request: &Request,
         now_ns: u64,
     ) -> Result<Option<Change>, ShapingError> {
@@ -245,7 +245,7 @@ impl Datapath {
                 return Ok(None);
             }
             let instance = Arc::new(self.attach(target, &new, now_ns)?);
-            return Ok(Some(Change::Begin { instance, policy: new }));
+            return Ok(Some(Change::Begin { instance, shaping: new }));
         };
         attachment::ready_classifier(&instance)?;
         if new.needs_queue() {
@@ -256,7 +256,7 @@ impl Datapath {
         }
         self.note(&instance, Seen::Present(ShapingState::Intact));
         if instance.can(&new) {
-            return Ok(Some(Change::Write { instance, policy: new }));
+            return Ok(Some(Change::Write { instance, shaping: new }));
         }
         self.stage_next(target, instance, &new, now_ns).map(Some)
     }
@@ -266,12 +266,12 @@ impl Datapath {
         &self,
         target: &Target,
         old: Arc<Instance>,
-        policy: &Policy,
+        shaping: &Shaping,
         now_ns: u64,
     ) -> Result<Change, ShapingError> {
-        let (loaded, next) = self.stage(target, policy, Some(&old), now_ns)?;
+        let (loaded, next) = self.stage(target, shaping, Some(&old), now_ns)?;
         next.succeed(&old);
-        if let Err(error) = next.write_policy(policy) {
+        if let Err(error) = next.write_shaping(shaping) {
             pins::discard(&self.pin_dir, target.key.pin_name());
             return Err(error);
         }
@@ -281,27 +281,27 @@ impl Datapath {
     fn stage(
         &self,
         target: &Target,
-        policy: &Policy,
+        shaping: &Shaping,
         old: Option<&Instance>,
         now_ns: u64,
     ) -> Result<(Loaded, Instance), ShapingError> {
-        let plan = policy.needs_plan().then_some(&policy.plan);
-        let prepared = plan
-            .map(|plan| Prepared::new(plan, target.key.direction, now_ns, &self.peers(plan, old)))
+        let policy = shaping.needs_maps().then_some(&shaping.policy);
+        let prepared = policy
+            .map(|policy| Prepared::new(policy, target.key.direction, now_ns, &self.peers(policy, old)))
             .transpose()?;
-        Instance::stage(self.loader()?, target, plan.zip(prepared), old, &self.pin_dir)
+        Instance::stage(self.loader()?, target, policy.zip(prepared), old, &self.pin_dir)
     }
 
-    /// Returns the addresses of the names in a plan; of those that are not known, the ones in `old`, if any.
-    fn peers(&self, plan: &Plan, old: Option<&Instance>) -> Peers {
-        self.names.peers(plan.names(), &old.map(Instance::peers).unwrap_or_default())
+    /// Returns the addresses of the names in a policy; of those that are not known, the ones in `old`, if any.
+    fn peers(&self, policy: &Policy, old: Option<&Instance>) -> Peers {
+        self.names.peers(policy.names(), &old.map(Instance::peers).unwrap_or_default())
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
-    fn attach(&self, target: &Target, policy: &Policy, now_ns: u64) -> Result<Instance, ShapingError> {
-        let (mut loaded, instance) = self.stage(target, policy, None, now_ns)?;
+    fn attach(&self, target: &Target, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
+        let (mut loaded, instance) = self.stage(target, shaping, None, now_ns)?;
         let attached = pins::publish(&self.pin_dir, target.key.pin_name())
-            .and_then(|()| attachment::attach(&mut loaded, &instance, policy));
+            .and_then(|()| attachment::attach(&mut loaded, &instance, shaping));
         if attached.is_err() {
             instance.unpin();
         }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::shaping::{Name, NamedPeer, Peers};
 
-/// The time that a name is remembered that no plan in force has: a request has found it, and is still to use it.
+/// The time that a name is remembered that no policy in force has: a request has found it, and is still to use it.
 const UNUSED: Duration = Duration::from_secs(60);
 
 /// All names that are known.

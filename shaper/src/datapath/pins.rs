@@ -9,7 +9,7 @@ use aya::programs::SchedClassifier;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use shaper_common::{
-    ASKED_MAP, COUNTERS_MAP, ORIGINAL_MAP, PEERS_MAP, POLICY_MAP, RULES_MAP, SCHEDULES_MAP, STATES_MAP,
+    ASKED_MAP, COUNTERS_MAP, ORIGINAL_MAP, PEERS_MAP, RULES_MAP, SCHEDULES_MAP, SHAPING_MAP, STATES_MAP,
     STEPS_MAP, TARGETS_MAP,
 };
 
@@ -27,9 +27,9 @@ pub(super) const LOG_RING: &str = "AYA_LOGS";
 pub(super) const RECORD: &str = "host";
 
 /// The maps that an instance has whatever program it runs; the next one takes them over, but for the policy.
-pub(super) const SHARED_MAPS: [&str; 3] = [POLICY_MAP, COUNTERS_MAP, ORIGINAL_MAP];
-/// The maps of a plan that are pinned: for people to look at, and for the daemon to change.
-pub(super) const PLAN_MAPS: [&str; 7] =
+pub(super) const SHARED_MAPS: [&str; 3] = [SHAPING_MAP, COUNTERS_MAP, ORIGINAL_MAP];
+/// The maps of a policy that are pinned: for people to look at, and for the daemon to change.
+pub(super) const POLICY_MAPS: [&str; 7] =
     [ASKED_MAP, PEERS_MAP, SCHEDULES_MAP, STEPS_MAP, STATES_MAP, TARGETS_MAP, RULES_MAP];
 /// The prefix of the directory of an instance that is not complete; bpffs allows no dots.
 const INCOMPLETE: &str = "new-";

@@ -1,4 +1,4 @@
-//! A plan made ready for the kernel: the maps of its program, and what they are filled with.
+//! A policy made ready for the kernel: the maps of its program, and what they are filled with.
 
 use std::{error::Error, sync::Arc};
 
@@ -10,19 +10,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
     ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP, RINGS_MAP, RULES_MAP,
     SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
-    plan::{Address, RuleList},
+    policy::{Address, RuleList},
 };
 
 use super::{batch, error::OpenError, loaded::Loaded};
-use crate::shaping::{Attempt, Direction, Format, Maps, Named, NoFiles, Peers, Plan, ShapingError};
+use crate::shaping::{Attempt, Direction, Format, Maps, Named, NoFiles, Peers, Policy, ShapingError};
 
 static NO: u32 = 0;
 static YES: u32 = 1;
 
-/// A plan and its maps.
+/// A policy and its maps.
 pub(super) struct Prepared {
     maps: Maps,
-    /// The plan as it was asked for.
+    /// The policy as it was asked for.
     asked: Vec<Entry>,
     peer_sends: bool,
     /// The addresses that its names stand for, which may be others later; none without names.
@@ -30,53 +30,53 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes a plan ready that begins at `now_ns`, where names stand for `peers`.
+    /// Makes a policy ready that begins at `now_ns`, where names stand for `peers`.
     ///
     /// # Errors
     ///
     /// When it is too large.
     pub(super) fn new(
-        plan: &Arc<Plan>,
+        policy: &Arc<Policy>,
         direction: Direction,
         now_ns: u64,
         peers: &Peers,
     ) -> Result<Self, ShapingError> {
-        let seed = plan.seed.map_or_else(random_seed, Ok)?;
-        let maps = plan.compile(now_ns, seed, peers).map_err(ShapingError::Invalid)?;
-        let asked = json(&**plan).map_err(|error| failed(ASKED_MAP, &error))?;
-        let peers = (!plan.names().is_empty()).then(|| peers.clone());
+        let seed = policy.seed.map_or_else(random_seed, Ok)?;
+        let maps = policy.compile(now_ns, seed, peers).map_err(ShapingError::Invalid)?;
+        let asked = json(&**policy).map_err(|error| failed(ASKED_MAP, &error))?;
+        let peers = (!policy.names().is_empty()).then(|| peers.clone());
         Ok(Self { maps, asked, peer_sends: direction == Direction::Ingress, peers })
     }
 
-    /// Returns the number of entries of each map of a plan; without a plan, one each, which nobody reads.
-    pub(super) fn sizes(plan: Option<&Self>) -> [(&'static str, u32); 10] {
+    /// Returns the number of entries of each map of a policy; without a policy, one each, which nobody reads.
+    pub(super) fn sizes(policy: Option<&Self>) -> [(&'static str, u32); 10] {
         let size = |of: &dyn Fn(&Self) -> usize| {
             // Each of them was checked against a limit far below.
-            plan.map_or(1, |plan| u32::try_from(of(plan)).unwrap_or(u32::MAX).max(1))
+            policy.map_or(1, |policy| u32::try_from(of(policy)).unwrap_or(u32::MAX).max(1))
         };
-        let targets = |plan: &Self| room(plan.maps.targets.len(), plan.peers.is_some());
-        let rules = |plan: &Self| room(plan.maps.rules.len(), plan.peers.is_some());
-        let peers = |plan: &Self| plan.peers.as_ref().map_or(0, room_for_peers);
+        let targets = |policy: &Self| room(policy.maps.targets.len(), policy.peers.is_some());
+        let rules = |policy: &Self| room(policy.maps.rules.len(), policy.peers.is_some());
+        let peers = |policy: &Self| policy.peers.as_ref().map_or(0, room_for_peers);
         [
-            (ASKED_MAP, size(&|plan| plan.asked.len())),
+            (ASKED_MAP, size(&|policy| policy.asked.len())),
             (PEERS_MAP, size(&peers)),
-            (SCHEDULES_MAP, size(&|plan| plan.maps.schedules.len())),
-            (STATES_MAP, size(&|plan| plan.maps.schedules.len())),
-            (STEPS_MAP, size(&|plan| plan.maps.steps.len())),
+            (SCHEDULES_MAP, size(&|policy| policy.maps.schedules.len())),
+            (STATES_MAP, size(&|policy| policy.maps.schedules.len())),
+            (STEPS_MAP, size(&|policy| policy.maps.steps.len())),
             (TARGETS_MAP, size(&targets)),
             (RULES_MAP, size(&rules)),
-            (DISTRIBUTIONS_MAP, size(&|plan| plan.maps.distributions.len())),
-            (TRACES_MAP, size(&|plan| plan.maps.traces.len())),
-            (RINGS_MAP, size(&|plan| plan.maps.ring_length as usize)),
+            (DISTRIBUTIONS_MAP, size(&|policy| policy.maps.distributions.len())),
+            (TRACES_MAP, size(&|policy| policy.maps.traces.len())),
+            (RINGS_MAP, size(&|policy| policy.maps.ring_length as usize)),
         ]
     }
 
     /// Returns the program's constants.
-    pub(super) fn constants(plan: Option<&Self>) -> [(&'static str, &'static u32); 2] {
-        let flag = |of: fn(&Self) -> bool| if plan.is_some_and(of) { &YES } else { &NO };
+    pub(super) fn constants(policy: Option<&Self>) -> [(&'static str, &'static u32); 2] {
+        let flag = |of: fn(&Self) -> bool| if policy.is_some_and(of) { &YES } else { &NO };
         [
-            (PEER_SENDS_CONSTANT, flag(|plan| plan.peer_sends)),
-            (TARGETED_CONSTANT, flag(|plan| plan.peers.is_some() || !plan.maps.targets.is_empty())),
+            (PEER_SENDS_CONSTANT, flag(|policy| policy.peer_sends)),
+            (TARGETED_CONSTANT, flag(|policy| policy.peers.is_some() || !policy.maps.targets.is_empty())),
         ]
     }
 
@@ -165,18 +165,18 @@ fn text(name: &str, map: MapData) -> Result<Vec<u8>, OpenError> {
 }
 
 fn failed_map(name: &str, error: &(dyn Error + 'static)) -> OpenError {
-    OpenError::new(&format!("the map {name} of a plan"), error)
+    OpenError::new(&format!("the map {name} of a policy"), error)
 }
 
-/// The plan in the map [`ASKED_MAP`].
+/// The policy in the map [`ASKED_MAP`].
 ///
 /// # Errors
 ///
 /// When it is of another version.
-pub(super) fn asked(map: MapData) -> Result<Plan, OpenError> {
+pub(super) fn asked(map: MapData) -> Result<Policy, OpenError> {
     let text = text(ASKED_MAP, map)?;
-    let plan = Plan::parse(&String::from_utf8_lossy(&text), Format::Json, &NoFiles, &Named::default());
-    plan.map_err(|error| failed_map(ASKED_MAP, &*Box::<dyn Error>::from(error)))
+    let policy = Policy::parse(&String::from_utf8_lossy(&text), Format::Json, &NoFiles, &Named::default());
+    policy.map_err(|error| failed_map(ASKED_MAP, &*Box::<dyn Error>::from(error)))
 }
 
 /// The entries of the map [`PEERS_MAP`].

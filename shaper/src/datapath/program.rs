@@ -9,7 +9,7 @@ use std::{
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
-use shaper_common::{PLAN_PROGRAM, PROGRAM};
+use shaper_common::{POLICY_PROGRAM, PROGRAM};
 
 use super::{
     loaded::{Loaded, refused},
@@ -88,9 +88,9 @@ impl Loader {
     /// # Errors
     ///
     /// Without permission, and when the verifier refuses it.
-    pub(super) fn load(&self, directory: &Path, plan: Option<&Prepared>) -> Result<Loaded, ShapingError> {
-        let name = if plan.is_some() { PLAN_PROGRAM } else { PROGRAM };
-        let ebpf = self.open(directory, plan).map_err(|error| refused(&error))?;
+    pub(super) fn load(&self, directory: &Path, policy: Option<&Prepared>) -> Result<Loaded, ShapingError> {
+        let name = if policy.is_some() { POLICY_PROGRAM } else { PROGRAM };
+        let ebpf = self.open(directory, policy).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name };
         // Verified outside the loader's lock, as that takes most of the time.
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
@@ -98,15 +98,15 @@ impl Loader {
     }
 
     /// Parses the object and makes its maps.
-    fn open(&self, directory: &Path, plan: Option<&Prepared>) -> Result<Ebpf, EbpfError> {
+    fn open(&self, directory: &Path, policy: Option<&Prepared>) -> Result<Ebpf, EbpfError> {
         let mut loader = lock(&self.loader);
         for name in pins::SHARED_MAPS {
             loader.map_pin_path(name, directory.join(name));
         }
-        for (name, size) in Prepared::sizes(plan) {
+        for (name, size) in Prepared::sizes(policy) {
             loader.map_max_entries(name, size);
         }
-        for (name, value) in Prepared::constants(plan) {
+        for (name, value) in Prepared::constants(policy) {
             loader.override_global(name, value, true);
         }
         loader.load(OBJECT)

@@ -1,4 +1,4 @@
-//! Gives the targets of a plan in force other addresses, one entry of a map at a time.
+//! Gives the targets of a policy in force other addresses, one entry of a map at a time.
 //!
 //! Packets are never without a rule that they had before and have after: the new lists of rules are written where nobody
 //! looks, then each address is led to its new list, and only then are addresses removed that have none any more.
@@ -11,13 +11,13 @@ use std::{
 use aya::maps::{IterableMap as _, LpmTrie, Map, MapData, MapError, MapInfo, lpm_trie::Key};
 use shaper_common::{
     PEERS_MAP, RULES_MAP, TARGETS_MAP,
-    plan::{Address, RuleList},
+    policy::{Address, RuleList},
 };
 
 use super::{batch, prepared::Entry};
 use crate::shaping::Maps;
 
-/// The maps of a plan's targets.
+/// The maps of a policy's targets.
 pub(super) struct Targets {
     trie: LpmTrie<MapData, Address, RuleList>,
     rules: MapData,

@@ -8,13 +8,13 @@ use super::{
     instance::Instance,
     survey::{self, Inside},
 };
-use crate::shaping::{Direction, NetnsId, NetnsRef, Policy, Request, ShapingError};
+use crate::shaping::{Direction, NetnsId, NetnsRef, Request, Shaping, ShapingError};
 
 /// The interfaces that a request is for.
 pub(super) struct Selection {
     /// The interfaces to shape from now on, each with the policy in force: its own, or, where it has none, that of the
     /// container's other ones.
-    pub(super) targets: Vec<(Target, Policy)>,
+    pub(super) targets: Vec<(Target, Shaping)>,
     /// The instances that are shaped, and no longer are to be.
     pub(super) deselected: Vec<Arc<Instance>>,
 }
@@ -36,15 +36,15 @@ impl Datapath {
         let mut selection = Selection { targets: Vec::new(), deselected: Vec::new() };
         for &direction in request.directions.each() {
             let shaped = self.in_force(netns.id, direction, now_ns)?;
-            let before = || shaped.iter().find_map(|(_, policy)| policy.plan.interfaces.as_ref());
+            let before = || shaped.iter().find_map(|(_, shaping)| shaping.policy.interfaces.as_ref());
             let targets = survey::targets(netns, inside, request.chosen().or_else(before), direction)?;
             let is_target = |instance: &Instance| targets.iter().any(|target| target.key == instance.key());
             let deselected = shaped.iter().filter(|(instance, _)| !is_target(instance));
             selection.deselected.extend(deselected.map(|(instance, _)| Arc::clone(instance)));
             for target in targets {
                 let own = shaped.iter().find(|(instance, _)| instance.key() == target.key);
-                let policy = own.or(shaped.first()).map(|(_, policy)| policy.clone());
-                selection.targets.push((target, policy.unwrap_or_default()));
+                let shaping = own.or(shaped.first()).map(|(_, shaping)| shaping.clone());
+                selection.targets.push((target, shaping.unwrap_or_default()));
             }
         }
         Ok(selection)
@@ -56,12 +56,12 @@ impl Datapath {
         netns: NetnsId,
         direction: Direction,
         now_ns: u64,
-    ) -> Result<Vec<(Arc<Instance>, Policy)>, ShapingError> {
+    ) -> Result<Vec<(Arc<Instance>, Shaping)>, ShapingError> {
         let mut in_force = Vec::new();
         for instance in self.of(netns).into_iter().filter(|instance| instance.key().direction == direction) {
-            let policy = instance.policy()?;
-            if policy.is_in_force(now_ns) {
-                in_force.push((instance, policy));
+            let shaping = instance.shaping()?;
+            if shaping.is_in_force(now_ns) {
+                in_force.push((instance, shaping));
             }
         }
         Ok(in_force)

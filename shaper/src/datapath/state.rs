@@ -114,8 +114,8 @@ fn look_at_all(
 /// When the device cannot be looked at; that it has gone is no error.
 pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, NetlinkError> {
     let device = instance.device();
-    let policy = instance.policy().unwrap_or_default();
-    let in_force = policy.is_in_force(monotonic_ns());
+    let shaping = instance.shaping().unwrap_or_default();
+    let in_force = shaping.is_in_force(monotonic_ns());
     let mut faults = Vec::new();
     if device.end == End::Host && !has_its_interface(socket, device)? {
         return Ok(Seen::Gone);
@@ -127,7 +127,7 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
         }
         faults.push("classifier removed".to_owned());
     }
-    let needs_queue = in_force && policy.needs_queue();
+    let needs_queue = in_force && shaping.needs_queue();
     if needs_queue || instance.queue().is_some() {
         let root = root(socket, device.ifindex)?;
         let queue = root.as_ref().filter(|root| root.is_our_fq());

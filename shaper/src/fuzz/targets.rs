@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::shaping::{
-    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Plan, Policy,
-    Presets, Request, Selector, Trace, names_in,
+    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Policy, Presets,
+    Request, Selector, Shaping, Trace, names_in,
 };
 
 /// Takes one input after the other.
@@ -71,8 +71,8 @@ pub(super) const SELECTOR: Target = of_text(
             let loss = Effects::parse("loss 1%", &Named::default()).expect("a loss");
             let asked = Asked::Effects(Box::new(loss));
             let request = Request { asked, target: Some(selector), ..Request::default() };
-            if let Ok(policy) = Policy::default().after(&request, Direction::Egress, 1) {
-                carry_out(&policy);
+            if let Ok(shaping) = Shaping::default().after(&request, Direction::Egress, 1) {
+                carry_out(&shaping);
             }
         })
     },
@@ -101,7 +101,7 @@ pub(super) const SELECTOR: Target = of_text(
 /// Policy files in TOML.
 pub(super) const POLICY_TOML: Target = of_text(
     "policy-toml",
-    || text(|text| read_plan(text, Format::Toml)),
+    || text(|text| read_policy(text, Format::Toml)),
     |length| repeated(&["[", "[[step]]\n", "x", "a.", "seed = 1\n", "target = [{", "#", "\"", "\n"], length),
 );
 
@@ -110,7 +110,7 @@ pub(super) const POLICY_JSON: Target = of_text(
     "policy-json",
     || {
         text(|text| {
-            read_plan(text, Format::Json);
+            read_policy(text, Format::Json);
         })
     },
     |length| {
@@ -196,39 +196,39 @@ pub(super) const PINNED: Target = Target {
                     .get(at..at + 8)
                     .map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
             };
-            let map = shaper_common::Policy {
+            let map = shaper_common::Shaping {
                 expires_at_ns: number(0),
                 delay_ns: number(8),
                 loss: number(16) as u32,
                 orphan: number(20) as u32,
-                plan: number(24) as u32,
+                in_maps: number(24) as u32,
                 queueless: number(28) as u32,
             };
             let asked = String::from_utf8_lossy(input.get(32..).unwrap_or_default());
-            let asked = Plan::parse(&asked, Format::Json, &NoFiles, &Named::default()).ok().map(Arc::new);
-            let policy = Policy::from_map(&map, asked.as_ref());
-            policy.remaining(NonZeroU64::MIN.get());
-            policy.to_map();
-            carry_out(&policy);
+            let asked = Policy::parse(&asked, Format::Json, &NoFiles, &Named::default()).ok().map(Arc::new);
+            let shaping = Shaping::from_map(&map, asked.as_ref());
+            shaping.remaining(NonZeroU64::MIN.get());
+            shaping.to_map();
+            carry_out(&shaping);
         })
     },
     large: |_| Vec::new(),
 };
 
-fn read_plan(text: &str, format: Format) {
-    if let Ok(plan) = Plan::parse(text, format, &NoFiles, &Named::default()) {
-        carry_out(&Policy { plan: Arc::new(plan), expires_at_ns: None });
+fn read_policy(text: &str, format: Format) {
+    if let Ok(policy) = Policy::parse(text, format, &NoFiles, &Named::default()) {
+        carry_out(&Shaping { policy: Arc::new(policy), expires_at_ns: None });
     }
 }
 
 /// Has a policy shown, read back, and made ready for the kernel.
-fn carry_out(policy: &Policy) {
-    let json = serde_json::to_string(&*policy.plan).expect("a plan can be written");
-    let read = Plan::parse(&json, Format::Json, &NoFiles, &Named::default());
-    assert_eq!(read.as_ref(), Ok(&*policy.plan), "as it is kept: {:.300}", json);
-    serde_json::to_string(policy).expect("a policy can be written");
-    policy.targets().for_each(drop);
-    let _ = (policy.overall_latency(), policy.overall_loss(), policy.needs_queue());
-    let _ = (policy.to_map(), policy.needs_single_segments());
-    let _ = policy.plan.compile(7, 42, &Peers::new());
+fn carry_out(shaping: &Shaping) {
+    let json = serde_json::to_string(&*shaping.policy).expect("a policy can be written");
+    let read = Policy::parse(&json, Format::Json, &NoFiles, &Named::default());
+    assert_eq!(read.as_ref(), Ok(&*shaping.policy), "as it is kept: {:.300}", json);
+    serde_json::to_string(shaping).expect("a policy can be written");
+    shaping.targets().for_each(drop);
+    let _ = (shaping.overall_latency(), shaping.overall_loss(), shaping.needs_queue());
+    let _ = (shaping.to_map(), shaping.needs_single_segments());
+    let _ = shaping.policy.compile(7, 42, &Peers::new());
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{networks::Networks, report::Rows};
-use crate::shaping::{ContainerView, Direction, OUTCOMES, Policy};
+use crate::shaping::{ContainerView, Direction, OUTCOMES, Shaping};
 
 /// The metadata keys must not begin with it, or they would be rows of the table.
 pub(super) const ROW_PREFIX: &str = "traffic-control-table-";
@@ -35,8 +35,8 @@ const MAX_TARGET_ROWS: usize = 32;
 
 /// The rows that every container has, shaped or not.
 pub(super) fn fixed(view: &ContainerView) -> Rows<String> {
-    let latency = both_ways(view, |policy| policy.overall_latency().map(|latency| latency.to_string()));
-    let loss = both_ways(view, |policy| policy.overall_loss().map(|loss| loss.to_string()));
+    let latency = both_ways(view, |shaping| shaping.overall_latency().map(|latency| latency.to_string()));
+    let loss = both_ways(view, |shaping| shaping.overall_loss().map(|loss| loss.to_string()));
     [(row!("latency"), &latency), (row!("pktloss"), &loss), (LATENCY, &latency), (LOSS, &loss)]
         .map(|(row, text)| (row.into(), text.clone()))
         .into()
@@ -78,15 +78,15 @@ fn counts(view: &ContainerView) -> impl Iterator<Item = (Cow<'static, str>, u64)
 
 /// All effects in netem's words where latency and loss are not all, and those of targets.
 fn policy_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
-    let policies = || [Direction::Egress, Direction::Ingress].into_iter().filter_map(|way| view.policy(way));
+    let policies = || [Direction::Egress, Direction::Ingress].into_iter().filter_map(|way| view.shaping(way));
     let mut rows = Vec::new();
-    if policies().any(|policy| !policy.is_simple()) {
+    if policies().any(|shaping| !shaping.is_simple()) {
         rows.push((row!("netem").into(), set_both_ways(view, words)));
     }
-    let selectors = policies().flat_map(|policy| policy.targets().map(|(selector, _)| selector));
+    let selectors = policies().flat_map(|shaping| shaping.targets().map(|(selector, _)| selector));
     for selector in selectors.take(MAX_TARGET_ROWS).collect::<BTreeSet<_>>() {
-        let words = set_both_ways(view, |policy| {
-            policy.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
+        let words = set_both_ways(view, |shaping| {
+            shaping.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
         });
         let words = match without_address(view, &selector) {
             Some(name) => format!("{words}; nothing yet: {name} has no address"),
@@ -109,29 +109,29 @@ fn summary(view: &ContainerView, preset: Option<&str>) -> Option<String> {
     let is_broken = [Direction::Egress, Direction::Ingress].into_iter().any(|way| view.fault(way).is_some());
     let text = match preset {
         Some(preset) if !is_broken => format!("preset {preset}"),
-        _ => both_ways(view, |policy| {
-            words(policy).or_else(|| Some(format!("targets: {}", policy.targets().count())))
+        _ => both_ways(view, |shaping| {
+            words(shaping).or_else(|| Some(format!("targets: {}", shaping.targets().count())))
         }),
     };
     (text != NOT_SET).then_some(text)
 }
 
 /// Returns the effects on packets of no target.
-fn words(policy: &Policy) -> Option<String> {
-    Some(policy.words()).filter(|words| !words.is_empty())
+fn words(shaping: &Shaping) -> Option<String> {
+    Some(shaping.words()).filter(|words| !words.is_empty())
 }
 
 /// Returns the setting in each direction; a shaping that is broken says so in its place.
-fn both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
+fn both_ways(view: &ContainerView, setting: impl Fn(&Shaping) -> Option<String>) -> String {
     in_words(|way| {
         let fault = view.fault(way).map(ToString::to_string);
-        fault.or_else(|| view.policy(way).and_then(&setting))
+        fault.or_else(|| view.shaping(way).and_then(&setting))
     })
 }
 
 /// Returns the setting in each direction.
-fn set_both_ways(view: &ContainerView, setting: impl Fn(&Policy) -> Option<String>) -> String {
-    in_words(|way| view.policy(way).and_then(&setting))
+fn set_both_ways(view: &ContainerView, setting: impl Fn(&Shaping) -> Option<String>) -> String {
+    in_words(|way| view.shaping(way).and_then(&setting))
 }
 
 /// `500ms` for what is sent only, as the old plugin knew nothing else; else both ways by name.

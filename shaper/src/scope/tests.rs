@@ -13,9 +13,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shaping::{
-    ContainerState, ContainerView, Direction, Effects, InterfaceView, Named, NamedPeer, Outcomes, Policy,
-    Problem, Refusal, RuntimeName, Sample, ShapingError,
-    fake::{FakeShaper, WEB, container, interface, policy, shaped_web, web},
+    ContainerState, ContainerView, Direction, Effects, InterfaceView, Named, NamedPeer, Outcomes, Problem,
+    Refusal, RuntimeName, Sample, Shaping, ShapingError,
+    fake::{FakeShaper, WEB, container, interface, shaped_web, shaping, web},
 };
 
 /// A preset with a button, and its title.
@@ -118,9 +118,9 @@ fn a_report_shows_each_container_in_its_state() {
 #[test]
 fn rows_tell_what_is_sent_from_what_is_received() {
     let latency = |out: &str, back: &str| {
-        let policy = |time| policy(&format!("delay {time}"));
+        let shaping = |time| shaping(&format!("delay {time}"));
         let interfaces =
-            vec![interface(Direction::Egress, policy(out)), interface(Direction::Ingress, policy(back))];
+            vec![interface(Direction::Egress, shaping(out)), interface(Direction::Ingress, shaping(back))];
         row(&report(&[ContainerView { interfaces, ..web() }]), "latency").map(str::to_owned)
     };
     for (out, back, shown) in [
@@ -146,15 +146,17 @@ fn rows_say_that_a_shaping_is_broken() {
 
 #[test]
 fn rows_tell_all_effects_and_targets_and_what_they_did() {
-    let plan =
+    let policy =
         r#"{"netem": "delay 100ms 20ms duplicate 1%", "target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
-    let plan = serde_json::from_str(plan).expect("a plan");
+    let policy = serde_json::from_str(policy).expect("a policy");
     let sent = InterfaceView {
         outcomes: Outcomes::default().with("duplicated", 7, 700),
-        ..interface(Direction::Egress, Policy { plan: Arc::new(plan), expires_at_ns: None })
+        ..interface(Direction::Egress, Shaping { policy: Arc::new(policy), expires_at_ns: None })
     };
-    let view =
-        ContainerView { interfaces: vec![sent, interface(Direction::Ingress, policy("delay 1ms"))], ..web() };
+    let view = ContainerView {
+        interfaces: vec![sent, interface(Direction::Ingress, shaping("delay 1ms"))],
+        ..web()
+    };
     let report = report(&[view]);
     assert_eq!(row(&report, "latency"), Some("varies out, 1ms in"));
     assert_eq!(row(&report, "pktloss"), Some("varies"), "some packets are lost");
@@ -166,9 +168,9 @@ fn rows_tell_all_effects_and_targets_and_what_they_did() {
 
 #[test]
 fn a_target_whose_name_has_no_address_says_so() {
-    let plan =
+    let policy =
         r#"{"target": [{"to": "container:db port 80", "loss": "5%"}, {"to": "container:d", "loss": "5%"}]}"#;
-    let plan = serde_json::from_str(plan).expect("a plan");
+    let policy = serde_json::from_str(policy).expect("a policy");
     let named = |name: &str, addresses: &[IpAddr]| NamedPeer {
         name: name.to_owned(),
         addresses: addresses.to_vec(),
@@ -177,7 +179,7 @@ fn a_target_whose_name_has_no_address_says_so() {
     };
     let sent = InterfaceView {
         names: vec![named("container:db", &[]), named("container:d", &[IpAddr::from([10, 0, 0, 7])])],
-        ..interface(Direction::Egress, Policy { plan: Arc::new(plan), expires_at_ns: None })
+        ..interface(Direction::Egress, Shaping { policy: Arc::new(policy), expires_at_ns: None })
     };
     let report = report(&[ContainerView { interfaces: vec![sent], ..web() }]);
     let shown = row(&report, "to container:db port 80");
@@ -188,8 +190,10 @@ fn a_target_whose_name_has_no_address_says_so() {
 #[test]
 fn five_rows_tell_what_is_set_before_anything_is_counted() {
     let mut view = shaped_web();
-    view.interfaces[0].policy =
-        Policy { expires_at_ns: view.interfaces[0].policy.expires_at_ns, ..policy("delay 2s 1ms loss 10%") };
+    view.interfaces[0].shaping = Shaping {
+        expires_at_ns: view.interfaces[0].shaping.expires_at_ns,
+        ..shaping("delay 2s 1ms loss 10%")
+    };
     let report = report(&[view]);
     let node = &report["Container"]["nodes"][node_id(WEB)]["latest"];
     let keys: Vec<_> = node.as_object().expect("rows").keys().collect();
@@ -213,8 +217,8 @@ fn what_is_set_is_in_sight_without_asking_for_more() {
     let shown = summary(shaped_web());
     assert_eq!(shown.as_deref(), Some("delay 2000ms loss 10% out, delay 200ms in, ends in 10m"));
     let targets = r#"{"target": [{"to": "10.0.0.0/8", "loss": "5%"}]}"#;
-    let plan = Arc::new(serde_json::from_str(targets).expect("a plan"));
-    let interfaces = vec![interface(Direction::Egress, Policy { plan, expires_at_ns: None })];
+    let policy = Arc::new(serde_json::from_str(targets).expect("a policy"));
+    let interfaces = vec![interface(Direction::Egress, Shaping { policy, expires_at_ns: None })];
     assert_eq!(summary(ContainerView { interfaces, ..web() }).as_deref(), Some("targets: 1"));
 }
 
@@ -234,9 +238,9 @@ async fn a_preset_is_shown_by_its_name_as_long_as_it_is_all_there_is() {
 fn what_is_gone_is_shown_as_gone_until_the_app_has_forgotten_it() {
     let reporter = reporter();
     let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-    let mut plan = shaped_web();
-    plan.interfaces[0].policy = policy("delay 2s 1ms");
-    let shaped = report_at(&reporter, &[plan], at(100));
+    let mut policy = shaped_web();
+    policy.interfaces[0].shaping = shaping("delay 2s 1ms");
+    let shaped = report_at(&reporter, &[policy], at(100));
     for name in ["netem", "remaining"] {
         assert!(row(&shaped, name).is_some_and(|value| value != "-"), "{name}");
     }
@@ -363,8 +367,8 @@ async fn a_preset_that_was_asked_for_has_a_button_behind_the_others() {
     let (view, preset) = (shaper.seen(WEB), shaper.presets().find("3g").expect("shipped"));
     for direction in [Direction::Egress, Direction::Ingress] {
         let expected = Effects::parse(preset.effects(direction).expect("words"), &Named::default());
-        let policy = view.policy(direction).expect("it is shaped");
-        assert_eq!(policy.words(), expected.expect("effects").to_string());
+        let shaping = view.shaping(direction).expect("it is shaped");
+        assert_eq!(shaping.words(), expected.expect("effects").to_string());
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) enum Attempt {
     FindProgram(&'static str),
     #[error("find the map {0} in the BPF object")]
     FindMap(String),
-    #[error("fill the map {0} of a plan")]
+    #[error("fill the map {0} of a policy")]
     FillMap(String),
     #[error("draw a seed")]
     DrawSeed,
@@ -121,9 +121,9 @@ pub(crate) enum Attempt {
     #[error("look at a classifier named {0}")]
     LookAtClassifier(String),
     #[error("read the policy of {0}")]
-    ReadPolicy(String),
+    ReadShaping(String),
     #[error("write the policy of {0}")]
-    WritePolicy(String),
+    WriteShaping(String),
     #[error("change the targets of {0}")]
     ChangeTargets(String),
     #[error("note what {0} was")]

@@ -94,7 +94,7 @@ impl FakeShaper {
             for interface in &mut view.interfaces {
                 interface.queue.waiting = *waits;
             }
-            view.interfaces.retain(|interface| *waits > 0 || interface.policy != Policy::default());
+            view.interfaces.retain(|interface| *waits > 0 || interface.shaping != Shaping::default());
         }
     }
 }
@@ -151,11 +151,12 @@ impl Shaper for FakeShaper {
         self.change(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
-                    interfaces.push(interface(direction, Policy::default()));
+                    interfaces.push(interface(direction, Shaping::default()));
                 }
                 for view in interfaces.iter_mut().filter(|view| view.direction == direction) {
-                    view.policy = view.policy.after(&request, direction, 1).map_err(ShapingError::Invalid)?;
-                    view.remaining_ms = view.policy.expires_at_ns.map(|ns| ns.get() / 1_000_000);
+                    view.shaping =
+                        view.shaping.after(&request, direction, 1).map_err(ShapingError::Invalid)?;
+                    view.remaining_ms = view.shaping.expires_at_ns.map(|ns| ns.get() / 1_000_000);
                 }
             }
             Ok(())
@@ -167,7 +168,7 @@ impl Shaper for FakeShaper {
         let was_shaped = !self.find(name)?.interfaces.is_empty();
         let view = self.change(name, |interfaces| {
             for view in interfaces.iter_mut() {
-                (view.policy, view.remaining_ms) = (Policy::default(), None);
+                (view.shaping, view.remaining_ms) = (Shaping::default(), None);
                 view.queue.waiting = waits;
             }
             interfaces.retain(|_| waits > 0);
@@ -211,8 +212,8 @@ pub(crate) fn web() -> ContainerView {
 
 /// A container shaped in both directions for another ten minutes, with packets counted.
 pub(crate) fn shaped_web() -> ContainerView {
-    let egress = Policy { expires_at_ns: NonZeroU64::new(900_000_000_000), ..policy("delay 2s loss 10%") };
-    let ingress = policy("delay 200ms");
+    let egress = Shaping { expires_at_ns: NonZeroU64::new(900_000_000_000), ..shaping("delay 2s loss 10%") };
+    let ingress = shaping("delay 200ms");
     let counted = InterfaceView {
         remaining_ms: Some(599_700),
         outcomes: Outcomes::default().with("delayed", 90, 8820).with("lost", 10, 980),
@@ -230,16 +231,16 @@ pub(crate) fn shaped_web() -> ContainerView {
 }
 
 /// Returns the policy of some words, without a deadline.
-pub(crate) fn policy(words: &str) -> Policy {
+pub(crate) fn shaping(words: &str) -> Shaping {
     Effects::parse(words, &Named::default()).expect(words).into()
 }
 
 /// `eth0` with nothing counted.
-pub(crate) fn interface(direction: Direction, policy: Policy) -> InterfaceView {
+pub(crate) fn interface(direction: Direction, shaping: Shaping) -> InterfaceView {
     InterfaceView {
         interface: "eth0".to_owned(),
         direction,
-        policy,
+        shaping,
         state: ShapingState::Intact,
         remaining_ms: None,
         outcomes: Outcomes::default(),

@@ -33,7 +33,7 @@ pub(crate) use view::{
 pub(crate) use shaper_common::OUTCOMES;
 pub(crate) use shaper_policy::{
     Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
-    Format, Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Plan, Policy,
-    PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Selector, Trace, Whole, check_interface,
-    names_in, parse_duration, quoted, short,
+    Format, Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Policy,
+    PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Selector, Shaping, Trace, Whole,
+    check_interface, names_in, parse_duration, quoted, short,
 };

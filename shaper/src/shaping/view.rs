@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, Outcomes, Policy, Whole};
+use super::{Container, Direction, Outcomes, Shaping, Whole};
 
 /// The counters of the `fq` queue; all zero where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub(crate) struct InterfaceView {
     /// The direction.
     pub(crate) direction: Direction,
     /// The policy in force; none while the last delayed packets of a cleared shaping leave.
-    pub(crate) policy: Policy,
+    pub(crate) shaping: Shaping,
     /// Tells whether the device really does it: `state`, and `reason` where it does not.
     #[serde(flatten)]
     pub(crate) state: ShapingState,
@@ -85,7 +85,7 @@ impl InterfaceView {
         Self {
             interface,
             direction,
-            policy: Policy::default(),
+            shaping: Shaping::default(),
             state: ShapingState::Unknown(reason.to_owned()),
             remaining_ms: None,
             outcomes: Outcomes::default(),
@@ -142,11 +142,11 @@ pub(crate) struct Cleared {
 
 impl ContainerView {
     /// The policies in force in `direction`, interfaces alike being the rule: the first one's.
-    pub(crate) fn policy(&self, direction: Direction) -> Option<&Policy> {
+    pub(crate) fn shaping(&self, direction: Direction) -> Option<&Shaping> {
         self.interfaces
             .iter()
-            .find(|view| view.direction == direction && view.policy != Policy::default())
-            .map(|view| &view.policy)
+            .find(|view| view.direction == direction && view.shaping != Shaping::default())
+            .map(|view| &view.shaping)
     }
 
     /// The first state in `direction` that is not intact.
@@ -160,7 +160,7 @@ impl ContainerView {
     pub(crate) fn whole(&self) -> Whole {
         Whole::of(
             self.interfaces.iter().map(|view| {
-                (view.direction, &view.policy.plan, view.remaining_ms.map(Duration::from_millis))
+                (view.direction, &view.shaping.policy, view.remaining_ms.map(Duration::from_millis))
             }),
         )
     }

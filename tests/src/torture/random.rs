@@ -201,8 +201,8 @@ fn run_quietly(daemon: &Daemon, words: &[&str]) {
 /// Packets between two losses, if any are lost, on the interfaces of `web`: each number once.
 fn in_force(daemon: &Daemon) -> Vec<Option<u32>> {
     let policies = Stage::policies(daemon);
-    let every = |policy: &serde_json::Value| {
-        policy["netem"].as_str()?.strip_prefix("loss every ")?.split(' ').next()?.parse::<u32>().ok()
+    let every = |shaping: &serde_json::Value| {
+        shaping["netem"].as_str()?.strip_prefix("loss every ")?.split(' ').next()?.parse::<u32>().ok()
     };
     let mut shown: Vec<_> = policies.values().map(every).collect();
     // One for each direction.

@@ -82,9 +82,9 @@ impl Stage {
         let key = |interface: &Value, field: &str| interface[field].as_str().unwrap_or_default().to_owned();
         interfaces
             .into_iter()
-            .filter(|interface| has_effect(&interface["policy"]))
+            .filter(|interface| has_effect(&interface["shaping"]))
             .map(|interface| {
-                ((key(&interface, "interface"), key(&interface, "direction")), interface["policy"].clone())
+                ((key(&interface, "interface"), key(&interface, "direction")), interface["shaping"].clone())
             })
             .collect()
     }
@@ -177,8 +177,8 @@ pub(super) fn until_unshaped(daemon: &Daemon) {
 }
 
 /// Returns true if a policy has any effect.
-fn has_effect(policy: &Value) -> bool {
-    policy.as_object().is_some_and(|fields| {
+fn has_effect(shaping: &Value) -> bool {
+    shaping.as_object().is_some_and(|fields| {
         fields.iter().any(|(name, value)| match name.as_str() {
             "latency" => value != "0ms" && value != "0s" && !value.is_null(),
             "loss" => value != "0%" && !value.is_null(),

@@ -41,7 +41,7 @@ pub(crate) enum Bench {
     /// Instructions that shaping adds to a packet, a stream and a request
     Cost,
     /// Instructions that other effects and targets add to a packet
-    Plans,
+    Policies,
     /// The accuracy of delays
     Delay,
     /// The throughput of TCP through a delay

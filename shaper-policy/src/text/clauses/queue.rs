@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shaper_common::plan::MAX_QUEUE_PACKETS;
+use shaper_common::policy::MAX_QUEUE_PACKETS;
 
 use crate::model::{Bounds, Effects, PolicyError, Unitless, parse_size, parse_time, show_size, show_time};
 use crate::text::{

@@ -95,8 +95,8 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     Ok(vec![udp(&bench)?, tcp(&bench)?, many(&bench)?])
 }
 
-/// All tables of what plans cost.
-pub(crate) fn plans() -> Result<Vec<Table>> {
+/// All tables of what policies cost.
+pub(crate) fn policies() -> Result<Vec<Table>> {
     let bench = Containers::new()?;
     Ok(vec![targets(&bench)?, effects(&bench)?])
 }
@@ -105,8 +105,8 @@ pub(crate) fn plans() -> Result<Vec<Table>> {
 fn effects(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Instructions added per packet by other effects: UDP, 64 bytes",
-        "Measured as the plain delays and losses above. Each is a plan, even the constant delay of the first row, as it has \
-         a seed: it shows what a plan costs beside a plain delay.",
+        "Measured as the plain delays and losses above. Each policy is in maps, even the constant delay of the first row, as \
+         it has a seed: it shows what maps cost beside a plain delay.",
         &["effects", "bare veth", "netem adds", "shaper adds"],
     );
     for words in EFFECTS {
@@ -151,9 +151,9 @@ fn policy_with(prefixes: u32, address: Ipv4Addr) -> Result<PathBuf> {
     let mut to: Vec<_> =
         (1..prefixes).map(|number| format!("{}/24", Ipv4Addr::from((20 << 24) + (number << 8)))).collect();
     to.push(address.to_string());
-    let policy = serde_json::json!({ "target": [{ "to": to, "netem": "loss 1%" }] });
+    let shaping = serde_json::json!({ "target": [{ "to": to, "netem": "loss 1%" }] });
     let path = std::env::temp_dir().join(format!("shaper-bench-{}.json", std::process::id()));
-    fs::write(&path, policy.to_string())?;
+    fs::write(&path, shaping.to_string())?;
     Ok(path)
 }
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Some("control") => control::run(),
         Some("busy") => busy::run().map(|table| vec![table]),
         Some("cost") => cost::run(),
-        Some("plans") => cost::plans(),
+        Some("policies") => cost::policies(),
         Some("program") => program::run(),
         Some("delay") => delay::run(),
         Some("goodput") => goodput::run(),

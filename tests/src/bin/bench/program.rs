@@ -8,7 +8,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use nix::libc;
-use shaper_common::{POLICY_MAP, Policy};
+use shaper_common::{SHAPING_MAP, Shaping};
 use shaper_tests::world::World;
 
 use crate::table::{Table, median};
@@ -32,13 +32,13 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     let pins = world.pins_of(&container, "egress")?;
     let empty = empty_program(&world.pin_dir().join("empty"))?;
     let program = SchedClassifier::from_pin(pins.join("program"))?;
-    let mut policy: Array<_, Policy> =
-        Array::try_from(Map::Array(MapData::from_pin(pins.join(POLICY_MAP))?))?;
+    let mut shaping: Array<_, Shaping> =
+        Array::try_from(Map::Array(MapData::from_pin(pins.join(SHAPING_MAP))?))?;
     let mut figures: Vec<Vec<f64>> = vec![Vec::new(); POLICIES.len() + 1];
     for _ in 0..ROUNDS {
         figures[0].push(ns_per_run(&empty, &world)?);
         for ((_, asked), figures) in POLICIES.iter().zip(&mut figures[1..]) {
-            policy.set(0, *asked, 0)?;
+            shaping.set(0, *asked, 0)?;
             figures.push(ns_per_run(&program, &world)?);
         }
     }
@@ -50,16 +50,17 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-const NOTHING: Policy = Policy { expires_at_ns: 0, delay_ns: 0, plan: 0, queueless: 0, loss: 0, orphan: 0 };
-const LOSS: Policy = Policy { loss: 42_949_672, ..NOTHING };
-const DELAY: Policy = Policy { delay_ns: 1_000_000, ..NOTHING };
-const POLICIES: [(&str, Policy); 6] = [
+const NOTHING: Shaping =
+    Shaping { expires_at_ns: 0, delay_ns: 0, in_maps: 0, queueless: 0, loss: 0, orphan: 0 };
+const LOSS: Shaping = Shaping { loss: 42_949_672, ..NOTHING };
+const DELAY: Shaping = Shaping { delay_ns: 1_000_000, ..NOTHING };
+const POLICIES: [(&str, Shaping); 6] = [
     ("nothing asked", NOTHING),
     ("loss 1 %", LOSS),
-    ("loss 1 %, with a deadline", Policy { expires_at_ns: u64::MAX, ..LOSS }),
+    ("loss 1 %, with a deadline", Shaping { expires_at_ns: u64::MAX, ..LOSS }),
     ("1 ms", DELAY),
-    ("1 ms + loss 1 %", Policy { loss: LOSS.loss, ..DELAY }),
-    ("1 ms + loss 1 %, with a deadline", Policy { expires_at_ns: u64::MAX, loss: LOSS.loss, ..DELAY }),
+    ("1 ms + loss 1 %", Shaping { loss: LOSS.loss, ..DELAY }),
+    ("1 ms + loss 1 %, with a deadline", Shaping { expires_at_ns: u64::MAX, loss: LOSS.loss, ..DELAY }),
 ];
 
 fn ns_per_run(program: &SchedClassifier, world: &World) -> Result<f64> {

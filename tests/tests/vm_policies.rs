@@ -1,4 +1,4 @@
-//! Plans in the course of time, and their own: ramps and steps that need no daemon, deadlines, changes under load, clearing
+//! Policies in the course of time, and their own: ramps and steps that need no daemon, deadlines, changes under load, clearing
 //! and adoption; and all effects at once.
 
 use std::{
@@ -87,7 +87,7 @@ fn steps_follow_one_another_and_begin_anew_without_a_daemon() {
         for = "800ms"
         netem = "delay 60ms"
     "#;
-    rig.policy(steps, "egress");
+    rig.shaping(steps, "egress");
     let begins_ns = rig.shaped("egress").schedule(0).begins_at_ns;
     let mut seen = [0; 3];
     let mut last = ms(0);
@@ -123,7 +123,7 @@ fn steps_follow_one_another_and_begin_anew_without_a_daemon() {
 }
 
 #[test]
-fn a_plan_ends_on_time_without_a_daemon() {
+fn a_policy_ends_on_time_without_a_daemon() {
     needs!(Root, Fq);
     let rig = Rig::new();
     let before = rig.web.netns.traces();
@@ -168,7 +168,7 @@ fn a_preset_is_one_word_for_both_ways() {
     assert!(pings.mean >= least && pings.mean <= least + ms(1) + SLACK, "{:?} is not {least:?}", pings.mean);
     let view = daemon.view("web");
     let policies =
-        view["interfaces"].as_array().expect("interfaces").iter().map(|view| &view["policy"]["netem"]);
+        view["interfaces"].as_array().expect("interfaces").iter().map(|view| &view["shaping"]["netem"]);
     assert_eq!(policies.count(), 2, "{view}");
 }
 
@@ -176,11 +176,11 @@ fn a_preset_is_one_word_for_both_ways() {
 fn all_effects_at_once_pass_the_verifier_and_work() {
     needs!(Root, Fq);
     let rig = Rig::new();
-    let policy = format!(
+    let shaping = format!(
         "netem = \"{EVERYTHING}\"\n[[target]]\nto = \"10.2.0.0/16\"\nprotocol = \"udp\"\nnetem = \"partition\"\n"
     );
     for direction in ["egress", "ingress"] {
-        rig.policy(&policy, direction);
+        rig.shaping(&shaping, direction);
         let verified = rig.shaped(direction).verified_instructions();
         println!("{direction}: {verified} instructions verified");
         assert!(verified < MOST_INSTRUCTIONS / 4, "{direction}: {verified}");
@@ -207,7 +207,7 @@ fn all_effects_at_once_pass_the_verifier_and_work() {
 }
 
 #[test]
-fn changes_of_a_plan_lose_no_packet() {
+fn changes_of_a_policy_lose_no_packet() {
     needs!(Root, Fq);
     let rig = Rig::new();
     rig.netem("delay 20ms 2ms");
@@ -232,13 +232,13 @@ fn changes_of_a_plan_lose_no_packet() {
 }
 
 #[test]
-fn clearing_a_plan_delivers_what_waits_and_leaves_no_trace() {
+fn clearing_a_policy_delivers_what_waits_and_leaves_no_trace() {
     needs!(Root, Fq);
     let rig = Rig::new();
     let (inside, outside) = (rig.web.netns.traces(), rig.world.host().traces());
-    let policy =
+    let shaping =
         format!("netem = \"{EVERYTHING}\"\n[[target]]\nto = \"10.0.0.0/8\"\ndelay = \"500ms 1ms\"\n");
-    rig.policy(&policy, "both");
+    rig.shaping(&shaping, "both");
     let arrived = thread::scope(|scope| {
         let burst = scope.spawn(|| rig.send(&rig.web, Datagrams::at_once(200, 100)).len());
         eventually("they wait", || (rig.counted("delayed") >= 200).then_some(()));
@@ -252,11 +252,11 @@ fn clearing_a_plan_delivers_what_waits_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_daemon_killed_and_started_again_adopts_a_plan_with_its_counters() {
+fn a_daemon_killed_and_started_again_adopts_a_policy_with_its_counters() {
     needs!(Root, Fq);
     let rig = Rig::new();
     let before = rig.web.netns.traces();
-    rig.policy(
+    rig.shaping(
         &format!("netem = \"{EVERYTHING}\"\n[[target]]\nto = \"container:web\"\nloss = \"1%\"\n"),
         "egress",
     );
@@ -269,7 +269,7 @@ fn a_daemon_killed_and_started_again_adopts_a_plan_with_its_counters() {
     assert!(pings.least >= ms(1), "it is in force meanwhile: {pings:?}");
     let rig = Rig { daemon: world.daemon().expect("another daemon"), web, world };
     let second = listed(&rig);
-    assert_eq!(second.1[0]["policy"], first.1[0]["policy"]);
+    assert_eq!(second.1[0]["shaping"], first.1[0]["shaping"]);
     let packets =
         |view: &serde_json::Value, what: &str| view[0][what]["packets"].as_u64().expect("it is counted");
     for what in ["delayed", "lost", "duplicated", "corrupted", "reordered"] {
