@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use parking_lot::Mutex;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -207,10 +208,6 @@ struct Daemon {
     sampled: Notify,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Daemon {
     fn new(datapath: Datapath, presets: Presets, runtimes: impl IntoIterator<Item = RuntimeName>) -> Self {
         Self {
@@ -244,7 +241,7 @@ impl Daemon {
         while let Some(update) = updates.recv().await {
             let sees_all = |registry: &Registry| registry.has_all() && !registry.has_unseen();
             let (affected, sees_all_now) = {
-                let mut registry = lock(&self.registry);
+                let mut registry = self.registry.lock();
                 let saw_all = sees_all(&registry);
                 let affected = registry.apply(update);
                 (affected, !saw_all && sees_all(&registry))
@@ -266,7 +263,7 @@ impl Daemon {
     /// container whose namespace cannot be seen.
     async fn refresh(&self, netns: NetnsId) {
         let (owner, has_unseen) = {
-            let registry = lock(&self.registry);
+            let registry = self.registry.lock();
             (registry.sharing(netns).next().cloned(), registry.has_unseen())
         };
         if owner.is_none() && has_unseen {
@@ -307,7 +304,7 @@ impl Daemon {
         }
         tracing::info!("ready");
         let known: BTreeSet<_> =
-            lock(&self.registry).iter().filter_map(|c| Some(c.netns.as_ref()?.id)).collect();
+            self.registry.lock().iter().filter_map(|c| Some(c.netns.as_ref()?.id)).collect();
         for netns in known {
             self.refresh(netns).await;
         }
@@ -344,7 +341,7 @@ impl Daemon {
             let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
             self.remember_owners(&totals);
             self.tell_events(&totals);
-            let mut histories = lock(&self.histories);
+            let mut histories = self.histories.lock();
             histories.retain(|netns, _| totals.contains_key(netns));
             for (netns, totals) in totals {
                 histories.entry(netns).or_default().record(u64::try_from(at_ms).unwrap_or(u64::MAX), totals);
@@ -367,15 +364,15 @@ impl Daemon {
 
     /// Notes the containers that are shaped, as events may be told of them after they have gone.
     fn remember_owners(&self, shaped: &BTreeMap<NetnsId, Totals>) {
-        let registry = lock(&self.registry);
+        let registry = self.registry.lock();
         let named =
             |netns: &NetnsId| registry.sharing(*netns).next().map(|owner| (*netns, owner.name.clone()));
-        lock(&self.owners).extend(shaped.keys().filter_map(named));
+        self.owners.lock().extend(shaped.keys().filter_map(named));
     }
 
     /// Says what has happened to shaping without a request: the one place that does.
     fn tell_events(&self, shaped: &BTreeMap<NetnsId, Totals>) {
-        let mut owners = lock(&self.owners);
+        let mut owners = self.owners.lock();
         for Event { netns, interface, direction, effects, kind } in self.datapath.take_events() {
             let owner = owners.get(&netns).cloned();
             let kind = match kind {
@@ -426,7 +423,7 @@ async fn forward(ring: LogRing) {
 
 impl Shaper for Daemon {
     async fn list(&self) -> Vec<ContainerView> {
-        let mut containers: Vec<_> = lock(&self.registry).iter().cloned().collect();
+        let mut containers: Vec<_> = self.registry.lock().iter().cloned().collect();
         containers.extend(self.strangers());
         containers.into_iter().map(|container| self.view(container)).collect()
     }
@@ -449,7 +446,7 @@ impl Shaper for Daemon {
     }
 
     async fn status(&self) -> Status {
-        let runtimes = lock(&self.registry).runtimes();
+        let runtimes = self.registry.lock().runtimes();
         Status::of(&self.list().await, runtimes, self.problem(), self.health.started)
     }
 
@@ -462,7 +459,7 @@ impl Shaper for Daemon {
     }
 
     async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
-        let containers: Vec<_> = lock(&self.registry).sharing(netns).cloned().collect();
+        let containers: Vec<_> = self.registry.lock().sharing(netns).cloned().collect();
         containers.into_iter().map(|container| self.view(container)).collect()
     }
 

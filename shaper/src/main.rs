@@ -9,6 +9,7 @@
 
 mod api;
 mod cli;
+mod clock;
 mod containers;
 mod daemon;
 mod datapath;

@@ -20,3 +20,10 @@ pub mod torture;
 pub mod tracer;
 pub mod traffic;
 pub mod world;
+
+use std::time::Duration;
+
+/// So many milliseconds.
+pub const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

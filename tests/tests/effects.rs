@@ -3,17 +3,14 @@
 //!
 //! Random numbers are drawn from seeds in all of these, so each run decides the same.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Instant};
 
 use nix::sys::signal::Signal;
 use shaper_common::{Counters, policy::Effects};
 use shaper_tests::{
     daemon::eventually,
     frame::{CE, ECT, Frame, NOT_ECT, Spec, TCP},
-    needs,
+    ms, needs,
     statistics::{Chain, assert_binomial, assert_geometric, assert_shares, runs},
     subject::{Context, Rig, SECOND_NS, Subject, TC_ACT_STOLEN, TC_ACT_UNSPEC},
     traffic::{Arrival, Datagrams, datagrams, ping, snmp, tcp_bytes},
@@ -23,10 +20,6 @@ use shaper_tests::{
 const MANY: u32 = 100_000;
 /// A processor of the kernel's verifier stops here.
 const MOST_INSTRUCTIONS: u32 = 1_000_000;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn count(sequence: &[bool]) -> u64 {
     sequence.iter().filter(|lost| **lost).count() as u64

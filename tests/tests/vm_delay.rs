@@ -16,14 +16,10 @@ use nix::sys::{
 };
 use shaper_tests::{
     daemon::{Daemon, eventually},
-    needs,
+    ms, needs,
     traffic::{Pings, ping, tcp, udp_burst},
     world::{Container, World},
 };
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn shaped_world() -> (World, Container, Daemon) {
     let world = World::new().expect("a world");

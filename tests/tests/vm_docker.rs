@@ -5,13 +5,9 @@ use std::time::{Duration, Instant};
 use shaper_tests::{
     daemon::eventually,
     docker::DockerWorld,
-    needs,
+    ms, needs,
     traffic::{Pings, ping},
 };
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// The largest deviation of a mean from what was asked: 0.1 ms and 0.5 %.
 fn tolerance(asked: Duration) -> Duration {

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use shaper_common::policy::DISTRIBUTION_SCALE;
 use shaper_tests::{
     frame::Spec,
-    needs,
+    ms, needs,
     statistics::{DEVIATIONS, assert_binomial, assert_distribution, autocorrelation, deviation, float, mean},
     subject::{Rig, list},
     traffic::{Datagrams, out_of_order},
@@ -18,10 +18,6 @@ use statrs::distribution::{ContinuousCDF as _, Normal};
 const DRAWS: usize = 20_000;
 
 const MS_NS: f64 = 1e6;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 #[test]
 fn jitter_is_distributed_as_theory_says() {

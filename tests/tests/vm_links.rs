@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use shaper_tests::{
     frame::{CE, ECT, Frame, Spec, UDP_HEADERS},
-    needs,
+    ms, needs,
     statistics::{assert_distribution, float},
     subject::{Context, Rig, SECOND_NS, SLACK, TC_ACT_SHOT, TC_ACT_UNSPEC, now_ns},
     traffic::{Arrival, Datagrams, Transfer, tcp},
@@ -17,10 +17,6 @@ const MS_NS: f64 = 1e6;
 
 /// The share of a full packet of TCP on the wire that is payload, with timestamps.
 const TCP_SHARE: f64 = 1_448.0 / 1_514.0;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// Returns the number of bytes that netem takes a packet for (`packet_time_ns`, Linux 6.1).
 fn netem_bytes(length: usize, overhead: i64, cell: i64, cell_overhead: i64) -> i64 {

@@ -11,17 +11,13 @@ use nix::sys::signal::Signal;
 use shaper_tests::{
     daemon::eventually,
     frame::{ECT, Spec},
-    needs,
+    ms, needs,
     subject::{Context, Rig, SECOND_NS, SLACK, difference, now_ns},
     traffic::{Datagrams, datagrams, ping},
 };
 
 /// The limit of the program's verifier.
 const MOST_INSTRUCTIONS: u32 = 1_000_000;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// Nanoseconds of `CLOCK_MONOTONIC` of a time since 1970.
 fn monotonic_ns(time: Duration) -> u64 {

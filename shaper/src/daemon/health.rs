@@ -1,12 +1,9 @@
 //! Tells whether the daemon does its work, and since when it cannot shape.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::lock;
 use crate::shaping::{Failure, Problem, ShapingError};
+use parking_lot::Mutex;
 
 /// The longest time between two looks at all shaping. A look waits for changes under way, which may take a minute each.
 const LONGEST_LOOK: Duration = Duration::from_secs(180);
@@ -32,17 +29,17 @@ impl Health {
 
     /// Notes that what is over is being looked for again.
     pub(super) fn settles(&self) {
-        *lock(&self.settled) = Instant::now();
+        *self.settled.lock() = Instant::now();
     }
 
     /// Notes that counters are being read again.
     pub(super) fn samples(&self) {
-        *lock(&self.sampled) = Instant::now();
+        *self.sampled.lock() = Instant::now();
     }
 
     /// Notes whether anything can be shaped.
     pub(super) fn note(&self, ready: &Result<(), ShapingError>) {
-        let mut problem = lock(&self.problem);
+        let mut problem = self.problem.lock();
         *problem = ready.as_ref().err().map(|error| {
             let since = problem.as_ref().map_or_else(SystemTime::now, |problem| problem.since);
             Problem { reason: error.to_string(), since }
@@ -50,13 +47,13 @@ impl Health {
     }
 
     pub(super) fn problem(&self) -> Option<Problem> {
-        lock(&self.problem).clone()
+        self.problem.lock().clone()
     }
 
     /// Returns an error when a task has hung for minutes.
     pub(super) fn alive(&self) -> Result<(), ShapingError> {
         for (what, last) in [("looked for what is over", &self.settled), ("read counters", &self.sampled)] {
-            let last = lock(last).elapsed();
+            let last = last.lock().elapsed();
             if last > LONGEST_LOOK {
                 let seconds = last.as_secs();
                 return Err(Failure::Stalled { what, seconds }.into());
@@ -94,10 +91,10 @@ mod tests {
         health.alive().expect("it has just begun");
         for (task, said) in [(&health.settled, "looked for what is over"), (&health.sampled, "read counters")]
         {
-            let last = std::mem::replace(&mut *lock(task), long_ago);
+            let last = std::mem::replace(&mut *task.lock(), long_ago);
             let error = health.alive().expect_err("it hangs").to_string();
             assert!(error.starts_with(&format!("the daemon has not {said} for 360s")), "{error}");
-            *lock(task) = last;
+            *task.lock() = last;
         }
         health.settles();
         health.samples();

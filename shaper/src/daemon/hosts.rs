@@ -3,12 +3,7 @@
 //! What else a machine may be set up to ask (`nsswitch.conf`) is not asked: the C library does so with a blocking call
 //! that has no time-out of ours, and so with a thread for each name.
 
-use std::{
-    fs, io,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, io, net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::{
     Hosts as HostsFile, Resolver, TokioResolver,
@@ -20,10 +15,9 @@ use hickory_resolver::{
     },
     system_conf::parse_resolv_conf,
 };
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
-
-use super::lock;
 
 /// The longest time that name servers may take altogether to give the addresses of a name.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -88,7 +82,7 @@ impl Hosts {
 
     fn file(&self) -> io::Result<Arc<HostsFile>> {
         let text = fs::read("/etc/hosts")?;
-        let mut present = lock(&self.file);
+        let mut present = self.file.lock();
         if let Some((_, file)) = present.as_ref().filter(|(of, _)| *of == text) {
             return Ok(Arc::clone(file));
         }
@@ -101,7 +95,7 @@ impl Hosts {
 
     fn resolver(&self) -> Result<TokioResolver, NetError> {
         let configuration = fs::read("/etc/resolv.conf")?;
-        let mut present = lock(&self.resolver);
+        let mut present = self.resolver.lock();
         if let Some((_, resolver)) = present.as_ref().filter(|(of, _)| *of == configuration) {
             return Ok(resolver.clone());
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Daemon, hosts::AT_ONCE, lock};
+use super::{Daemon, hosts::AT_ONCE};
 use crate::{
     datapath::Datapath,
     shaping::{ContainerState, Name, Refusal, ShapingError},
@@ -89,7 +89,7 @@ impl Daemon {
     /// of all their containers yet, or when one cannot be looked at, the last addresses stay.
     fn miss_container(&self, name: &Name, error: &ShapingError) {
         match error {
-            ShapingError::NotFound { .. } if lock(&self.registry).has_all() => {
+            ShapingError::NotFound { .. } if self.registry.lock().has_all() => {
                 self.datapath.name_found(name, Vec::new(), Some("there is no such container"));
             }
             ShapingError::NotFound { .. } => {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
-use super::lock;
 use crate::shaping::NetnsId;
 
 /// Permission to change a container, until it is dropped.
@@ -21,7 +21,7 @@ impl Turns {
     /// Waits behind all who asked earlier and still wait; who stops waiting leaves the queue.
     pub(super) async fn take(&self, netns: NetnsId) -> Turn {
         let queue = {
-            let mut queues = lock(&self.0);
+            let mut queues = self.0.lock();
             queues.retain(|_, queue| queue.strong_count() > 0);
             let queue = queues.get(&netns).and_then(Weak::upgrade).unwrap_or_default();
             queues.insert(netns, Arc::downgrade(&queue));
@@ -52,6 +52,6 @@ mod tests {
         drop(second);
         drop(third.await);
         drop(turns.take(of(3)).await);
-        assert_eq!(lock(&turns.0).len(), 1, "queues of nobody are forgotten");
+        assert_eq!(turns.0.lock().len(), 1, "queues of nobody are forgotten");
     }
 }

@@ -1,6 +1,6 @@
 //! Finds the container that is meant, and shows it.
 
-use super::{Daemon, lock};
+use super::Daemon;
 use crate::shaping::{
     Container, ContainerId, ContainerState, ContainerView, Direction, History, InterfaceView, NetnsId,
     NetnsRef, Refusal, RuntimeName, ShapingError, UNSEEN,
@@ -8,7 +8,7 @@ use crate::shaping::{
 
 impl Daemon {
     pub(super) fn resolve(&self, name: &str) -> Result<Container, ShapingError> {
-        let known = lock(&self.registry).resolve(name).cloned();
+        let known = self.registry.lock().resolve(name).cloned();
         match known {
             Err(ShapingError::NotFound { .. }) => {
                 let mut strangers = self.strangers().into_iter();
@@ -21,7 +21,7 @@ impl Daemon {
     /// Returns a container for each namespace with pins that could not be taken over and that no runtime tells of.
     pub(super) fn strangers(&self) -> Vec<Container> {
         let unknown = self.datapath.unknown();
-        let registry = lock(&self.registry);
+        let registry = self.registry.lock();
         unknown
             .into_iter()
             .filter(|netns| registry.sharing(*netns).next().is_none())
@@ -31,7 +31,7 @@ impl Daemon {
 
     pub(super) fn view(&self, container: Container) -> ContainerView {
         let netns = container.netns.as_ref().map(|netns| netns.id);
-        let samples = netns.and_then(|netns| lock(&self.histories).get(&netns).map(History::samples));
+        let samples = netns.and_then(|netns| self.histories.lock().get(&netns).map(History::samples));
         let interfaces = match netns {
             Some(netns) => self.datapath.view(netns),
             None if container.is_unseen() => {

@@ -13,7 +13,6 @@ use super::{
     Datapath, attachment,
     device::{End, Key, Target},
     instance::{self, Instance},
-    lock,
     pins::{self, PinName, Pinned},
     place, restore,
     strays::Stray,
@@ -38,12 +37,12 @@ impl Datapath {
 
     /// Tries again to take over what could not be.
     pub(crate) fn retry_kept(&self) {
-        if self.loader.get().is_none() || lock(&self.kept).is_empty() {
+        if self.loader.get().is_none() || self.kept.lock().is_empty() {
             return;
         }
         match pins::walk(&self.pin_dir) {
             Ok(mut pinned) => {
-                let mut kept = lock(&self.kept);
+                let mut kept = self.kept.lock();
                 pinned.retain(|pinned| kept.contains_key(&pinned.name));
                 kept.retain(|name, _| pinned.iter().any(|pinned| pinned.name == *name));
                 drop(kept);
@@ -57,12 +56,12 @@ impl Datapath {
 
     /// Leaves all that is pinned as it is, and shows it so, as nothing can be taken over yet.
     pub(super) fn keep_all(&self, reason: &str) {
-        let mut unread = lock(&self.unread);
+        let mut unread = self.unread.lock();
         match pins::walk(&self.pin_dir) {
             // Where bpffs is not mounted yet, nothing is known of what is pinned.
             Ok(pinned) if pins::is_in_bpffs(&self.pin_dir) => {
                 *unread = None;
-                let mut kept = lock(&self.kept);
+                let mut kept = self.kept.lock();
                 kept.clear();
                 kept.extend(pinned.into_iter().map(|pinned| (pinned.name, reason.to_owned())));
             }
@@ -89,7 +88,7 @@ impl Datapath {
                 Err(obstacle) => self.keep(name, whereabouts::unseen(&obstacle).to_string()),
             }
         }
-        if lock(&self.kept).is_empty()
+        if self.kept.lock().is_empty()
             && let Err(error) = place::note(&self.pin_dir)
         {
             tracing::warn!(%error, "the next daemon will not know whether it is on the same host");
@@ -122,7 +121,7 @@ impl Datapath {
                 Err(error) => return self.keep(name, error.to_string()),
             }
         }
-        lock(&self.kept).remove(&name);
+        self.kept.lock().remove(&name);
     }
 
     /// Takes over one instance; none when its interface has gone, or does not run its program. One that is not complete
@@ -183,17 +182,17 @@ impl Datapath {
     fn remove_pins(&self, name: PinName, pinned: &[Pinned]) {
         for Pinned { directory, is_complete, .. } in pinned {
             match Stray::pinned(name, directory) {
-                Ok(Some(stray)) if *is_complete => lock(&self.strays).push(stray),
+                Ok(Some(stray)) if *is_complete => self.strays.lock().push(stray),
                 Ok(_) => pins::remove(directory),
                 Err(error) => return self.keep(name, error.text),
             }
         }
-        lock(&self.kept).remove(&name);
+        self.kept.lock().remove(&name);
     }
 
     /// Leaves what is pinned, and its device, as they are.
     pub(super) fn keep(&self, name: PinName, reason: String) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if kept.get(&name) != Some(&reason) {
             tracing::warn!(interface = %name, error = reason, "cannot adopt yet: it stays as it is");
             kept.insert(name, reason);
@@ -201,7 +200,7 @@ impl Datapath {
     }
 
     pub(super) fn is_kept(&self, name: PinName) -> bool {
-        lock(&self.kept).contains_key(&name)
+        self.kept.lock().contains_key(&name)
     }
 
     /// Refuses a change of a namespace in which something could not be taken over.
@@ -214,10 +213,10 @@ impl Datapath {
 
     /// Shows the interfaces of a namespace that are pinned but could not be taken over.
     pub(super) fn view_kept(&self, netns: NetnsId) -> Vec<InterfaceView> {
-        if let Some(reason) = &*lock(&self.unread) {
+        if let Some(reason) = &*self.unread.lock() {
             return vec![InterfaceView::unknown("?".to_owned(), Direction::Egress, reason)];
         }
-        let kept = lock(&self.kept);
+        let kept = self.kept.lock();
         let of_netns = kept.iter().filter(|(name, _)| name.inode == netns.inode);
         of_netns.map(|(name, reason)| unknown(*name, reason)).collect()
     }
@@ -225,7 +224,7 @@ impl Datapath {
     /// The namespaces in which something is pinned that could not be taken over.
     pub(crate) fn unknown(&self) -> BTreeSet<NetnsId> {
         let dev = self.host.id().dev;
-        lock(&self.kept).keys().map(|name| NetnsId { dev, inode: name.inode }).collect()
+        self.kept.lock().keys().map(|name| NetnsId { dev, inode: name.inode }).collect()
     }
 }
 

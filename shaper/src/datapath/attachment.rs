@@ -1,6 +1,6 @@
 //! The parts of an instance on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
 //!
-//! Whoever calls this has the container's lock, so nothing of ours changes in between.
+//! Whoever calls this has the container's so nothing of ours changes in between.
 
 use std::{fmt::Display, mem, time::Duration};
 
@@ -16,13 +16,13 @@ use super::{
     error::{cannot_enter, chain, explain, gone},
     instance::Instance,
     loaded::Loaded,
-    monotonic_ns,
     present::{PRIORITY, Present, our_queue},
     restore::{self, take_off, take_queue},
     segments,
     whereabouts::{locate, on_device},
 };
 use crate::{
+    clock::monotonic_ns,
     network::{Filter, FqLimits, NetlinkError, Socket, add_clsact, add_fq, egress_filters, link_at},
     shaping::{Attempt, Failure, QueueCounts, Refusal, Shaping, ShapingError, ShapingState},
 };

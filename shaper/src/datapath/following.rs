@@ -6,10 +6,12 @@ use super::{
     Datapath,
     device::Key,
     instance::Instance,
-    monotonic_ns,
     survey::{self, Located},
 };
-use crate::shaping::{Failure, Name, Peers, ShapingError};
+use crate::{
+    clock::monotonic_ns,
+    shaping::{Failure, Name, Peers, ShapingError},
+};
 
 impl Datapath {
     /// The names in all policies in force; others are forgotten.

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit},
 };
+use parking_lot::Mutex;
 use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, PEERS_MAP, SHAPING_MAP};
 
 use super::{
@@ -27,15 +28,17 @@ use super::{
     device::{Device, Key, Target},
     error::OpenError,
     loaded::Loaded,
-    lock, monotonic_ns,
     pins::{self},
     prepared::{self, Prepared},
     program::Loader,
     retarget::Targets,
 };
-use crate::shaping::{
-    Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Policy, Shaping, ShapingError,
-    ShapingState,
+use crate::{
+    clock::monotonic_ns,
+    shaping::{
+        Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Policy, Shaping,
+        ShapingError, ShapingState,
+    },
 };
 
 /// A shaped interface and direction. Holds descriptors of maps only, nothing that would keep a namespace alive.
@@ -174,7 +177,7 @@ impl Instance {
             map.set(0, original, 0)
         };
         write().map_err(|error| Attempt::NoteOriginal(self.to_string()).failed(error))?;
-        *lock(&self.original) = original;
+        *self.original.lock() = original;
         Ok(())
     }
 
@@ -200,39 +203,39 @@ impl Instance {
 
     /// The record of what its device was.
     pub(super) fn original(&self) -> Original {
-        *lock(&self.original)
+        *self.original.lock()
     }
 
     /// Where the container's namespace was last seen.
     pub(super) fn netns(&self) -> NetnsRef {
-        lock(&self.netns).clone()
+        self.netns.lock().clone()
     }
 
     pub(super) fn moved_to(&self, netns: NetnsRef) {
-        *lock(&self.netns) = netns;
+        *self.netns.lock() = netns;
     }
 
     pub(super) fn queue(&self) -> Queue {
-        *lock(&self.queue)
+        *self.queue.lock()
     }
 
     pub(super) fn note_queue(&self, queue: Queue) {
-        *lock(&self.queue) = queue;
+        *self.queue.lock() = queue;
     }
 
     /// The state that it was last seen in.
     pub(super) fn state(&self) -> ShapingState {
-        lock(&self.state).clone()
+        self.state.lock().clone()
     }
 
     /// Notes the state that it is in; returns the one before it.
     pub(super) fn note_state(&self, state: ShapingState) -> ShapingState {
-        std::mem::replace(&mut *lock(&self.state), state)
+        std::mem::replace(&mut *self.state.lock(), state)
     }
 
     /// Tells the program that no packet can wait, or that packets can again.
     pub(super) fn mark_queueless(&self, queueless: bool) {
-        let mut map = lock(&self.shaping);
+        let mut map = self.shaping.lock();
         let marked = map.get(&0, 0).and_then(|shaping| {
             let queueless = u32::from(queueless);
             if shaping.queueless == queueless {
@@ -278,7 +281,8 @@ impl Instance {
 
     /// The policy in the map, over or not.
     pub(super) fn shaping(&self) -> Result<Shaping, ShapingError> {
-        lock(&self.shaping)
+        self.shaping
+            .lock()
             .get(&0, 0)
             .map(|shaping| Shaping::from_map(&shaping, self.policy.as_ref()))
             .map_err(|error| Attempt::ReadShaping(self.to_string()).failed(error).into())
@@ -301,7 +305,7 @@ impl Instance {
 
     /// The addresses that the names in its policy stand for, as far as they are known.
     pub(super) fn peers(&self) -> Peers {
-        lock(&self.peers).clone()
+        self.peers.lock().clone()
     }
 
     /// Has the names in its policy stand for `peers`; says whether there is room for them.
@@ -317,13 +321,14 @@ impl Instance {
         let retarget = || Targets::open(&self.pins)?.become_those_of(&maps, &entries);
         let has_room = retarget().map_err(|error| failed(&error))?;
         if has_room {
-            lock(&self.peers).clone_from(peers);
+            self.peers.lock().clone_from(peers);
         }
         Ok(has_room)
     }
 
     pub(super) fn write_shaping(&self, shaping: &Shaping) -> Result<(), ShapingError> {
-        lock(&self.shaping)
+        self.shaping
+            .lock()
             .set(0, shaping.to_map(), 0)
             .map_err(|error| Attempt::WriteShaping(self.to_string()).failed(error).into())
     }

@@ -1,7 +1,7 @@
 //! Finds classifiers of ours that no instance has: their pins were removed, bpffs was mounted anew, or another daemon
 //! pinned them elsewhere.
 //!
-//! Whoever calls this has the container's lock, so nothing of ours changes in between.
+//! Whoever calls this has the container's so nothing of ours changes in between.
 
 use std::{collections::BTreeMap, error::Error, path::Path};
 

@@ -1,12 +1,9 @@
 //! One lock for each container, so that a change of one of them holds up no other.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, TryLockError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::lock;
 use crate::shaping::NetnsId;
+use parking_lot::Mutex;
 
 /// Locks by network namespace; one that nobody holds or waits for takes no room.
 #[derive(Default)]
@@ -16,7 +13,7 @@ impl Locks {
     /// Does `work` while nobody else does any with the same container.
     pub(super) fn with<T>(&self, netns: NetnsId, work: impl FnOnce() -> T) -> T {
         let own = self.of(netns);
-        let held = own.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = own.lock();
         let done = work();
         drop(held);
         self.give_back(netns, own);
@@ -26,21 +23,17 @@ impl Locks {
     /// Does `work`, unless somebody else is at work with the same container; none if so.
     pub(super) fn try_with<T>(&self, netns: NetnsId, work: impl FnOnce() -> T) -> Option<T> {
         let own = self.of(netns);
-        let done = match own.try_lock() {
-            Ok(_held) => Some(work()),
-            Err(TryLockError::Poisoned(_held)) => Some(work()),
-            Err(TryLockError::WouldBlock) => None,
-        };
+        let done = own.try_lock().map(|_held| work());
         self.give_back(netns, own);
         done
     }
 
     fn of(&self, netns: NetnsId) -> Arc<Mutex<()>> {
-        Arc::clone(lock(&self.0).entry(netns).or_default())
+        Arc::clone(self.0.lock().entry(netns).or_default())
     }
 
     fn give_back(&self, netns: NetnsId, own: Arc<Mutex<()>>) {
-        let mut locks = lock(&self.0);
+        let mut locks = self.0.lock();
         drop(own);
         // Others get theirs under this lock only, so nobody has it by now, and nobody will.
         if locks.get(&netns).is_some_and(|kept| Arc::strong_count(kept) == 1) {
@@ -86,6 +79,6 @@ mod tests {
         waited.recv_timeout(Duration::from_secs(60)).expect("its turn comes");
         worker.join().expect("no panic");
         waiter.join().expect("no panic");
-        assert!(lock(&locks.0).is_empty(), "what nobody holds takes no room");
+        assert!(locks.0.lock().is_empty(), "what nobody holds takes no room");
     }
 }

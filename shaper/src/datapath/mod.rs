@@ -37,9 +37,10 @@ use std::{
     io,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::{Mutex, RwLock};
 pub(crate) use program::LogRing;
 
 use self::{
@@ -59,24 +60,13 @@ use self::{
     survey::Inside,
 };
 use crate::{
+    clock::monotonic_ns,
     network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
         Attempt, Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers,
         Policy, QueueCounts, Refusal, Request, Shaping, ShapingError, ShapingState,
     },
 };
-
-/// Nanoseconds of `CLOCK_MONOTONIC`, the clock of deadlines and departures.
-pub(crate) fn monotonic_ns() -> u64 {
-    // clock_gettime(2) fails only for clocks that do not exist.
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a panicking thread held is maps of descriptors, whole at every step.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Returns the reason why the daemon cannot see the containers of the runtimes, if so.
 pub(crate) type Blindness = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -156,7 +146,7 @@ impl Datapath {
         if let Some(loader) = self.loader.get() {
             return Ok(loader);
         }
-        let _preparing = lock(&self.preparing);
+        let _preparing = self.preparing.lock();
         if let Some(loader) = self.loader.get() {
             return Ok(loader);
         }
@@ -166,7 +156,7 @@ impl Datapath {
         let new = Loader::new(&self.pin_dir)?;
         self.adopt().map_err(|error| Attempt::ReadPins(self.pin_dir.clone()).failed(error))?;
         self.seek_strays();
-        *lock(&self.unread) = None;
+        *self.unread.lock() = None;
         Ok(self.loader.get_or_init(|| new))
     }
 
@@ -437,7 +427,7 @@ impl Datapath {
     /// Removes what belongs to the daemon rather than to shaping, if nothing is shaped; for the daemon's end. A directory
     /// that was never this daemon's is left alone: it may be another's.
     pub(crate) fn close(&self) {
-        if self.loader.get().is_some() && self.all().is_empty() && lock(&self.kept).is_empty() {
+        if self.loader.get().is_some() && self.all().is_empty() && self.kept.lock().is_empty() {
             pins::remove_empty(&self.pin_dir);
         }
     }
@@ -455,16 +445,16 @@ impl Datapath {
         self.instances_mut().remove(&instance.key());
     }
 
-    fn instances_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {
-        self.instances.write().unwrap_or_else(PoisonError::into_inner)
+    fn instances_mut(&self) -> parking_lot::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {
+        self.instances.write()
     }
 
     fn all(&self) -> Vec<Arc<Instance>> {
-        self.instances.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.instances.read().values().cloned().collect()
     }
 
     fn of(&self, netns: NetnsId) -> Vec<Arc<Instance>> {
-        let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        let instances = self.instances.read();
         instances
             .range(Key::first_of(netns)..)
             .take_while(|(key, _)| key.netns == netns)
@@ -473,7 +463,7 @@ impl Datapath {
     }
 
     fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
-        self.instances.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.instances.read().get(key).cloned()
     }
 }
 

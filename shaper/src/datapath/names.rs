@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use crate::shaping::{Name, NamedPeer, Peers};
+use parking_lot::RwLock;
 
 /// The time that a name is remembered that no policy in force has: a request has found it, and is still to use it.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -107,12 +107,12 @@ impl Names {
         self.write().retain(|name, known| used.contains(name) || is_new(known));
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Name, Known>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, BTreeMap<Name, Known>> {
+        self.0.read()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Name, Known>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, BTreeMap<Name, Known>> {
+        self.0.write()
     }
 }
 

@@ -4,16 +4,16 @@ use std::{
     fs,
     os::fd::{AsRawFd, RawFd},
     path::Path,
-    sync::Mutex,
 };
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
+use parking_lot::Mutex;
 use shaper_common::{POLICY_PROGRAM, PROGRAM};
 
 use super::{
     loaded::{Loaded, refused},
-    lock, pins, place,
+    pins, place,
     prepared::Prepared,
 };
 use crate::{files::Lock, shaping::ShapingError};
@@ -64,7 +64,7 @@ impl Loader {
             this.try_out()
         })?;
         match EbpfLogger::init(&mut loaded.ebpf) {
-            Ok(logger) => *lock(&this.log_ring) = Some(LogRing(logger)),
+            Ok(logger) => *this.log_ring.lock() = Some(LogRing(logger)),
             Err(error) => tracing::warn!(%error, "what BPF logs will not be shown"),
         }
         Ok(this)
@@ -72,14 +72,14 @@ impl Loader {
 
     /// Loads an instance that nobody will use.
     fn try_out(&self) -> Result<Loaded, ShapingError> {
-        let ebpf = lock(&self.loader).load(OBJECT).map_err(|error| refused(&error))?;
+        let ebpf = self.loader.lock().load(OBJECT).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name: PROGRAM };
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }
 
     pub(super) fn take_log_ring(&self) -> Option<LogRing> {
-        lock(&self.log_ring).take()
+        self.log_ring.lock().take()
     }
 
     /// Loads one more instance into the kernel, to be pinned in `directory`; maps that are pinned there already are its
@@ -92,14 +92,14 @@ impl Loader {
         let name = if policy.is_some() { POLICY_PROGRAM } else { PROGRAM };
         let ebpf = self.open(directory, policy).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name };
-        // Verified outside the loader's lock, as that takes most of the time.
+        // Verified outside the loader's as that takes most of the time.
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }
 
     /// Parses the object and makes its maps.
     fn open(&self, directory: &Path, policy: Option<&Prepared>) -> Result<Ebpf, EbpfError> {
-        let mut loader = lock(&self.loader);
+        let mut loader = self.loader.lock();
         for name in pins::SHARED_MAPS {
             loader.map_pin_path(name, directory.join(name));
         }

@@ -1,6 +1,6 @@
 //! Looks at what a device carries of an instance, and tells what somebody else took off it.
 //!
-//! Whoever calls this has the container's lock, so nothing of ours changes in between.
+//! Whoever calls this has the container's so nothing of ours changes in between.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use super::{
     device::{Device, End},
     error::{cannot_enter, explain},
     instance::Instance,
-    lock, monotonic_ns,
     present::counts,
     restore,
     survey::{self, Inside},
     whereabouts::on_device,
 };
 use crate::{
+    clock::monotonic_ns,
     network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
@@ -88,12 +88,12 @@ impl Datapath {
 
     pub(super) fn tell(&self, instance: &Instance, kind: EventKind) {
         let event = instance.event(kind);
-        lock(&self.events).push(event);
+        self.events.lock().push(event);
     }
 
     /// Returns what has happened to shaping without a request since this was asked last.
     pub(crate) fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut *lock(&self.events))
+        std::mem::take(&mut *self.events.lock())
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
     device::{Device, End, Key},
     error::{OpenError, cannot_enter, explain},
     instance::{Instance, recorded},
-    lock,
     pins::{self, PinName},
     restore,
 };
@@ -116,14 +115,14 @@ impl Datapath {
     pub(super) fn lose(&self, instance: &Arc<Instance>) {
         self.instances_mut().remove(&instance.key());
         match Stray::of(instance) {
-            Some(stray) => lock(&self.strays).push(stray),
+            Some(stray) => self.strays.lock().push(stray),
             None => instance.unpin(),
         }
     }
 
     /// Looks for devices that left, in all namespaces, and gives them back what they were.
     pub(super) fn seek_strays(&self) {
-        let mut strays = std::mem::take(&mut *lock(&self.strays));
+        let mut strays = std::mem::take(&mut *self.strays.lock());
         if strays.is_empty() {
             return;
         }
@@ -145,7 +144,7 @@ impl Datapath {
             }
         }
         let (may_turn_up, lost): (Vec<_>, Vec<_>) = strays.into_iter().partition(Stray::may_turn_up);
-        lock(&self.strays).extend(may_turn_up);
+        self.strays.lock().extend(may_turn_up);
         lost.iter().for_each(|stray| self.give_up(stray));
     }
 

@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, BufWriter, Read as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use axum::body::Bytes;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use parking_lot::Mutex;
 use tokio::{
     task::{AbortHandle, spawn_blocking},
     time::timeout,
@@ -66,7 +67,7 @@ impl Reporter {
         now: SystemTime,
         write: impl FnOnce(&Report<Nodes<'_>>) -> T,
     ) -> T {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         recent.forget(now);
         let mut views: Vec<_> = views.iter().collect();
         views.sort_by_key(|view| &view.container.id);
@@ -141,8 +142,7 @@ impl<S: Shaper> Reports<S> {
         #[expect(clippy::disallowed_methods, reason = "without it, the report is made when it is asked for")]
         let next = (made.took > QUICK)
             .then(|| tokio::spawn(Arc::clone(self).prepare(probe_id.to_owned())).abort_handle());
-        let last =
-            std::mem::replace(&mut *self.preparing.lock().unwrap_or_else(PoisonError::into_inner), next);
+        let last = std::mem::replace(&mut *self.preparing.lock(), next);
         if let Some(last) = last {
             last.abort();
         }

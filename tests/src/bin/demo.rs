@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use shaper_tests::{
     daemon::eventually,
+    ms,
     probe::Probe,
     traffic::{Pings, Transfer, ping, tcp_bytes},
     world::{Container, World},
@@ -23,10 +24,6 @@ struct Press {
     asked: &'static str,
     /// The number of pings that tell what became of it, and their interval.
     pings: (u32, Duration),
-}
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }
 
 /// The five buttons. Setting one effect keeps the other, so the cut comes on top of the last hourglass.

@@ -12,7 +12,7 @@ const ADAPTERS: [&str; 5] = ["containers", "scope", "api", "datapath", "cli"];
 const IO_CRATES: [&str; 8] =
     ["tokio", "aya", "axum", "bollard", "nix", "rtnetlink", "netlink_sys", "hyperlocal"];
 
-/// The rooms of `shaper-shaping`; each knows those before it.
+/// The rooms of `shaper-policy`; each knows those before it.
 const ROOMS: [&str; 5] = ["model", "text", "compile", "file", "change"];
 
 /// Words that belong to the code that moves between network namespaces.
@@ -71,7 +71,7 @@ fn forbidden(module: &str, named: &str) -> Option<&'static str> {
     }
 }
 
-/// Names of rooms of `shaper-shaping` that a file names, and that come after its own.
+/// Names of rooms of `shaper-policy` that a file names, and that come after its own.
 fn check_rooms(path: &str, code: &[&str]) -> Vec<Complaint> {
     let place = |room: &str| ROOMS.iter().position(|other| *other == room);
     let room = path.strip_prefix("shaper-policy/src/").and_then(|rest| rest.split('/').next());

@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use shaper_tests::world::{Container, World};
+use shaper_tests::{
+    ms,
+    world::{Container, World},
+};
 
 use crate::{
     clock::Moment,
@@ -23,10 +26,6 @@ const ROUNDS: usize = 3;
 const PACKETS: u32 = 20_000;
 const MEGABYTES: u64 = 48;
 const TRANSACTIONS: u32 = 1_000;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// A policy in our words and in `netem`'s, and the time that packets wait.
 struct Case {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
-use shaper_tests::{netns::Netns, world::Container};
+use shaper_tests::{ms, netns::Netns, world::Container};
 
 use crate::{
     containers::{Containers, Direction},
@@ -19,10 +19,6 @@ use crate::{
 };
 
 const ROUNDS: usize = 3;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// A delay, and how long transfers through it take: until they are in their stride, and while they are measured.
 struct Case {
