@@ -185,10 +185,10 @@ fn line_of(name: &str, number: usize) -> String {
 
 /// The lines that say something, with their numbers, without comments.
 pub(super) fn content(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .zip(1..)
-        .map(|(line, number)| (number, line))
+    // There may be millions of empty ones, which are not to be searched for comments.
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.is_empty());
+    lines
+        .map(|(line, number)| (number, line.split('#').next().unwrap_or_default().trim()))
         .filter(|(_, line)| !line.is_empty())
 }
 
