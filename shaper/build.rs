@@ -7,13 +7,15 @@ use aya_build::{Package, Toolchain};
 use object::{build::elf, elf::SHT_STRTAB};
 
 /// The environment of the compiler of the BPF program.
-const ENVIRONMENT: [(&str, &str); 4] = [
+const ENVIRONMENT: [(&str, &str); 5] = [
     // It need not be a nightly.
     ("RUSTC_BOOTSTRAP", "1"),
     // Instructions of Linux 5.12, for atomic changes that say what was there before. aya-build sets the compiler's flags
     // itself, but for those of the profile.
     ("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true"),
     ("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3"),
+    // aya-build passes all that its cargo says on as warnings: errors and warnings are enough.
+    ("CARGO_TERM_QUIET", "true"),
     // What runs here, such as macros, has flags of its own.
     ("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0"),
 ];

@@ -1,8 +1,8 @@
 //! The bottleneck: packets are carried at a rate, or by a trace of opportunities to deliver.
 
 use super::{
-    draws::{Draws, Purpose, part},
     policy::{DELIVERY_BYTES, Effects, State},
+    random::{RandomStream, RandomStreams, part},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -70,10 +70,10 @@ impl Effects {
     /// Rounded up or down by chance, as the fraction has it: at 100 Gbit/s a packet takes 121.12 ns, and what is rounded
     /// the same way each time would make a rate of its own.
     #[inline(always)]
-    pub const fn carrying_ns(&self, bytes: u64, draws: Draws) -> u64 {
+    pub const fn carrying_ns(&self, bytes: u64, streams: RandomStreams) -> u64 {
         // A program may not divide by 0, whatever a map says.
         let rate = if self.rate == 0 { 1 } else { self.rate };
-        (bytes * SECOND_NS + part(draws.number(Purpose::Carry), rate)) / rate
+        (bytes * SECOND_NS + part(streams.number(RandomStream::Carry), rate)) / rate
     }
 
     /// Returns the backlog of a bottleneck that will be free at `free_ns`.

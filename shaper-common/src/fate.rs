@@ -2,10 +2,10 @@
 
 use super::{
     MAX_DELAY_NS,
-    draws::{Draws, Purpose, correlated, happens, happens_again, part, share},
     policy::{
         DISTRIBUTION_SCALE, Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State,
     },
+    random::{RandomStream, RandomStreams, correlated, happens, happens_again, part, share},
     shaping::early_ns,
 };
 
@@ -29,8 +29,8 @@ const LOST_IN_GAP: u32 = 3;
 impl Effects {
     /// Returns true if the packet is duplicated.
     #[inline(always)]
-    pub fn duplicates(&self, state: &mut State, draws: Draws) -> bool {
-        let random = draws.wide_number(Purpose::Duplicate);
+    pub fn duplicates(&self, state: &mut State, streams: RandomStreams) -> bool {
+        let random = streams.wide_number(RandomStream::Duplicate);
         draw(state, DUPLICATED, self.duplicate, self.duplicate_correlation, random)
     }
 
@@ -42,32 +42,34 @@ impl Effects {
     /// gaps between their comparisons (a number that equals a limit) or sums of 32 bits that wrap (p13 + p14 beyond one),
     /// these have none: what exceeds one is taken from the probability named last.
     #[inline(always)]
-    pub fn loses(&self, state: &mut State, number: u64, draws: Draws) -> bool {
+    pub fn loses(&self, state: &mut State, number: u64, streams: RandomStreams) -> bool {
         match self.loss_model {
             LOSS_NONE => false,
-            LOSS_RANDOM => draw(state, LOST, self.loss[0], self.loss[1], draws.wide_number(Purpose::Loss)),
-            LOSS_GEMODEL => self.loses_by_gemodel(state, draws),
-            LOSS_MARKOV => self.loses_by_markov(state, draws),
+            LOSS_RANDOM => {
+                draw(state, LOST, self.loss[0], self.loss[1], streams.wide_number(RandomStream::Loss))
+            }
+            LOSS_GEMODEL => self.loses_by_gemodel(state, streams),
+            LOSS_MARKOV => self.loses_by_markov(state, streams),
             LOSS_EVERY => (number + 1).checked_rem(self.loss[0] as u64) == Some(0),
             _ => false,
         }
     }
 
     #[inline(always)]
-    fn loses_by_gemodel(&self, state: &mut State, draws: Draws) -> bool {
+    fn loses_by_gemodel(&self, state: &mut State, streams: RandomStreams) -> bool {
         let [p, r, lost_in_bad, lost_in_good, _] = self.loss;
         let (lost, change, other) =
             if state.loss_state == BAD { (lost_in_bad, r, GOOD) } else { (lost_in_good, p, BAD) };
-        if happens(change, draws.number(Purpose::LossState)) {
+        if happens(change, streams.number(RandomStream::LossState)) {
             state.loss_state = other;
         }
-        happens(lost, draws.number(Purpose::Loss))
+        happens(lost, streams.number(RandomStream::Loss))
     }
 
     #[inline(always)]
-    fn loses_by_markov(&self, state: &mut State, draws: Draws) -> bool {
+    fn loses_by_markov(&self, state: &mut State, streams: RandomStreams) -> bool {
         let [p13, p31, p32, p23, p14] = self.loss;
-        let random = draws.number(Purpose::LossState) as u64;
+        let random = streams.number(RandomStream::LossState) as u64;
         state.loss_state = match state.loss_state {
             GAP if random < share(p14) => LOST_IN_GAP,
             GAP if random < share(p14) + share(p13) => LOST_IN_BURST,
@@ -82,8 +84,8 @@ impl Effects {
 
     /// Returns true if a bit of the packet is flipped.
     #[inline(always)]
-    pub fn corrupts(&self, state: &mut State, draws: Draws) -> bool {
-        let random = draws.wide_number(Purpose::Corrupt);
+    pub fn corrupts(&self, state: &mut State, streams: RandomStreams) -> bool {
+        let random = streams.wide_number(RandomStream::Corrupt);
         draw(state, CORRUPTED, self.corrupt, self.corrupt_correlation, random)
     }
 
@@ -91,7 +93,7 @@ impl Effects {
     ///
     /// The gap is netem's (`netem_enqueue`, Linux 6.1): so many packets less one are delayed for certain.
     #[inline(always)]
-    pub fn reorders(&self, state: &mut State, draws: Draws) -> bool {
+    pub fn reorders(&self, state: &mut State, streams: RandomStreams) -> bool {
         if self.reorder == 0 {
             return false;
         }
@@ -99,7 +101,7 @@ impl Effects {
             state.since_reorder += 1;
             return false;
         }
-        let random = draws.wide_number(Purpose::Reorder);
+        let random = streams.wide_number(RandomStream::Reorder);
         let reorders = draw(state, REORDERED, self.reorder, self.reorder_correlation, random);
         state.since_reorder = if reorders { 0 } else { state.since_reorder.saturating_add(1) };
         reorders
@@ -110,12 +112,12 @@ impl Effects {
     /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s. What jitter is correlated
     /// with begins in the middle, not anywhere as netem's does (`init_crandom`).
     #[inline(always)]
-    pub fn delay_ns(&self, state: &mut State, draws: Draws, table: impl Fn(u32) -> i32) -> u64 {
+    pub fn delay_ns(&self, state: &mut State, streams: RandomStreams, table: impl Fn(u32) -> i32) -> u64 {
         if self.jitter_ns == 0 {
             return self.delay_ns;
         }
         let last = state.jitter ^ MIDDLE;
-        let random = correlated(draws.number(Purpose::Jitter), last, self.jitter_correlation);
+        let random = correlated(streams.number(RandomStream::Jitter), last, self.jitter_correlation);
         state.jitter = random ^ MIDDLE;
         spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
     }
@@ -140,10 +142,10 @@ impl Effects {
         state: &mut State,
         (now_ns, ready_ns): (u64, u64),
         bytes: u32,
-        draws: Draws,
+        streams: RandomStreams,
         table: impl Fn(u32) -> i32,
     ) -> Option<u64> {
-        let random = draws.number(Purpose::Slot);
+        let random = streams.number(RandomStream::Slot);
         let (entry, length) = (self.slot_distribution, self.slot_distribution_length);
         let next_ns = match length {
             0 => delay(self.slot_ns.cast_signed() + part(random, self.slot_jitter_ns).cast_signed()),

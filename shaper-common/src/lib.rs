@@ -8,23 +8,23 @@
 extern crate std;
 
 pub mod bottleneck;
-mod charge;
 mod counters;
-pub mod draws;
 mod fate;
 mod original;
 #[cfg(feature = "user")]
 mod outcome;
 pub mod policy;
+pub mod random;
 pub mod schedule;
 mod shaping;
+mod socket_budget;
 
-pub use charge::Charge;
 pub use counters::{Counters, Tally};
 pub use original::Original;
 #[cfg(feature = "user")]
 pub use outcome::{OUTCOMES, Outcome};
 pub use shaping::{MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, ready_ns};
+pub use socket_budget::SocketBudget;
 
 /// Name of the classifier, in the object file, that carries out a [`Shaping`] alone.
 pub const PROGRAM: &str = "shape";

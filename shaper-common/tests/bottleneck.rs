@@ -8,15 +8,15 @@ use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
     bottleneck::{Backlog, Room, booked},
-    draws::Draws,
     policy::Effects,
+    random::RandomStreams,
 };
 
 const MBIT: u64 = 125_000;
 const GBIT: u64 = 1_000 * MBIT;
 
-fn draws(number: u64) -> Draws {
-    Draws::new(9, number)
+fn streams(number: u64) -> RandomStreams {
+    RandomStreams::new(9, number)
 }
 
 fn at_rate(rate: u64) -> Effects {
@@ -36,7 +36,7 @@ fn netem_bytes(effects: &Effects, length: i64) -> i64 {
 
 /// The time of so many packets on the bottleneck, in nanoseconds.
 fn carried_ns(effects: &Effects, bytes: u64, packets: u64) -> u64 {
-    (0..packets).map(|number| effects.carrying_ns(bytes, draws(number))).sum()
+    (0..packets).map(|number| effects.carrying_ns(bytes, streams(number))).sum()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn what_takes_whole_nanoseconds_is_exact() {
 fn a_link_that_is_never_idle_carries_at_its_rate() {
     let (effects, bytes) = (at_rate(10 * GBIT), 1_514);
     let free_ns = (0..1_000_000)
-        .fold(0, |free_ns, number| booked(free_ns, 0, effects.carrying_ns(bytes, draws(number))));
+        .fold(0, |free_ns, number| booked(free_ns, 0, effects.carrying_ns(bytes, streams(number))));
     let rate = bytes as f64 * 1e6 / (free_ns as f64 / 1e9);
     assert!((rate / (10 * GBIT) as f64 - 1.0).abs() <= 1e-4, "{rate} bytes a second");
 }
@@ -149,7 +149,7 @@ fn a_queue_bound_in_bytes_holds_them_and_a_packet() {
             if effects.room(effects.backlog(0, free_ns), |_| false) == Room::Full {
                 break;
             }
-            free_ns = booked(free_ns, 0, effects.carrying_ns(1_514, draws(number)));
+            free_ns = booked(free_ns, 0, effects.carrying_ns(1_514, streams(number)));
             taken += 1;
         }
         // Less what is rounded: a nanosecond of the rate for each, of a mean of 0.
@@ -204,7 +204,7 @@ proptest! {
 
     #[test]
     fn a_packet_takes_its_time_to_a_nanosecond(bytes in 0_u64..=1 << 30, rate in 1_u64..1 << 39, number: u64) {
-        let found = u128::from(at_rate(rate).carrying_ns(bytes, draws(number)));
+        let found = u128::from(at_rate(rate).carrying_ns(bytes, streams(number)));
         let product = u128::from(bytes) * 1_000_000_000;
         let rate = u128::from(rate);
         prop_assert!(product / rate <= found && found <= product.div_ceil(rate));
@@ -232,7 +232,7 @@ proptest! {
         let backlog = effects.backlog(now_ns, free_ns);
         effects.room(backlog, |_| false);
         if backlog.wait_ns <= MAX_DELAY_NS {
-            let takes_ns = effects.carrying_ns(effects.wire_bytes(bytes, segments), draws(free_ns));
+            let takes_ns = effects.carrying_ns(effects.wire_bytes(bytes, segments), streams(free_ns));
             booked(free_ns, now_ns, takes_ns);
         }
     }

@@ -5,8 +5,8 @@ mod statistics;
 use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
-    draws::Draws,
     policy::{Effects, State},
+    random::RandomStreams,
 };
 use statistics::{assert_correlation, assert_distribution, correlation_bits, moments};
 
@@ -17,7 +17,7 @@ fn delays(effects: Effects, table: &[i32]) -> Vec<f64> {
     let mut state = State::default();
     (0..COUNT)
         .map(|number| {
-            effects.delay_ns(&mut state, Draws::new(11, number), |entry| table[entry as usize]) as f64
+            effects.delay_ns(&mut state, RandomStreams::new(11, number), |entry| table[entry as usize]) as f64
         })
         .collect()
 }
@@ -132,7 +132,7 @@ proptest! {
     #[test]
     fn a_delay_by_a_table_is_netems(mean in 0..=MAX_DELAY_NS, sigma in 1..=MAX_DELAY_NS, t in -32_768_i32..32_768, seed: u64) {
         let effects = by_table(mean, sigma, 0);
-        let delay = effects.delay_ns(&mut State::default(), Draws::new(seed, 0), |_| t);
+        let delay = effects.delay_ns(&mut State::default(), RandomStreams::new(seed, 0), |_| t);
         let expected = tabledist(mean, sigma, t).clamp(0, i128::from(MAX_DELAY_NS));
         prop_assert!((i128::from(delay) - expected).abs() <= 1);
     }
@@ -150,8 +150,8 @@ proptest! {
         let effects = Effects { distribution_length: length, jitter_correlation: correlation, ..uniform(mean, jitter) };
         let mut state = State { jitter: last, ..State::default() };
         for number in 0..3 {
-            let draws = Draws::new(seed, number);
-            let delay = effects.delay_ns(&mut state, draws, |entry| if entry < length { t } else { panic!("beyond") });
+            let streams = RandomStreams::new(seed, number);
+            let delay = effects.delay_ns(&mut state, streams, |entry| if entry < length { t } else { panic!("beyond") });
             prop_assert!(delay <= MAX_DELAY_NS);
         }
     }

@@ -4,8 +4,8 @@ mod statistics;
 
 use proptest::prelude::*;
 use shaper_common::{
-    draws::Draws,
     policy::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State},
+    random::RandomStreams,
 };
 use statistics::{
     assert_correlation, assert_mean, assert_share, assert_share_of_runs, correlation_bits, count, numbers,
@@ -16,13 +16,13 @@ const COUNT: usize = 100_000;
 const SEED: u64 = 5;
 
 /// Returns the fates of the first packets, by `decide`.
-fn outcomes(of: usize, mut decide: impl FnMut(&mut State, u64, Draws) -> bool) -> Vec<bool> {
+fn outcomes(of: usize, mut decide: impl FnMut(&mut State, u64, RandomStreams) -> bool) -> Vec<bool> {
     let mut state = State::default();
-    (0..of as u64).map(|number| decide(&mut state, number, Draws::new(SEED, number))).collect()
+    (0..of as u64).map(|number| decide(&mut state, number, RandomStreams::new(SEED, number))).collect()
 }
 
 fn losses_of(effects: Effects, of: usize) -> Vec<bool> {
-    outcomes(of, |state, number, draws| effects.loses(state, number, draws))
+    outcomes(of, |state, number, streams| effects.loses(state, number, streams))
 }
 
 fn losses(loss_model: u32, loss: [u32; 5]) -> Vec<bool> {
@@ -62,7 +62,7 @@ fn none_or_all_are_lost_exactly() {
 fn a_loss_that_has_become_none_ends_at_once_however_correlated() {
     let effects = Effects { loss_model: LOSS_RANDOM, loss: [0, u32::MAX, 0, 0, 0], ..Effects::default() };
     let mut state = State { drawn: u32::MAX, ..State::default() };
-    assert!(!effects.loses(&mut state, 0, Draws::new(SEED, 0)));
+    assert!(!effects.loses(&mut state, 0, RandomStreams::new(SEED, 0)));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_chain_of_four_states_loses_in_runs_of_its_theory() {
 /// The chain as it is documented, in floating point, from the same random numbers: Salsano, Ludovici and Ordine, 2009.
 #[test]
 fn a_chain_of_four_states_goes_where_the_documented_one_goes() {
-    use shaper_common::draws::Purpose;
+    use shaper_common::random::RandomStream;
     for chain in CHAINS {
         let lost = model(LOSS_MARKOV, chain, COUNT);
         let transitions = transitions(chain);
@@ -191,8 +191,8 @@ fn a_chain_of_four_states_goes_where_the_documented_one_goes() {
         let orders = [[3, 2, 0], [2, 1, 1], [1, 0, 2], [0, 0, 0]];
         let mut state = 0;
         for (number, is_lost) in lost.into_iter().enumerate() {
-            let random =
-                f64::from(Draws::new(SEED, number as u64).number(Purpose::LossState)) / 4_294_967_296.0;
+            let random = f64::from(RandomStreams::new(SEED, number as u64).number(RandomStream::LossState))
+                / 4_294_967_296.0;
             let mut sum = 0.0;
             let order: [usize; 3] = orders[state];
             state = order
@@ -238,8 +238,8 @@ fn duplicates_and_corruption_keep_their_share_and_correlation() {
             corrupt_correlation: bits,
             ..Effects::default()
         };
-        let twice = outcomes(COUNT, |state, _, draws| effects.duplicates(state, draws));
-        let turned = outcomes(COUNT, |state, _, draws| effects.corrupts(state, draws));
+        let twice = outcomes(COUNT, |state, _, streams| effects.duplicates(state, streams));
+        let turned = outcomes(COUNT, |state, _, streams| effects.corrupts(state, streams));
         for happened in [&twice, &turned] {
             assert_share_of_runs(count(happened), COUNT, share, correlation);
             assert_mean(&runs(happened), 1.0 / ((1.0 - correlation) * (1.0 - share)));
@@ -258,17 +258,17 @@ fn effects_remember_their_last_draws_apart() {
         corrupt_correlation: correlation_bits(0.5),
         ..Effects::default()
     };
-    let alone = outcomes(COUNT, |state, _, draws| effects.corrupts(state, draws));
-    let beside = outcomes(COUNT, |state, _, draws| {
-        effects.duplicates(state, draws);
-        effects.corrupts(state, draws)
+    let alone = outcomes(COUNT, |state, _, streams| effects.corrupts(state, streams));
+    let beside = outcomes(COUNT, |state, _, streams| {
+        effects.duplicates(state, streams);
+        effects.corrupts(state, streams)
     });
     assert_eq!(alone, beside);
 }
 
 fn reordered(share: f64, gap: u32) -> Vec<bool> {
     let effects = Effects { reorder: probability(share), reorder_gap: gap, ..Effects::default() };
-    outcomes(COUNT, |state, _, draws| effects.reorders(state, draws))
+    outcomes(COUNT, |state, _, streams| effects.reorders(state, streams))
 }
 
 #[test]
@@ -323,11 +323,11 @@ proptest! {
         let [loss_state, drawn, since_reorder] = states;
         let mut state = State { loss_state, drawn, since_reorder, ..State::default() };
         for number in number..number + 3 {
-            let draws = Draws::new(seed, number);
-            effects.duplicates(&mut state, draws);
-            effects.loses(&mut state, number, draws);
-            effects.corrupts(&mut state, draws);
-            effects.reorders(&mut state, draws);
+            let streams = RandomStreams::new(seed, number);
+            effects.duplicates(&mut state, streams);
+            effects.loses(&mut state, number, streams);
+            effects.corrupts(&mut state, streams);
+            effects.reorders(&mut state, streams);
         }
     }
 
@@ -336,7 +336,7 @@ proptest! {
         let effects = Effects { reorder: 1, reorder_gap, ..Effects::default() };
         let mut state = State { since_reorder, ..State::default() };
         for number in 0..4 {
-            effects.reorders(&mut state, Draws::new(1, number));
+            effects.reorders(&mut state, RandomStreams::new(1, number));
         }
     }
 }

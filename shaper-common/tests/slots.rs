@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
-    draws::Draws,
     policy::{Effects, State},
+    random::RandomStreams,
 };
 use statistics::assert_distribution;
 
@@ -30,7 +30,7 @@ fn departures(effects: &Effects, delay_ns: u64, packets: &[Packet]) -> Vec<Optio
         .zip(packets)
         .map(|(number, packet)| {
             let times_ns = (packet.comes_ns, packet.comes_ns + delay_ns);
-            effects.slotted_ns(&mut state, times_ns, packet.bytes, Draws::new(3, number), |_| 0)
+            effects.slotted_ns(&mut state, times_ns, packet.bytes, RandomStreams::new(3, number), |_| 0)
         })
         .collect()
 }
@@ -158,8 +158,8 @@ fn slots_of_a_distribution_are_its() {
     let mut state = State::default();
     let departures: Vec<Option<u64>> = (1..3_000)
         .map(|number| {
-            let draws = Draws::new(3, number);
-            effects.slotted_ns(&mut state, (number, number), 1, draws, |entry| table[entry as usize])
+            let streams = RandomStreams::new(3, number);
+            effects.slotted_ns(&mut state, (number, number), 1, streams, |entry| table[entry as usize])
         })
         .collect();
     let spacings = spacings(&opened(&departures));
@@ -232,6 +232,6 @@ proptest! {
         let (packets, bytes, slot_distribution_length) = effects;
         let effects = Effects { slot_distribution_length, ..slots(MAX_DELAY_NS, MAX_DELAY_NS, packets, bytes) };
         let mut state = State { slot_at_ns, slot_packets, slot_bytes, ..State::default() };
-        effects.slotted_ns(&mut state, (now_ns, now_ns + wait_ns), 65_550, Draws::new(seed, 0), |_| t);
+        effects.slotted_ns(&mut state, (now_ns, now_ns + wait_ns), 65_550, RandomStreams::new(seed, 0), |_| t);
     }
 }

@@ -4,8 +4,8 @@ use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use shaper_common::{
     MAX_DELAY_NS,
     bottleneck::{Backlog, Room, Trace, last_opportunity, opportunity_bytes},
-    draws::Draws,
     policy::{Effects, Schedule},
+    random::RandomStreams,
 };
 
 use crate::{shared::Shared, state::ClassState};
@@ -33,7 +33,7 @@ pub(crate) fn carry(
     state: ClassState,
     bytes: u64,
     ready_ns: u64,
-    draws: Draws,
+    streams: RandomStreams,
 ) -> Carried {
     if effects.trace_length != 0 {
         return deliver(effects, schedule, state, bytes, ready_ns);
@@ -45,7 +45,7 @@ pub(crate) fn carry(
     }
     let at_ns = match effects.rate {
         0 => ready_ns,
-        _ => state.book_time(ready_ns, effects.carrying_ns(bytes, draws)),
+        _ => state.book_time(ready_ns, effects.carrying_ns(bytes, streams)),
     };
     Carried::At { at_ns, marked: room == Room::Marking }
 }

@@ -5,8 +5,8 @@
 
 use shaper_common::{
     Shaping,
-    draws::{Draws, Purpose},
     policy::{Effects, Schedule},
+    random::{RandomStream, RandomStreams},
 };
 
 use crate::{
@@ -45,7 +45,7 @@ struct Packet<'a> {
     schedule: &'a Schedule,
     effects: &'a Effects,
     state: ClassState,
-    draws: Draws,
+    streams: RandomStreams,
 }
 
 impl<'a> Packet<'a> {
@@ -54,24 +54,31 @@ impl<'a> Packet<'a> {
         let class = target::class(skb);
         let schedule = schedule::of(class)?;
         let effects = schedule::effects(schedule, now_ns, is_duplicate)?;
-        Some(Self { skb, now_ns, schedule, effects, state: ClassState::of(class)?, draws: Draws::new(0, 0) })
+        Some(Self {
+            skb,
+            now_ns,
+            schedule,
+            effects,
+            state: ClassState::of(class)?,
+            streams: RandomStreams::new(0, 0),
+        })
     }
 
     #[inline(always)]
     fn outcome(mut self, is_duplicate: bool) -> Outcome {
         if !is_duplicate && self.effects.duplicate != 0 {
-            let draws = Draws::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
-            if self.effects.duplicates(self.state.chain(), draws) {
+            let streams = RandomStreams::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
+            if self.effects.duplicates(self.state.chain(), streams) {
                 self.duplicate();
             }
         }
         let number = self.state.packets().fetch_add(1);
-        self.draws = Draws::new(self.schedule.seed, number);
-        let is_lost = self.effects.loses(self.state.chain(), number, self.draws);
+        self.streams = RandomStreams::new(self.schedule.seed, number);
+        let is_lost = self.effects.loses(self.state.chain(), number, self.streams);
         if is_lost && !self.is_marked(self.effects.loss_ecn != 0) {
             return Outcome::Lose;
         }
-        if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.draws) {
+        if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.streams) {
             self.corrupt();
         }
         // Neither it nor a packet before it waits.
@@ -102,7 +109,7 @@ impl<'a> Packet<'a> {
 
     #[inline(always)]
     fn corrupt(&self) {
-        let bit = self.draws.number(Purpose::CorruptBit);
+        let bit = self.streams.number(RandomStream::CorruptBit);
         match self.skb.corrupt(bit, self.effects.corrupt_fixes_checksums != 0) {
             Corruption::Done => counters::corrupted(self.skb),
             Corruption::Skipped => counters::skipped(self.skb),
@@ -114,11 +121,11 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     fn departure_ns(&self, is_marked: bool) -> Option<u64> {
         let carried_ns = self.carried_ns(is_marked)?;
-        let departure_ns = if self.effects.reorders(self.state.chain(), self.draws) {
+        let departure_ns = if self.effects.reorders(self.state.chain(), self.streams) {
             counters::reordered(self.skb);
             self.slotted_ns(carried_ns)?
         } else {
-            let delay_ns = self.effects.delay_ns(self.state.chain(), self.draws, schedule::time);
+            let delay_ns = self.effects.delay_ns(self.state.chain(), self.streams, schedule::time);
             let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
             match self.effects.unordered {
                 0 => self.state.depart(departure_ns, self.effects.early_ns()),
@@ -137,7 +144,7 @@ impl<'a> Packet<'a> {
             return Some(ready_ns);
         }
         let bytes = self.effects.wire_bytes(self.skb.wire_bytes(), self.skb.gso_segments());
-        match bottleneck::carry(self.effects, self.schedule, self.state, bytes, ready_ns, self.draws) {
+        match bottleneck::carry(self.effects, self.schedule, self.state, bytes, ready_ns, self.streams) {
             Carried::At { at_ns, marked } => {
                 self.is_marked(marked && !is_marked);
                 Some(at_ns)
@@ -154,7 +161,7 @@ impl<'a> Packet<'a> {
             _ => {
                 let (state, bytes) = (self.state.chain(), self.skb.wire_bytes());
                 let times_ns = (self.now_ns, departure_ns);
-                self.effects.slotted_ns(state, times_ns, bytes, self.draws, schedule::time)
+                self.effects.slotted_ns(state, times_ns, bytes, self.streams, schedule::time)
             }
         }
     }

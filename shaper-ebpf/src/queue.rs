@@ -2,12 +2,12 @@
 //!
 //! Processors share this without a lock: missing what another one wrote costs one timer, or one copy, more or less.
 
-use shaper_common::{Charge, Shaping};
+use shaper_common::{Shaping, SocketBudget};
 
 use crate::shared::Static;
 
 static LAST_DEPARTURE_NS: Static<u64> = Static::new(0);
-static CHARGE: Static<Charge> = Static::new(Charge::NONE);
+static SOCKET_BUDGET: Static<SocketBudget> = Static::new(SocketBudget::NONE);
 
 /// Returns the departure of a packet that is due at `departure_ns`: that of the packet before it, if it is close.
 #[inline(always)]
@@ -24,10 +24,10 @@ pub(crate) fn departure_ns(shaping: &Shaping, departure_ns: u64) -> u64 {
 /// Charges a packet that waits to its socket. Returns false, and charges nothing, if it must be orphaned instead.
 #[inline(always)]
 pub(crate) fn stays_charged(length: u32, now_ns: u64, delay_ns: u64) -> bool {
-    let charge = CHARGE.shared();
-    match charge.load().and(length.into(), now_ns, delay_ns) {
+    let socket_budget = SOCKET_BUDGET.shared();
+    match socket_budget.load().and(length.into(), now_ns, delay_ns) {
         Some(more) => {
-            charge.store(more);
+            socket_budget.store(more);
             true
         }
         None => false,

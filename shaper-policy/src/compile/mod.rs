@@ -11,8 +11,8 @@ mod tests;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use shaper_common::{
-    draws,
     policy::{self, MAX_QUEUE_PACKETS},
+    random,
 };
 
 pub use self::maps::Maps;
@@ -67,7 +67,7 @@ pub(crate) fn schedule(all: Vec<Step>, repeats: bool) -> Result<Schedule, Policy
 /// Returns the seed of the random numbers of a class: the seed in its own words, or one of its own from the policy's.
 fn class_seed(schedule: &Schedule, seed: u64, class: usize) -> u64 {
     let own = schedule.steps().iter().find_map(|step| step.effects.seed);
-    draws::mix(draws::mix(own.unwrap_or(seed)).wrapping_add(class as u64))
+    random::mix(random::mix(own.unwrap_or(seed)).wrapping_add(class as u64))
 }
 
 fn add_schedule(

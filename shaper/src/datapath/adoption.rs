@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Datapath, attachment,
-    device::{End, Key, Target},
+    device::{AttachPoint, End, Key},
     instance::{self, Instance},
     pins::{self, PinName, Pinned},
     place, restore,
@@ -132,8 +132,8 @@ impl Datapath {
         key: Key,
         pinned: &[Pinned],
     ) -> Result<Option<Instance>, ShapingError> {
-        let target = match survey::target_at(netns, &self.host, key)? {
-            Located::Found(target) => target,
+        let point = match survey::point_at(netns, &self.host, key)? {
+            Located::Found(point) => point,
             Located::Gone => {
                 tracing::info!(interface = %key.pin_name(), "its interface has gone");
                 return Ok(None);
@@ -143,12 +143,12 @@ impl Datapath {
             Located::Elsewhere(reason) => return Err(Failure::Elsewhere { reason }.into()),
         };
         for Pinned { directory, is_complete, .. } in pinned {
-            let instance = match Instance::open(&target, directory, &self.pin_dir) {
+            let instance = match Instance::open(&point, directory, &self.pin_dir) {
                 Ok(instance) => instance,
                 Err(error) if error.is_unusable => {
                     tracing::warn!(pins = %directory.display(), error = error.text, "cannot adopt: removing it");
                     if *is_complete {
-                        self.clear_off(&target, directory)?;
+                        self.clear_off(&point, directory)?;
                     } else {
                         pins::remove(directory);
                     }
@@ -173,9 +173,9 @@ impl Datapath {
     }
 
     /// Takes off what an instance that cannot be read, one of another version, has on its device.
-    fn clear_off(&self, target: &Target, directory: &Path) -> Result<(), ShapingError> {
+    fn clear_off(&self, point: &AttachPoint, directory: &Path) -> Result<(), ShapingError> {
         let program_id = pins::program_id(directory);
-        restore::clear_off(target, &self.host, program_id, instance::recorded(directory)?)
+        restore::clear_off(point, &self.host, program_id, instance::recorded(directory)?)
     }
 
     /// Removes the pins of what has gone, once its device has been looked for where it may have gone.

@@ -59,16 +59,16 @@ pub(super) struct Device {
     pub(super) peer: Option<Peer>,
 }
 
-/// An interface of a container, one direction, and the device that can shape it.
+/// An attach point: an interface of a container, one direction, and the device that can shape it.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct AttachPoint {
     pub(super) key: Key,
     pub(super) interface: String,
     pub(super) device: Device,
     pub(super) netns: NetnsRef,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for AttachPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.interface, self.key.direction)
     }

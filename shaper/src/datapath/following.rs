@@ -69,13 +69,13 @@ impl Datapath {
 
     /// Puts a program with larger maps in the place of an instance's; its schedules begin anew.
     fn reload(&self, instance: &Arc<Instance>) -> Result<(), ShapingError> {
-        let target = match survey::target_at(&instance.netns(), &self.host, instance.key())? {
-            Located::Found(target) => target,
+        let point = match survey::point_at(&instance.netns(), &self.host, instance.key())? {
+            Located::Found(point) => point,
             Located::Gone => return Err(Failure::Gone("interface").into()),
             Located::Elsewhere(reason) => return Err(Failure::Elsewhere { reason }.into()),
         };
         let shaping = instance.shaping()?;
-        let change = self.stage_next(&target, Arc::clone(instance), &shaping, monotonic_ns())?;
+        let change = self.stage_next(&point, Arc::clone(instance), &shaping, monotonic_ns())?;
         self.make(vec![change])
     }
 }

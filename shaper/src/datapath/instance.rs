@@ -25,7 +25,7 @@ use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, P
 
 use super::{
     Queue,
-    device::{Device, Key, Target},
+    device::{AttachPoint, Device, Key},
     error::OpenError,
     loaded::Loaded,
     pins::{self},
@@ -68,7 +68,7 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
-    /// Loads a program for `target` and pins it, with its maps, in the new directory `staged`, from where it is still to
+    /// Loads a program for `point` and pins it, with its maps, in the new directory `staged`, from where it is still to
     /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters.
     ///
     /// # Errors
@@ -76,12 +76,12 @@ impl Instance {
     /// When it cannot be loaded or pinned; the directory is gone then.
     pub(super) fn stage(
         loader: &Loader,
-        target: &Target,
+        point: &AttachPoint,
         policy: Option<(&Arc<Policy>, Prepared)>,
         old: Option<&Self>,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
-        let staged = pins::stage(pin_dir, target.key.pin_name())?;
+        let staged = pins::stage(pin_dir, point.key.pin_name())?;
         let stage = || {
             if let Some(old) = old {
                 old.share_with(&staged)?;
@@ -95,7 +95,7 @@ impl Instance {
             }
             loaded.classifier()?.pin(staged.join(pins::PROGRAM)).map_err(|error| cannot_pin(&error))?;
             let policy = policy.as_ref().map(|(policy, prepared)| (Arc::clone(policy), prepared.peers()));
-            let instance = Self::open_in(target, &staged, pin_dir, policy)?;
+            let instance = Self::open_in(point, &staged, pin_dir, policy)?;
             Ok((loaded, instance))
         };
         stage().inspect_err(|_| pins::remove(&staged))
@@ -110,12 +110,12 @@ impl Instance {
         Ok(())
     }
 
-    /// Opens what is pinned in `directory`, which is `target`'s own, or to become that.
+    /// Opens what is pinned in `directory`, which is `point`'s own, or to become that.
     ///
     /// # Errors
     ///
     /// When a pin is missing or of another layout.
-    pub(super) fn open(target: &Target, directory: &Path, pin_dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(point: &AttachPoint, directory: &Path, pin_dir: &Path) -> Result<Self, OpenError> {
         let map = |name| {
             MapData::from_pin(directory.join(name)).map_err(|error| cannot_open(name, directory, &error))
         };
@@ -130,11 +130,11 @@ impl Instance {
         } else {
             None
         };
-        Self::open_in(target, directory, pin_dir, policy)
+        Self::open_in(point, directory, pin_dir, policy)
     }
 
     fn open_in(
-        target: &Target,
+        point: &AttachPoint,
         directory: &Path,
         pin_dir: &Path,
         policy: Option<(Arc<Policy>, Peers)>,
@@ -152,11 +152,11 @@ impl Instance {
         let original = read_original(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
         let (policy, peers) = policy.unzip();
         Ok(Self {
-            key: target.key,
-            interface: target.interface.clone(),
-            device: target.device.clone(),
-            netns: Mutex::new(target.netns.clone()),
-            pins: pin_dir.join(target.key.pin_name().to_string()),
+            key: point.key,
+            interface: point.interface.clone(),
+            device: point.device.clone(),
+            netns: Mutex::new(point.netns.clone()),
+            pins: pin_dir.join(point.key.pin_name().to_string()),
             program_id,
             shaping: Mutex::new(shaping),
             policy,
@@ -165,7 +165,7 @@ impl Instance {
             original: Mutex::new(original),
             queue: Mutex::default(),
             state: Mutex::default(),
-            held: target.device.is_held(original.gso_max_segs).into(),
+            held: point.device.is_held(original.gso_max_segs).into(),
         })
     }
 

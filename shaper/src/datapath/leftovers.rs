@@ -13,7 +13,7 @@ use shaper_common::{COUNTERS_MAP, Counters, POLICY_PROGRAM, PROGRAM, SHAPING_MAP
 
 use super::{
     Datapath, attachment,
-    device::{End, Target},
+    device::{AttachPoint, End},
     error::{OpenError, cannot_enter, explain, gone},
     instance::Instance,
     pins,
@@ -59,14 +59,14 @@ impl Leftover {
     fn pin(
         &self,
         program: ProgramInfo,
-        target: &Target,
+        point: &AttachPoint,
         loader: &Loader,
         pin_dir: &Path,
     ) -> Result<Instance, OpenError> {
         if self.filter.name == POLICY_PROGRAM {
             return Err(OpenError { text: "its policy is not known any more".to_owned(), is_unusable: true });
         }
-        let staged = pins::stage(pin_dir, target.key.pin_name())?;
+        let staged = pins::stage(pin_dir, point.key.pin_name())?;
         let pin = || -> Result<(), Box<dyn Error>> {
             let _: Array<_, Shaping> = Array::try_from(Map::Array(MapData::from_id(self.shaping)?))?;
             let _: PerCpuArray<_, Counters> =
@@ -80,7 +80,7 @@ impl Leftover {
             .map_err(|error| OpenError::new("pin the program", &*error))
             // It makes and pins the map that is missing.
             .and_then(|()| Ok(loader.load(&staged, None).map(drop)?))
-            .and_then(|()| Instance::open(target, &staged, pin_dir))
+            .and_then(|()| Instance::open(point, &staged, pin_dir))
             .inspect_err(|_| pins::remove(&staged))
     }
 }
@@ -93,8 +93,8 @@ impl Datapath {
     ///
     /// When its devices cannot be looked at.
     pub(super) fn adopt_leftovers(&self, netns: &NetnsRef) -> Result<(), ShapingError> {
-        let is_anothers = |target: &Target, program_id| {
-            let name = target.key.pin_name();
+        let is_anothers = |point: &AttachPoint, program_id| {
+            let name = point.key.pin_name();
             self.is_kept(name) || pins::is_pinned_beside(&self.pin_dir, name, program_id)
         };
         self.changing.with(netns.id, || {
@@ -103,7 +103,7 @@ impl Datapath {
         })
     }
 
-    /// Takes over the classifiers of ours on `targets` that are no instance's, whoever pinned them; where there is an
+    /// Takes over the classifiers of ours at `points` that are no instance's, whoever pinned them; where there is an
     /// instance already, or they cannot be read, takes them off. Leaves those alone that `spare` says. Returns true if
     /// there were any others.
     ///
@@ -112,25 +112,25 @@ impl Datapath {
     /// When the devices cannot be looked at, or something is lacking; what was not looked at is as it was.
     pub(super) fn reclaim(
         &self,
-        targets: &[Target],
-        spare: impl Fn(&Target, u32) -> bool,
+        points: &[AttachPoint],
+        spare: impl Fn(&AttachPoint, u32) -> bool,
     ) -> Result<bool, ShapingError> {
         let mut found = false;
-        for (target, filter) in self.suspects(targets)? {
+        for (point, filter) in self.suspects(points)? {
             let Some((leftover, program)) = Leftover::of(filter)? else { continue };
-            if spare(target, leftover.program_id) {
+            if spare(point, leftover.program_id) {
                 continue;
             }
             found = true;
-            if self.instance(&target.key).is_some() {
-                self.remove_beside(target, &leftover)?;
+            if self.instance(&point.key).is_some() {
+                self.remove_beside(point, &leftover)?;
                 continue;
             }
-            match self.take_over(target, &leftover, program) {
+            match self.take_over(point, &leftover, program) {
                 Ok(()) => {}
                 Err(error) if error.is_unusable => {
-                    tracing::warn!(interface = %target, error = error.text, "cannot adopt: removing it");
-                    restore::clear_off(target, &self.host, Some(leftover.program_id), None)?;
+                    tracing::warn!(interface = %point, error = error.text, "cannot adopt: removing it");
+                    restore::clear_off(point, &self.host, Some(leftover.program_id), None)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -138,10 +138,13 @@ impl Datapath {
         Ok(found)
     }
 
-    /// The classifiers on the devices of `targets` that have our programs' names, but for those of instances.
-    fn suspects<'a>(&self, targets: &'a [Target]) -> Result<Vec<(&'a Target, Filter)>, ShapingError> {
+    /// The classifiers on the devices of `points` that have our programs' names, but for those of instances.
+    fn suspects<'a>(
+        &self,
+        points: &'a [AttachPoint],
+    ) -> Result<Vec<(&'a AttachPoint, Filter)>, ShapingError> {
         let (inner, outer): (Vec<_>, Vec<_>) =
-            targets.iter().partition(|target| target.device.end == End::Container);
+            points.iter().partition(|point| point.device.end == End::Container);
         let mut found = Vec::new();
         if let Some(first) = inner.first() {
             let netns = survey::open(&first.netns, &self.host)?;
@@ -155,38 +158,46 @@ impl Datapath {
     }
 
     /// The same, on devices in the calling thread's namespace.
-    fn list_suspects<'a>(&self, targets: Vec<&'a Target>) -> Result<Vec<(&'a Target, Filter)>, NetlinkError> {
+    fn list_suspects<'a>(
+        &self,
+        points: Vec<&'a AttachPoint>,
+    ) -> Result<Vec<(&'a AttachPoint, Filter)>, NetlinkError> {
         let socket = Socket::open()?;
         let mut found = Vec::new();
-        for target in targets {
-            let own = self.instance(&target.key).map(|instance| instance.program_id());
-            let filters = egress_filters(&socket, target.device.ifindex)?;
+        for point in points {
+            let own = self.instance(&point.key).map(|instance| instance.program_id());
+            let filters = egress_filters(&socket, point.device.ifindex)?;
             let is_suspect = |filter: &Filter| {
                 is_named_as_ours(&filter.name) && (own.is_none() || filter.program_id != own)
             };
-            found.extend(filters.into_iter().filter(is_suspect).map(|filter| (target, filter)));
+            found.extend(filters.into_iter().filter(is_suspect).map(|filter| (point, filter)));
         }
         Ok(found)
     }
 
-    fn take_over(&self, target: &Target, leftover: &Leftover, program: ProgramInfo) -> Result<(), OpenError> {
-        let instance = leftover.pin(program, target, self.loader()?, &self.pin_dir)?;
-        pins::publish(&self.pin_dir, target.key.pin_name())?;
-        let device = &target.device;
+    fn take_over(
+        &self,
+        point: &AttachPoint,
+        leftover: &Leftover,
+        program: ProgramInfo,
+    ) -> Result<(), OpenError> {
+        let instance = leftover.pin(program, point, self.loader()?, &self.pin_dir)?;
+        pins::publish(&self.pin_dir, point.key.pin_name())?;
+        let device = &point.device;
         let look = || link_at(&Socket::open()?, device.ifindex);
-        let link = survey::on_device(target, &self.host, look)?.ok_or_else(gone)?;
+        let link = survey::on_device(point, &self.host, look)?.ok_or_else(gone)?;
         instance.write_original(restore::guess(device, &link))?;
         attachment::resume(&instance)?;
         tracing::info!(interface = %instance, "adopted without its pins");
-        self.instances_mut().insert(target.key, instance.into());
+        self.instances_mut().insert(point.key, instance.into());
         Ok(())
     }
 
     /// Takes a classifier off a device that an instance is on as well.
-    fn remove_beside(&self, target: &Target, leftover: &Leftover) -> Result<(), ShapingError> {
-        tracing::warn!(interface = %target, program = leftover.program_id, "removing a second classifier");
-        let delete = || delete_filter(&Socket::open()?, target.device.ifindex, &leftover.filter);
-        survey::on_device(target, &self.host, delete)
+    fn remove_beside(&self, point: &AttachPoint, leftover: &Leftover) -> Result<(), ShapingError> {
+        tracing::warn!(interface = %point, program = leftover.program_id, "removing a second classifier");
+        let delete = || delete_filter(&Socket::open()?, point.device.ifindex, &leftover.filter);
+        survey::on_device(point, &self.host, delete)
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) use program::LogRing;
 
 use self::{
     change::Change,
-    device::{Key, Target},
+    device::{AttachPoint, Key},
     error::{cannot_enter, explain},
     instance::Instance,
     loaded::Loaded,
@@ -180,14 +180,14 @@ impl Datapath {
         let inside = self.look_into(netns)?;
         self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
         let now_ns = monotonic_ns();
-        let Selection { targets, deselected } = self.select(netns, &inside, request, now_ns)?;
+        let Selection { points, deselected } = self.select(netns, &inside, request, now_ns)?;
         let mut changes = Vec::new();
-        for (target, old) in &targets {
-            match self.prepare_change(target, old, request, now_ns) {
+        for (point, old) in &points {
+            match self.prepare_change(point, old, request, now_ns) {
                 Ok(change) => changes.extend(change),
                 Err(error) => {
                     self.abandon(changes);
-                    return Err(error.about(&target.to_string()));
+                    return Err(error.about(&point.to_string()));
                 }
             }
         }
@@ -224,17 +224,17 @@ impl Datapath {
     /// Readies an interface for its next policy, attaching to it if need be; says what is left to be done.
     fn prepare_change(
         &self,
-        target: &Target,
+        point: &AttachPoint,
         old: &Shaping,
         request: &Request,
         now_ns: u64,
     ) -> Result<Option<Change>, ShapingError> {
-        let new = old.after(request, target.key.direction, now_ns).map_err(ShapingError::Invalid)?;
-        let Some(instance) = self.instance(&target.key) else {
+        let new = old.after(request, point.key.direction, now_ns).map_err(ShapingError::Invalid)?;
+        let Some(instance) = self.instance(&point.key) else {
             if !new.is_in_force(now_ns) {
                 return Ok(None);
             }
-            let instance = Arc::new(self.attach(target, &new, now_ns)?);
+            let instance = Arc::new(self.attach(point, &new, now_ns)?);
             return Ok(Some(Change::Begin { instance, shaping: new }));
         };
         attachment::ready_classifier(&instance)?;
@@ -242,27 +242,27 @@ impl Datapath {
             attachment::ready_queue(&instance)?;
         }
         if new.needs_single_segments() {
-            attachment::ready_segments(&instance, &target.device)?;
+            attachment::ready_segments(&instance, &point.device)?;
         }
         self.note(&instance, Seen::Present(ShapingState::Intact));
         if instance.can(&new) {
             return Ok(Some(Change::Write { instance, shaping: new }));
         }
-        self.stage_next(target, instance, &new, now_ns).map(Some)
+        self.stage_next(point, instance, &new, now_ns).map(Some)
     }
 
     /// Loads the program that is to take the place of `old`.
     fn stage_next(
         &self,
-        target: &Target,
+        point: &AttachPoint,
         old: Arc<Instance>,
         shaping: &Shaping,
         now_ns: u64,
     ) -> Result<Change, ShapingError> {
-        let (loaded, next) = self.stage(target, shaping, Some(&old), now_ns)?;
+        let (loaded, next) = self.stage(point, shaping, Some(&old), now_ns)?;
         next.succeed(&old);
         if let Err(error) = next.write_shaping(shaping) {
-            pins::discard(&self.pin_dir, target.key.pin_name());
+            pins::discard(&self.pin_dir, point.key.pin_name());
             return Err(error);
         }
         Ok(Change::Replace { old, next: Arc::new(next), loaded: Box::new(loaded) })
@@ -270,16 +270,16 @@ impl Datapath {
 
     fn stage(
         &self,
-        target: &Target,
+        point: &AttachPoint,
         shaping: &Shaping,
         old: Option<&Instance>,
         now_ns: u64,
     ) -> Result<(Loaded, Instance), ShapingError> {
         let policy = shaping.needs_maps().then_some(&shaping.policy);
         let prepared = policy
-            .map(|policy| Prepared::new(policy, target.key.direction, now_ns, &self.peers(policy, old)))
+            .map(|policy| Prepared::new(policy, point.key.direction, now_ns, &self.peers(policy, old)))
             .transpose()?;
-        Instance::stage(self.loader()?, target, policy.zip(prepared), old, &self.pin_dir)
+        Instance::stage(self.loader()?, point, policy.zip(prepared), old, &self.pin_dir)
     }
 
     /// Returns the addresses of the names in a policy; of those that are not known, the ones in `old`, if any.
@@ -288,9 +288,9 @@ impl Datapath {
     }
 
     /// Attaches to a device that nothing of ours is on; its policy is still to be written.
-    fn attach(&self, target: &Target, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
-        let (mut loaded, instance) = self.stage(target, shaping, None, now_ns)?;
-        let attached = pins::publish(&self.pin_dir, target.key.pin_name())
+    fn attach(&self, point: &AttachPoint, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
+        let (mut loaded, instance) = self.stage(point, shaping, None, now_ns)?;
+        let attached = pins::publish(&self.pin_dir, point.key.pin_name())
             .and_then(|()| attachment::attach(&mut loaded, &instance, shaping));
         if attached.is_err() {
             instance.unpin();

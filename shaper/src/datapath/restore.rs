@@ -3,7 +3,7 @@
 use shaper_common::Original;
 
 use super::{
-    device::{Device, End, Target},
+    device::{AttachPoint, Device, End},
     present::{Present, our_queue},
     segments,
     survey::{self},
@@ -131,13 +131,13 @@ pub(super) const fn corrected(later: Original, first: &Original) -> Original {
 ///
 /// When the device cannot be looked at, or the kernel refuses.
 pub(super) fn clear_off(
-    target: &Target,
+    point: &AttachPoint,
     host: &Netns,
     program_id: Option<u32>,
     recorded: Option<Original>,
 ) -> Result<(), ShapingError> {
-    let device = &target.device;
-    survey::on_device(target, host, || {
+    let device = &point.device;
+    survey::on_device(point, host, || {
         let socket = Socket::open()?;
         let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == program_id;
         if recorded.is_none() && !egress_filters(&socket, device.ifindex)?.iter().any(runs) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Datapath,
-    device::Target,
+    device::AttachPoint,
     instance::Instance,
     survey::{self, Inside},
 };
@@ -14,7 +14,7 @@ use crate::shaping::{Direction, NetnsId, NetnsRef, Request, Shaping, ShapingErro
 pub(super) struct Selection {
     /// The interfaces to shape from now on, each with the policy in force: its own, or, where it has none, that of the
     /// container's other ones.
-    pub(super) targets: Vec<(Target, Shaping)>,
+    pub(super) points: Vec<(AttachPoint, Shaping)>,
     /// The instances that are shaped, and no longer are to be.
     pub(super) deselected: Vec<Arc<Instance>>,
 }
@@ -33,18 +33,18 @@ impl Datapath {
         request: &Request,
         now_ns: u64,
     ) -> Result<Selection, ShapingError> {
-        let mut selection = Selection { targets: Vec::new(), deselected: Vec::new() };
+        let mut selection = Selection { points: Vec::new(), deselected: Vec::new() };
         for &direction in request.directions.each() {
             let shaped = self.in_force(netns.id, direction, now_ns)?;
             let before = || shaped.iter().find_map(|(_, shaping)| shaping.policy.interfaces.as_ref());
-            let targets = survey::targets(netns, inside, request.chosen().or_else(before), direction)?;
-            let is_target = |instance: &Instance| targets.iter().any(|target| target.key == instance.key());
-            let deselected = shaped.iter().filter(|(instance, _)| !is_target(instance));
+            let points = survey::points(netns, inside, request.chosen().or_else(before), direction)?;
+            let is_point = |instance: &Instance| points.iter().any(|point| point.key == instance.key());
+            let deselected = shaped.iter().filter(|(instance, _)| !is_point(instance));
             selection.deselected.extend(deselected.map(|(instance, _)| Arc::clone(instance)));
-            for target in targets {
-                let own = shaped.iter().find(|(instance, _)| instance.key() == target.key);
+            for point in points {
+                let own = shaped.iter().find(|(instance, _)| instance.key() == point.key);
                 let shaping = own.or(shaped.first()).map(|(_, shaping)| shaping.clone());
-                selection.targets.push((target, shaping.unwrap_or_default()));
+                selection.points.push((point, shaping.unwrap_or_default()));
             }
         }
         Ok(selection)

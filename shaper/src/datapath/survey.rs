@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use netlink_packet_route::link::InfoKind;
 
 use super::{
-    device::{Device, End, Key, Target},
+    device::{AttachPoint, Device, End, Key},
     error::cannot_enter,
 };
 use crate::{
@@ -139,19 +139,19 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
 /// # Errors
 ///
 /// When there are none or too many, or one of them cannot be shaped in that direction.
-pub(super) fn targets(
+pub(super) fn points(
     netns: &NetnsRef,
     inside: &Inside,
     chosen: Option<&Interfaces>,
     direction: Direction,
-) -> Result<Vec<Target>, ShapingError> {
+) -> Result<Vec<AttachPoint>, ShapingError> {
     inside.admits_this_host()?;
     let links = inside.interfaces(chosen)?;
     if links.len() > MOST_INTERFACES {
         let (count, most, example) = (links.len(), MOST_INTERFACES, links[0].name.clone());
         return Err(Refusal::TooManyInterfaces { count, most, example }.into());
     }
-    links.into_iter().map(|link| target(netns, inside, link, direction)).collect()
+    links.into_iter().map(|link| point(netns, inside, link, direction)).collect()
 }
 
 /// Looks into a namespace.
@@ -165,27 +165,27 @@ pub(super) fn look(netns: &NetnsRef, host: &Netns) -> Result<Inside, ShapingErro
 }
 
 /// All interfaces of a namespace that can be shaped, in those of the directions in which they can.
-pub(super) fn shapeable(netns: &NetnsRef, inside: &Inside, directions: Directions) -> Vec<Target> {
+pub(super) fn shapeable(netns: &NetnsRef, inside: &Inside, directions: Directions) -> Vec<AttachPoint> {
     let links = inside.links.iter().filter(|link| link.is_ethernet);
     links
-        .flat_map(|link| directions.each().iter().map(move |way| target(netns, inside, link, *way)))
+        .flat_map(|link| directions.each().iter().map(move |way| point(netns, inside, link, *way)))
         .filter_map(Result::ok)
         .collect()
 }
 
-/// Does `work` in the namespace that a target's device is in.
+/// Does `work` in the namespace that an attach point's device is in.
 ///
 /// # Errors
 ///
 /// When it cannot be entered, and those of `work`.
 pub(super) fn on_device<T>(
-    target: &Target,
+    point: &AttachPoint,
     host: &Netns,
     work: impl FnOnce() -> Result<T, NetlinkError>,
 ) -> Result<T, ShapingError> {
-    let done = match target.device.end {
+    let done = match point.device.end {
         End::Host => host.enter(work),
-        End::Container => open(&target.netns, host)?.enter(work),
+        End::Container => open(&point.netns, host)?.enter(work),
     };
     done.map_err(cannot_enter)?.map_err(failed)
 }
@@ -193,7 +193,7 @@ pub(super) fn on_device<T>(
 /// The result of a look for an interface that was shaped.
 pub(super) enum Located {
     /// The interface, with the device that shapes it.
-    Found(Target),
+    Found(AttachPoint),
     /// Nothing: it has gone from its namespace, or changed its nature.
     Gone,
     /// The interface, without the device that shaped it, which this daemon does not see for this reason.
@@ -205,7 +205,7 @@ pub(super) enum Located {
 /// # Errors
 ///
 /// When the namespace or the device cannot be looked at.
-pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Located, ShapingError> {
+pub(super) fn point_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Located, ShapingError> {
     let inside = look(netns, host)?;
     let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else {
         return Ok(Located::Gone);
@@ -222,7 +222,7 @@ pub(super) fn target_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Loca
             Some(_) => {}
         }
     }
-    target(netns, &inside, link, key.direction).map(Located::Found)
+    point(netns, &inside, link, key.direction).map(Located::Found)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
@@ -243,12 +243,12 @@ fn leads_out(link: &Link) -> bool {
         }
 }
 
-fn target(
+fn point(
     netns: &NetnsRef,
     inside: &Inside,
     link: &Link,
     direction: Direction,
-) -> Result<Target, ShapingError> {
+) -> Result<AttachPoint, ShapingError> {
     let device = match direction {
         Direction::Egress => Device {
             end: End::Container,
@@ -259,7 +259,7 @@ fn target(
         },
         Direction::Ingress => host_end(inside, link)?,
     };
-    Ok(Target {
+    Ok(AttachPoint {
         key: Key { netns: netns.id, ifindex: link.ifindex, direction },
         interface: link.name.clone(),
         device,

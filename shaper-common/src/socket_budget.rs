@@ -1,4 +1,4 @@
-//! The charge of packets that wait in the queue to their senders.
+//! The budget for packets that stay charged to their sockets while they wait in the queue.
 
 /// The most that a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the
 /// default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
@@ -14,17 +14,17 @@ const CHARGED_UP_TO_NS: u64 = 2_000_000;
 /// (`SKB_TRUESIZE`).
 const OVERHEAD: u64 = 800;
 
-/// The bytes that were left charged to their sockets lately, of all sockets of an interface.
+/// The bytes that stay charged to their sockets at this time, of all sockets of an interface.
 ///
 /// A socket blocks when its send buffer is full of packets that wait; in a network they would not fill it. So only so
 /// much of what is sent within one delay stays charged, which a sender does not feel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Charge {
+pub struct SocketBudget {
     since_ns: u64,
     bytes: u64,
 }
 
-impl Charge {
+impl SocketBudget {
     /// Nothing charged.
     pub const NONE: Self = Self { since_ns: 0, bytes: 0 };
 
@@ -52,10 +52,10 @@ mod tests {
 
     /// The number of packets of `length` bytes, one each `gap_ns`, that stay charged within one delay.
     fn charged(length: u64, gap_ns: u64, delay_ns: u64) -> u64 {
-        let (mut charge, mut count, begin) = (Charge::NONE, 0, 10_000_000_000);
+        let (mut socket_budget, mut count, begin) = (SocketBudget::NONE, 0, 10_000_000_000);
         for number in 0..delay_ns / gap_ns {
-            if let Some(more) = charge.and(length, begin + number * gap_ns, delay_ns) {
-                (charge, count) = (more, count + 1);
+            if let Some(more) = socket_budget.and(length, begin + number * gap_ns, delay_ns) {
+                (socket_budget, count) = (more, count + 1);
             }
         }
         count
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn each_delay_begins_anew() {
-        let full = Charge { since_ns: 1_000, bytes: ALLOWANCE };
+        let full = SocketBudget { since_ns: 1_000, bytes: ALLOWANCE };
         assert_eq!(full.and(64, 1_999, 1_000), None);
-        assert_eq!(full.and(64, 2_000, 1_000), Some(Charge { since_ns: 2_000, bytes: 864 }));
+        assert_eq!(full.and(64, 2_000, 1_000), Some(SocketBudget { since_ns: 2_000, bytes: 864 }));
     }
 }

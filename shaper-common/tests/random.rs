@@ -3,25 +3,25 @@
 mod statistics;
 
 use proptest::prelude::*;
-use shaper_common::draws::{Draws, Purpose};
+use shaper_common::random::{RandomStream, RandomStreams};
 use statistics::{assert_distribution, assert_even, assert_independent};
 
-const PURPOSES: [Purpose; 9] = [
-    Purpose::Duplicate,
-    Purpose::Loss,
-    Purpose::LossState,
-    Purpose::Corrupt,
-    Purpose::CorruptBit,
-    Purpose::Reorder,
-    Purpose::Jitter,
-    Purpose::Slot,
-    Purpose::Carry,
+const STREAMS: [RandomStream; 9] = [
+    RandomStream::Duplicate,
+    RandomStream::Loss,
+    RandomStream::LossState,
+    RandomStream::Corrupt,
+    RandomStream::CorruptBit,
+    RandomStream::Reorder,
+    RandomStream::Jitter,
+    RandomStream::Slot,
+    RandomStream::Carry,
 ];
 const SEEDS: [u64; 4] = [0, 1, 0x0123_4567_89ab_cdef, u64::MAX];
 const COUNT: u64 = 100_000;
 
-fn numbers(seed: u64, purpose: Purpose) -> Vec<f64> {
-    (0..COUNT).map(|number| unit(Draws::new(seed, number).number(purpose))).collect()
+fn numbers(seed: u64, stream: RandomStream) -> Vec<f64> {
+    (0..COUNT).map(|number| unit(RandomStreams::new(seed, number).number(stream))).collect()
 }
 
 fn unit(number: u32) -> f64 {
@@ -31,8 +31,8 @@ fn unit(number: u32) -> f64 {
 #[test]
 fn numbers_of_each_purpose_are_uniform() {
     for seed in SEEDS {
-        for purpose in PURPOSES {
-            assert_distribution(numbers(seed, purpose), |it| (it, it));
+        for stream in STREAMS {
+            assert_distribution(numbers(seed, stream), |it| (it, it));
         }
     }
 }
@@ -42,7 +42,7 @@ fn the_highest_and_the_lowest_bits_are_even() {
     for seed in SEEDS {
         let (mut high, mut low) = ([0; 256], [0; 256]);
         for number in 0..COUNT {
-            let drawn = Draws::new(seed, number).number(Purpose::Loss);
+            let drawn = RandomStreams::new(seed, number).number(RandomStream::Loss);
             high[(drawn >> 24) as usize] += 1;
             low[(drawn & 255) as usize] += 1;
         }
@@ -55,7 +55,8 @@ fn the_highest_and_the_lowest_bits_are_even() {
 fn pairs_of_neighbours_are_even() {
     let mut counts = [0; 256];
     for number in 0..COUNT {
-        let [one, next] = [number, number + 1].map(|it| Draws::new(7, it).number(Purpose::Jitter) >> 28);
+        let [one, next] =
+            [number, number + 1].map(|it| RandomStreams::new(7, it).number(RandomStream::Jitter) >> 28);
         counts[(one * 16 + next) as usize] += 1;
     }
     assert_even(&counts);
@@ -64,7 +65,7 @@ fn pairs_of_neighbours_are_even() {
 #[test]
 fn a_packet_tells_nothing_of_those_after_it() {
     for seed in SEEDS {
-        let numbers = numbers(seed, Purpose::Loss);
+        let numbers = numbers(seed, RandomStream::Loss);
         for lag in 1..=8 {
             assert_independent(&numbers, &numbers[lag..]);
         }
@@ -73,7 +74,7 @@ fn a_packet_tells_nothing_of_those_after_it() {
 
 #[test]
 fn a_purpose_tells_nothing_of_another() {
-    let samples = PURPOSES.map(|purpose| numbers(3, purpose));
+    let samples = STREAMS.map(|stream| numbers(3, stream));
     for (place, one) in samples.iter().enumerate() {
         for other in &samples[place + 1..] {
             assert_independent(one, other);
@@ -84,14 +85,14 @@ fn a_purpose_tells_nothing_of_another() {
 
 #[test]
 fn a_seed_tells_nothing_of_the_next_one() {
-    assert_independent(&numbers(1, Purpose::Loss), &numbers(2, Purpose::Loss));
+    assert_independent(&numbers(1, RandomStream::Loss), &numbers(2, RandomStream::Loss));
 }
 
 proptest! {
     #[test]
     fn the_same_seed_gives_the_same_packet_the_same_numbers(seed: u64, number: u64) {
-        for purpose in PURPOSES {
-            prop_assert_eq!(Draws::new(seed, number).number(purpose), Draws::new(seed, number).number(purpose));
+        for stream in STREAMS {
+            prop_assert_eq!(RandomStreams::new(seed, number).number(stream), RandomStreams::new(seed, number).number(stream));
         }
     }
 }

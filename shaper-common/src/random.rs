@@ -5,10 +5,10 @@ const WHOLE: u64 = 1 << 32;
 /// The odd number next to 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The purpose of a random number. Each has numbers of its own, so that no effect changes what another one does.
+/// A random stream: the numbers that one decision draws from, so that no effect changes what another one does.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are the effects")]
-pub enum Purpose {
+pub enum RandomStream {
     Duplicate = 1,
     Loss,
     LossState,
@@ -24,9 +24,9 @@ pub enum Purpose {
 ///
 /// `SplitMix64` (Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators, 2014), indexed.
 #[derive(Clone, Copy, Debug)]
-pub struct Draws(u64);
+pub struct RandomStreams(u64);
 
-impl Draws {
+impl RandomStreams {
     /// Returns the numbers of packet `number`. Seeds that differ by n times `GAMMA` have the same numbers, n packets
     /// apart.
     #[inline(always)]
@@ -34,16 +34,16 @@ impl Draws {
         Self(mix(seed.wrapping_add(number.wrapping_mul(GAMMA))))
     }
 
-    /// The uniform number for `purpose`.
+    /// The uniform number for `stream`.
     #[inline(always)]
-    pub const fn number(self, purpose: Purpose) -> u32 {
-        (self.wide_number(purpose) >> 32) as u32
+    pub const fn number(self, stream: RandomStream) -> u32 {
+        (self.wide_number(stream) >> 32) as u32
     }
 
     /// That number with 32 more bits below its own.
     #[inline(always)]
-    pub(crate) const fn wide_number(self, purpose: Purpose) -> u64 {
-        mix(self.0.wrapping_add((purpose as u64).wrapping_mul(GAMMA)))
+    pub(crate) const fn wide_number(self, stream: RandomStream) -> u64 {
+        mix(self.0.wrapping_add((stream as u64).wrapping_mul(GAMMA)))
     }
 }
 
