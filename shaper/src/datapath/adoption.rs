@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    Datapath, attachment,
+    Datapath,
     device::{AttachPoint, End, Key},
     instance::{self, Instance},
     pins::{self, PinName, Pinned},
-    place, restore,
+    place, ready, restore, settle,
     strays::Stray,
     survey::{self, Located},
     whereabouts,
@@ -156,7 +156,7 @@ impl Datapath {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if attachment::resume(&instance)? {
+            if ready::resume(&instance)? {
                 if !is_complete {
                     pins::publish(&self.pin_dir, key.pin_name())?;
                 }
@@ -166,7 +166,7 @@ impl Datapath {
                 pins::remove(directory);
             } else if instance.original().valid != 0 {
                 // Without a record nothing has been done to the device yet.
-                attachment::detach(&instance)?;
+                settle::detach(&instance)?;
             }
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{attachment, instance::Instance, loaded::Loaded};
+use super::{attach, instance::Instance, loaded::Loaded};
 use crate::shaping::{Shaping, ShapingError};
 
 /// The last step of a change of an interface's policy.
@@ -40,7 +40,7 @@ impl Change {
                 Ok(old.map(|shaping| Undo::Write { instance: Arc::clone(instance), shaping }))
             }
             Self::Replace { old, next, loaded } => {
-                attachment::replace(loaded.classifier()?, next, old.program_id())?;
+                attach::replace(loaded.classifier()?, next, old.program_id())?;
                 Ok(Some(Undo::Replace { old: Arc::clone(old), next: Arc::clone(next) }))
             }
         }
@@ -58,7 +58,7 @@ impl Undo {
             Self::Replace { old, next } => {
                 let undone = old
                     .classifier()
-                    .and_then(|mut classifier| attachment::replace(&mut classifier, &old, next.program_id()));
+                    .and_then(|mut classifier| attach::replace(&mut classifier, &old, next.program_id()));
                 (old, undone)
             }
         };

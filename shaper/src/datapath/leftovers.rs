@@ -1,7 +1,7 @@
 //! Finds classifiers of ours that no instance has: their pins were removed, bpffs was mounted anew, or another daemon
 //! pinned them elsewhere.
 //!
-//! Whoever calls this has the container's so nothing of ours changes in between.
+//! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
 use std::{collections::BTreeMap, error::Error, path::Path};
 
@@ -12,13 +12,13 @@ use aya::{
 use shaper_common::{COUNTERS_MAP, Counters, POLICY_PROGRAM, PROGRAM, SHAPING_MAP, Shaping};
 
 use super::{
-    Datapath, attachment,
+    Datapath,
     device::{AttachPoint, End},
     error::{OpenError, cannot_enter, explain, gone},
     instance::Instance,
     pins,
     program::Loader,
-    restore,
+    ready, restore,
     survey::{self},
 };
 use crate::{
@@ -187,7 +187,7 @@ impl Datapath {
         let look = || link_at(&Socket::open()?, device.ifindex);
         let link = survey::on_device(point, &self.host, look)?.ok_or_else(gone)?;
         instance.write_original(restore::guess(device, &link))?;
-        attachment::resume(&instance)?;
+        ready::resume(&instance)?;
         tracing::info!(interface = %instance, "adopted without its pins");
         self.instances_mut().insert(point.key, instance.into());
         Ok(())

@@ -4,7 +4,7 @@
 //! Blocking; knows nothing of container runtimes, Scope or HTTP.
 
 mod adoption;
-mod attachment;
+mod attach;
 mod batch;
 mod change;
 mod clearing;
@@ -23,10 +23,14 @@ mod place;
 mod prepared;
 mod present;
 mod program;
+mod ready;
 mod restore;
 mod retarget;
 mod segments;
 mod selection;
+mod setting;
+mod settle;
+mod settling;
 mod state;
 mod strays;
 mod survey;
@@ -44,18 +48,13 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use program::LogRing;
 
 use self::{
-    change::Change,
-    device::{AttachPoint, Key},
+    device::Key,
     error::{cannot_enter, explain},
     instance::Instance,
-    loaded::Loaded,
     locks::Locks,
     names::Names,
     pins::PinName,
-    prepared::Prepared,
     program::Loader,
-    selection::Selection,
-    state::Seen,
     strays::Stray,
     survey::Inside,
 };
@@ -63,8 +62,8 @@ use crate::{
     clock::monotonic_ns,
     network::{NetlinkError, Netns, Socket, addresses},
     shaping::{
-        Attempt, Directions, Event, EventKind, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, Peers,
-        Policy, QueueCounts, Refusal, Request, Shaping, ShapingError, ShapingState,
+        Attempt, Event, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts, Refusal,
+        ShapingError,
     },
 };
 
@@ -160,231 +159,6 @@ impl Datapath {
         Ok(self.loader.get_or_init(|| new))
     }
 
-    /// Changes the shaping of the interfaces of a network namespace that connect it to the outside, or that were chosen: of
-    /// all of them, or of none. Names in it stand for what was [`Self::name_found`] of them.
-    ///
-    /// Says whether something still waits to be taken away.
-    ///
-    /// # Errors
-    ///
-    /// When one of them cannot be shaped so; nothing has changed then.
-    pub(crate) fn set(&self, netns: &NetnsRef, request: &Request) -> Result<bool, ShapingError> {
-        self.loader()?;
-        self.retry_kept();
-        self.changing.with(netns.id, || self.change(netns, request))?;
-        Ok(!self.settle(&[netns.id]).is_empty())
-    }
-
-    fn change(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
-        self.refuse_kept(netns.id)?;
-        let inside = self.look_into(netns)?;
-        self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
-        let now_ns = monotonic_ns();
-        let Selection { points, deselected } = self.select(netns, &inside, request, now_ns)?;
-        let mut changes = Vec::new();
-        for (point, old) in &points {
-            match self.prepare_change(point, old, request, now_ns) {
-                Ok(change) => changes.extend(change),
-                Err(error) => {
-                    self.abandon(changes);
-                    return Err(error.about(&point.to_string()));
-                }
-            }
-        }
-        changes.extend(deselected.into_iter().map(Change::end));
-        self.make(changes)
-    }
-
-    /// Has interfaces that a namespace has got since it was shaped join in, and forgets those it has lost. Says whether
-    /// something still waits to be taken away.
-    pub(crate) fn refresh(&self, netns: &NetnsRef) -> bool {
-        if self.loader.get().is_some()
-            && let Err(error) = self.adopt_leftovers(netns)
-        {
-            tracing::warn!(netns = %netns.path.display(), %error, "cannot look for what an earlier daemon left");
-        }
-        let mut draining = false;
-        for directions in [Directions::Egress, Directions::Ingress] {
-            let shaped = self
-                .of(netns.id)
-                .iter()
-                .any(|instance| directions.each().contains(&instance.key().direction));
-            let request = Request { directions, ..Request::default() };
-            match shaped.then(|| self.set(netns, &request)) {
-                Some(Ok(waits)) => draining |= waits,
-                Some(Err(error)) => {
-                    tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
-                }
-                None => {}
-            }
-        }
-        draining
-    }
-
-    /// Readies an interface for its next policy, attaching to it if need be; says what is left to be done.
-    fn prepare_change(
-        &self,
-        point: &AttachPoint,
-        old: &Shaping,
-        request: &Request,
-        now_ns: u64,
-    ) -> Result<Option<Change>, ShapingError> {
-        let new = old.after(request, point.key.direction, now_ns).map_err(ShapingError::Invalid)?;
-        let Some(instance) = self.instance(&point.key) else {
-            if !new.is_in_force(now_ns) {
-                return Ok(None);
-            }
-            let instance = Arc::new(self.attach(point, &new, now_ns)?);
-            return Ok(Some(Change::Begin { instance, shaping: new }));
-        };
-        attachment::ready_classifier(&instance)?;
-        if new.needs_queue() {
-            attachment::ready_queue(&instance)?;
-        }
-        if new.needs_single_segments() {
-            attachment::ready_segments(&instance, &point.device)?;
-        }
-        self.note(&instance, Seen::Present(ShapingState::Intact));
-        if instance.can(&new) {
-            return Ok(Some(Change::Write { instance, shaping: new }));
-        }
-        self.stage_next(point, instance, &new, now_ns).map(Some)
-    }
-
-    /// Loads the program that is to take the place of `old`.
-    fn stage_next(
-        &self,
-        point: &AttachPoint,
-        old: Arc<Instance>,
-        shaping: &Shaping,
-        now_ns: u64,
-    ) -> Result<Change, ShapingError> {
-        let (loaded, next) = self.stage(point, shaping, Some(&old), now_ns)?;
-        next.succeed(&old);
-        if let Err(error) = next.write_shaping(shaping) {
-            pins::discard(&self.pin_dir, point.key.pin_name());
-            return Err(error);
-        }
-        Ok(Change::Replace { old, next: Arc::new(next), loaded: Box::new(loaded) })
-    }
-
-    fn stage(
-        &self,
-        point: &AttachPoint,
-        shaping: &Shaping,
-        old: Option<&Instance>,
-        now_ns: u64,
-    ) -> Result<(Loaded, Instance), ShapingError> {
-        let policy = shaping.needs_maps().then_some(&shaping.policy);
-        let prepared = policy
-            .map(|policy| Prepared::new(policy, point.key.direction, now_ns, &self.peers(policy, old)))
-            .transpose()?;
-        Instance::stage(self.loader()?, point, policy.zip(prepared), old, &self.pin_dir)
-    }
-
-    /// Returns the addresses of the names in a policy; of those that are not known, the ones in `old`, if any.
-    fn peers(&self, policy: &Policy, old: Option<&Instance>) -> Peers {
-        self.names.peers(policy.names(), &old.map(Instance::peers).unwrap_or_default())
-    }
-
-    /// Attaches to a device that nothing of ours is on; its policy is still to be written.
-    fn attach(&self, point: &AttachPoint, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
-        let (mut loaded, instance) = self.stage(point, shaping, None, now_ns)?;
-        let attached = pins::publish(&self.pin_dir, point.key.pin_name())
-            .and_then(|()| attachment::attach(&mut loaded, &instance, shaping));
-        if attached.is_err() {
-            instance.unpin();
-        }
-        attached.map(|()| instance)
-    }
-
-    /// Undoes what a failed request attached and loaded; none of it has had a policy, so nothing waits in it.
-    fn abandon(&self, changes: Vec<Change>) {
-        for change in changes {
-            match change {
-                Change::Begin { instance, .. } => self.forget(&instance),
-                Change::Write { .. } => {}
-                Change::Replace { next, .. } => pins::discard(&self.pin_dir, next.key().pin_name()),
-            }
-        }
-    }
-
-    /// Makes changes that are ready: all, or, when one cannot be made, none.
-    fn make(&self, mut changes: Vec<Change>) -> Result<(), ShapingError> {
-        let mut undo = Vec::new();
-        for index in 0..changes.len() {
-            match changes[index].make() {
-                Ok(undoing) => undo.extend(undoing),
-                Err(error) => {
-                    undo.into_iter().rev().for_each(change::Undo::carry_out);
-                    self.abandon(changes);
-                    return Err(error);
-                }
-            }
-        }
-        for change in changes {
-            match change {
-                Change::Begin { instance, .. } => {
-                    self.instances_mut().insert(instance.key(), instance);
-                }
-                Change::Write { .. } => {}
-                Change::Replace { next, .. } => {
-                    if let Err(error) = pins::publish(&self.pin_dir, next.key().pin_name()) {
-                        tracing::error!(interface = %next, %error, "it is shaped, but the next daemon will not know it");
-                    }
-                    self.instances_mut().insert(next.key(), next);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes away what is over in these namespaces: policies that ended, when the last delayed packet has left, and all
-    /// shaping of a namespace that went. One that is being changed is left for the next time.
-    ///
-    /// Says in which of them something still waits to be taken away.
-    pub(crate) fn settle(&self, among: &[NetnsId]) -> Vec<NetnsId> {
-        let is_unsettled = |netns: &NetnsId| {
-            // For each instance anew, so that a request waits for one of them at most.
-            let settled = |instance: &Arc<Instance>| {
-                self.changing.try_with(*netns, || self.settle_one(&instance.key())).unwrap_or(false)
-            };
-            self.of(*netns).iter().filter(|instance| !settled(instance)).count() > 0
-        };
-        let unsettled = among.iter().copied().filter(is_unsettled).collect();
-        self.seek_strays();
-        unsettled
-    }
-
-    /// Takes an instance away, if it is over and nothing waits. Returns false while it drains.
-    fn settle_one(&self, key: &Key) -> bool {
-        let Some(instance) = self.instance(key) else { return true };
-        match attachment::settle(&instance) {
-            Ok(attachment::Settled::Kept) => true,
-            Ok(attachment::Settled::Draining) => false,
-            Ok(attachment::Settled::Removed) => {
-                if instance.has_deadline() {
-                    self.tell(&instance, EventKind::Ended("its time is over"));
-                }
-                instance.unpin();
-                self.instances_mut().remove(key);
-                true
-            }
-            Ok(attachment::Settled::Gone(reason)) => {
-                if instance.is_in_force() {
-                    self.tell(&instance, EventKind::Ended(reason));
-                }
-                self.forget(&instance);
-                true
-            }
-            Err(error) => {
-                self.note(&instance, Seen::Nothing(error.to_string()));
-                // It is looked at again each second, and need not be sooner.
-                true
-            }
-        }
-    }
-
     /// The addresses by which others reach a container.
     ///
     /// # Errors
@@ -430,19 +204,6 @@ impl Datapath {
         if self.loader.get().is_some() && self.all().is_empty() && self.kept.lock().is_empty() {
             pins::remove_empty(&self.pin_dir);
         }
-    }
-
-    fn forget(&self, instance: &Arc<Instance>) {
-        match attachment::detach(instance) {
-            Ok(true) => {}
-            Ok(false) => return self.lose(instance),
-            Err(error) => {
-                self.instances_mut().remove(&instance.key());
-                return self.keep(instance.key().pin_name(), error.to_string());
-            }
-        }
-        instance.unpin();
-        self.instances_mut().remove(&instance.key());
     }
 
     fn instances_mut(&self) -> parking_lot::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Instance>>> {

@@ -92,7 +92,7 @@ impl Loader {
         let name = if policy.is_some() { POLICY_PROGRAM } else { PROGRAM };
         let ebpf = self.open(directory, policy).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name };
-        // Verified outside the loader's as that takes most of the time.
+        // Verified outside the loader's lock, as that takes most of the time.
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
         Ok(loaded)
     }

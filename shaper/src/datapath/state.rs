@@ -1,6 +1,6 @@
 //! Looks at what a device carries of an instance, and tells what somebody else took off it.
 //!
-//! Whoever calls this has the container's so nothing of ours changes in between.
+//! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
 use std::sync::Arc;
 
