@@ -1,6 +1,6 @@
 //! A bottleneck carries what its rate says, and knows what waits for it.
 
-mod statistics;
+mod bits;
 
 use std::cell::Cell;
 

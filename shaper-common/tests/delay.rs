@@ -1,14 +1,15 @@
 //! Delays have the distribution that was asked for, and are delays.
 
-mod statistics;
+mod bits;
 
+use bits::correlation_bits;
 use proptest::prelude::*;
 use shaper_common::{
     MAX_DELAY_NS,
     policy::{Effects, State},
     random::RandomStreams,
 };
-use statistics::{assert_correlation, assert_distribution, correlation_bits, moments};
+use shaper_statistics::{assert_binomial, assert_correlation, assert_stepped, deviation, mean};
 
 const COUNT: u64 = 100_000;
 const MS: u64 = 1_000_000;
@@ -62,14 +63,14 @@ fn jitter_without_a_table_is_uniform_about_the_delay() {
         };
         let delays = delays(uniform(mean, width), &[]);
         assert!(delays.iter().all(|delay| (*delay - mean as f64).abs() <= width as f64));
-        assert_distribution(delays, below);
+        assert_stepped(delays, below);
     }
 }
 
 #[test]
 fn jitter_of_some_nanoseconds_is_even() {
     let delays = delays(uniform(100, 3), &[]);
-    assert_distribution(delays, |delay| ((delay - 97.0) / 6.0, (delay - 96.0) / 6.0));
+    assert_stepped(delays, |delay| ((delay - 97.0) / 6.0, (delay - 96.0) / 6.0));
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn jitter_by_a_table_has_its_distribution() {
     let share =
         |bound: f64| expected.partition_point(|it| (*it as f64) < bound) as f64 / expected.len() as f64;
     let delays = delays(by_table(100 * MS, 10 * MS, before as u32), &all);
-    assert_distribution(delays, |delay| (share(delay - 1.5), share(delay + 1.5)));
+    assert_stepped(delays, |delay| (share(delay - 1.5), share(delay + 1.5)));
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn correlated_jitter_has_its_correlation_and_netems_width() {
             // Random numbers begin in the middle, which is forgotten after some packets.
             let delays = delays(Effects { jitter_correlation, ..effects }, &table).split_off(500);
             (1..=3).for_each(|lag| assert_correlation(&delays, lag, correlation.powi(lag as i32)));
-            let (mean, variance) = moments(&delays);
+            let (mean, variance) = (mean(&delays), deviation(&delays).powi(2));
             // Of a mix u (1 - c) + last c: the variance is that of u, times (1 - c) / (1 + c).
             let expected = (20e6_f64).powi(2) / 12.0 * (1.0 - correlation) / (1.0 + correlation);
             let length = delays.len() as f64;
@@ -122,10 +123,10 @@ fn what_correlated_jitter_begins_with_favours_neither_side() {
 fn delays_end_at_0_and_at_the_longest() {
     let low = delays(uniform(MS, 100 * MS), &[]);
     let none = low.iter().filter(|delay| **delay == 0.0).count();
-    statistics::assert_share(none, low.len(), 99.0 / 200.0);
+    assert_binomial("none", none as u64, low.len() as u64, 99.0 / 200.0);
     let high = delays(uniform(MAX_DELAY_NS, MAX_DELAY_NS), &[]);
     let longest = high.iter().filter(|delay| **delay == MAX_DELAY_NS as f64).count();
-    statistics::assert_share(longest, high.len(), 0.5);
+    assert_binomial("longest", longest as u64, high.len() as u64, 0.5);
 }
 
 proptest! {

@@ -1,15 +1,15 @@
 //! Losses, duplicates, corruption and reordering are what their models' theory says.
 
-mod statistics;
+mod bits;
 
+use bits::{correlation_bits, probability};
 use proptest::prelude::*;
 use shaper_common::{
     policy::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State},
     random::RandomStreams,
 };
-use statistics::{
-    assert_correlation, assert_mean, assert_share, assert_share_of_runs, correlation_bits, count, numbers,
-    probability, runs,
+use shaper_statistics::{
+    all_runs, assert_binomial, assert_correlation, assert_mean, assert_share_of_runs, count, numbers,
 };
 
 const COUNT: usize = 100_000;
@@ -37,7 +37,7 @@ fn model(loss_model: u32, shares: [f64; 5], of: usize) -> Vec<bool> {
 fn independent_losses_are_binomial() {
     for share in [0.001, 0.01, 0.1, 0.5, 0.999] {
         let lost = losses(LOSS_RANDOM, [probability(share), 0, 0, 0, 0]);
-        assert_share(count(&lost), COUNT, share);
+        assert_binomial("lost", count(&lost) as u64, COUNT as u64, share);
         let lost = numbers(&lost);
         (1..=4).for_each(|lag| assert_correlation(&lost, lag, 0.0));
     }
@@ -46,7 +46,7 @@ fn independent_losses_are_binomial() {
 #[test]
 fn independent_losses_come_in_geometric_runs() {
     let lost = losses(LOSS_RANDOM, [probability(0.3), 0, 0, 0, 0]);
-    assert_mean(&runs(&lost), 1.0 / 0.7);
+    assert_mean(&all_runs(&lost), 1.0 / 0.7);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn correlated_losses_keep_their_share_and_have_their_correlation() {
             let lost = losses(LOSS_RANDOM, [probability(share), correlation_bits(correlation), 0, 0, 0]);
             assert_share_of_runs(count(&lost), COUNT, share, correlation);
             // A run ends when it is drawn anew, and comes out otherwise.
-            assert_mean(&runs(&lost), 1.0 / ((1.0 - correlation) * (1.0 - share)));
+            assert_mean(&all_runs(&lost), 1.0 / ((1.0 - correlation) * (1.0 - share)));
             if share == 0.5 {
                 (1..=3)
                     .for_each(|lag| assert_correlation(&numbers(&lost), lag, correlation.powi(lag as i32)));
@@ -106,9 +106,9 @@ fn a_gilbert_elliott_channel_loses_what_its_theory_says() {
 fn a_gilbert_channel_loses_in_bursts_of_1_by_r() {
     for (p, r) in [(0.01, 0.1), (0.05, 0.5), (0.2, 0.25)] {
         let lost = model(LOSS_GEMODEL, [p, r, 1.0, 0.0, 0.0], COUNT * 10);
-        assert_mean(&runs(&lost), 1.0 / r);
+        assert_mean(&all_runs(&lost), 1.0 / r);
         let kept: Vec<bool> = lost.iter().map(|it| !it).collect();
-        assert_mean(&runs(&kept), 1.0 / p);
+        assert_mean(&all_runs(&kept), 1.0 / p);
     }
 }
 
@@ -176,7 +176,7 @@ fn a_chain_of_four_states_loses_in_runs_of_its_theory() {
         let alone = stationary[0] * p14;
         let in_burst = stationary[0] * p13 + stationary[1] * p23;
         let expected = (alone + in_burst / (p31 + p32)) / (alone + in_burst);
-        assert_mean(&runs(&model(LOSS_MARKOV, chain, 10 * COUNT)), expected);
+        assert_mean(&all_runs(&model(LOSS_MARKOV, chain, 10 * COUNT)), expected);
     }
 }
 
@@ -211,7 +211,7 @@ fn a_chain_of_four_states_goes_where_the_documented_one_goes() {
 fn a_chain_whose_probabilities_exceed_one_leaves_the_gap_each_time() {
     // netem's sum of both wraps at 2^32, and leaves the gap for an isolated loss or not at all.
     let lost = model(LOSS_MARKOV, [0.7, 1.0, 0.0, 0.0, 0.6], COUNT);
-    let singles = runs(&lost);
+    let singles = all_runs(&lost);
     assert_eq!(count(&lost), COUNT / 2);
     assert!(singles.iter().all(|length| *length == 1.0));
 }
@@ -242,7 +242,7 @@ fn duplicates_and_corruption_keep_their_share_and_correlation() {
         let turned = outcomes(COUNT, |state, _, streams| effects.corrupts(state, streams));
         for happened in [&twice, &turned] {
             assert_share_of_runs(count(happened), COUNT, share, correlation);
-            assert_mean(&runs(happened), 1.0 / ((1.0 - correlation) * (1.0 - share)));
+            assert_mean(&all_runs(happened), 1.0 / ((1.0 - correlation) * (1.0 - share)));
         }
         let both = twice.iter().zip(&turned).filter(|(one, other)| **one && **other).count();
         assert_share_of_runs(both, COUNT, share * share, correlation);

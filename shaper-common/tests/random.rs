@@ -1,10 +1,8 @@
 //! Random numbers are uniform, do not depend on one another, and are the same again.
 
-mod statistics;
-
 use proptest::prelude::*;
 use shaper_common::random::{RandomStream, RandomStreams};
-use statistics::{assert_distribution, assert_even, assert_independent};
+use shaper_statistics::{assert_even, assert_independent, assert_stepped};
 
 const STREAMS: [RandomStream; 9] = [
     RandomStream::Duplicate,
@@ -32,7 +30,7 @@ fn unit(number: u32) -> f64 {
 fn numbers_of_each_purpose_are_uniform() {
     for seed in SEEDS {
         for stream in STREAMS {
-            assert_distribution(numbers(seed, stream), |it| (it, it));
+            assert_stepped(numbers(seed, stream), |it| (it, it));
         }
     }
 }

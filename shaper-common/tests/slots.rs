@@ -1,7 +1,5 @@
 //! Packets depart in slots as netem's do.
 
-mod statistics;
-
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -10,7 +8,7 @@ use shaper_common::{
     policy::{Effects, State},
     random::RandomStreams,
 };
-use statistics::assert_distribution;
+use shaper_statistics::{assert_binomial, assert_stepped};
 
 const MS: u64 = 1_000_000;
 
@@ -145,7 +143,7 @@ fn slots_of_a_delayed_stream_follow_one_another_from_the_least_to_the_most() {
     let spacings = spacings(&slots[1..]);
     assert!(spacings.iter().all(|spacing| (10 * MS..20 * MS).contains(spacing)));
     let spacings = spacings.into_iter().map(|it| it as f64).collect();
-    assert_distribution(spacings, |spacing| {
+    assert_stepped(spacings, |spacing| {
         let share = (spacing - 1e7) / 1e7;
         (share, share)
     });
@@ -165,7 +163,7 @@ fn slots_of_a_distribution_are_its() {
     let spacings = spacings(&opened(&departures));
     for expected in [5 * MS, 10 * MS, 20 * MS] {
         let count = spacings.iter().filter(|spacing| **spacing == expected).count();
-        statistics::assert_share(count, spacings.len(), 1.0 / 3.0);
+        assert_binomial("spacings", count as u64, spacings.len() as u64, 1.0 / 3.0);
     }
 }
 

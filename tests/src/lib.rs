@@ -14,12 +14,13 @@ pub mod odd_traffic;
 pub mod probe;
 pub mod require;
 pub mod scene;
-pub mod statistics;
 pub mod subject;
 pub mod torture;
 pub mod tracer;
 pub mod traffic;
 pub mod world;
+
+pub use shaper_statistics as statistics;
 
 use std::time::Duration;
 

@@ -85,13 +85,6 @@ pub(crate) fn parse_ping(text: &str) -> Result<Pings> {
     })
 }
 
-/// Returns true if `lost` of `count` lies in the binomial 99.9 % interval of `share`.
-#[must_use]
-pub fn is_binomial(lost: u32, count: u32, share: f64) -> bool {
-    let (lost, n) = (f64::from(lost), f64::from(count));
-    (lost - n * share).abs() <= 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0
-}
-
 /// The outcome of a TCP transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {

@@ -9,12 +9,8 @@ use std::{
 
 use serde_json::Value;
 use shaper_tests::{
-    daemon::eventually,
-    docker::DockerWorld,
-    needs,
-    netns::Netns,
-    probe::DockerReporter,
-    traffic::{is_binomial, ping},
+    daemon::eventually, docker::DockerWorld, needs, netns::Netns, probe::DockerReporter,
+    statistics::is_binomial, traffic::ping,
 };
 
 /// The buttons of Scope's Docker reporter on a running container, and ours.
@@ -45,7 +41,7 @@ fn lost(from: &Netns, to: Ipv4Addr, count: u32) -> u32 {
 fn loses_a_tenth(from: &Netns, to: Ipv4Addr) -> bool {
     let lost: Vec<_> = (0..2).map(|_| lost(from, to, 1000)).collect();
     println!("{lost:?} of 1000 lost at 10 %");
-    lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1))
+    lost.iter().any(|&lost| is_binomial(lost.into(), 1000, 0.1))
 }
 
 fn interfaces(world: &DockerWorld, container: &str) -> Vec<(String, String)> {

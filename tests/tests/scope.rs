@@ -15,7 +15,8 @@ use shaper_tests::{
     probe::{Probe, Report},
     require::{Need, met},
     scene::{PROBE_ID, Scene},
-    traffic::{is_binomial, ping},
+    statistics::is_binomial,
+    traffic::ping,
     world::Container,
 };
 
@@ -127,7 +128,7 @@ fn what_somebody_took_off_is_seen_as_broken_and_a_click_puts_it_back() {
     assert_eq!(lost_from(web, 100), 0);
     press(&scene, "web", "pkt-drop-low", ["-", "10%"]);
     let lost: Vec<_> = (0..2).map(|_| lost_from(web, 1000)).collect();
-    assert!(lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
+    assert!(lost.iter().any(|&lost| is_binomial(lost.into(), 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
     press(&scene, "web", "clear", ["-", "-"]);
     assert_eq!(web.netns.traces(), before);
 }
@@ -140,7 +141,7 @@ fn packet_drop_is_seen_at_once_and_felt() {
     let before = web.netns.traces();
     press(&scene, "web", "pkt-drop-low", ["-", "10%"]);
     let lost: Vec<_> = (0..2).map(|_| lost_from(web, 1000)).collect();
-    assert!(lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
+    assert!(lost.iter().any(|&lost| is_binomial(lost.into(), 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
     let report = scene.report();
     let node = report.node("web").expect("a node");
     let count = |row: &str| node.row(row).expect("a row").parse::<u32>().expect("a number");

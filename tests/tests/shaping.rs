@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use shaper_tests::{
     daemon::{Daemon, eventually},
     needs,
-    traffic::{is_binomial, ping, tcp},
+    statistics::is_binomial,
+    traffic::{ping, tcp},
     world::{Container, World},
 };
 
@@ -46,7 +47,7 @@ fn a_loss_is_seen_by_ping_and_by_tcp() {
     let (world, web, daemon) = shaped_world("web");
     daemon.run("set web --loss 10%");
     let lost: Vec<_> = (0..2).map(|_| lost_from(&world, &web, 1000)).collect();
-    assert!(lost.iter().any(|&lost| is_binomial(lost, 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
+    assert!(lost.iter().any(|&lost| is_binomial(lost.into(), 1000, 0.1)), "{lost:?} of 1000 lost at 10 %");
     let transfer =
         tcp(&web.netns, world.host(), web.host_address.into(), Duration::from_secs(1)).expect("it arrives");
     assert!(transfer.retransmits > 0, "TCP noticed nothing: {transfer:?}");

@@ -9,8 +9,8 @@ use serde::{
 use shaper_common::policy::MAX_STEPS;
 
 use crate::{
-    model::PolicyError,
-    text::{Clause, Field, FlagKind},
+    model::{Hint, PolicyError, Problem},
+    text::{Clause, Field, FlagKind, nearest},
 };
 
 /// The field for all effects at once.
@@ -115,7 +115,23 @@ struct Key<'a> {
 
 impl Key<'_> {
     fn known(&self) -> impl Iterator<Item = &'static str> {
-        self.own.iter().copied().chain([NETEM]).chain(Clause::fields().map(|clause| clause.name))
+        let effects = Clause::fields().map(|clause| clause.name).filter(|name| !self.own.contains(name));
+        self.own.iter().copied().chain([NETEM]).chain(effects)
+    }
+}
+
+impl Key<'_> {
+    fn unknown(&self, key: &str) -> PolicyError {
+        if let Some(near) = nearest(key, self.known()) {
+            return Problem::Unknown {
+                what: "field",
+                value: key.to_owned(),
+                hint: Hint::Nearest(Some(near)),
+            }
+            .into();
+        }
+        let known: Vec<_> = self.known().map(|known| format!("`{known}`")).collect();
+        PolicyError::unknown("field", key, format!("expected one of {}", known.join(", ")))
     }
 }
 
@@ -138,14 +154,7 @@ impl Visitor<'_> for Key<'_> {
         match self.known().find(|known| *known == key) {
             Some(key) if self.before.contains(&key) => Err(E::custom(PolicyError::twice(key))),
             Some(key) => Ok(key),
-            None => {
-                let known: Vec<_> = self.known().map(|known| format!("`{known}`")).collect();
-                Err(E::custom(PolicyError::unknown(
-                    "field",
-                    key,
-                    format!("expected one of {}", known.join(", ")),
-                )))
-            }
+            None => Err(E::custom(self.unknown(key))),
         }
     }
 }

@@ -86,7 +86,7 @@ fn an_empty_document_does_nothing() {
 fn what_is_wrong_in_toml_is_said_with_its_line() {
     for (text, line, said) in [
         ("seed = 1\ndelay = \"100ms\nloss = 1", 2, "invalid basic string"),
-        ("seed = 1\nlatencies = \"100ms\"", 2, "unknown field \"latencies\": expected one of `interface`"),
+        ("seed = 1\nlatencies = \"100ms\"", 2, "unknown field \"latencies\"; did you mean \"latency\"?"),
         ("seed = -1", 1, "invalid value"),
         ("seed = 1\n\ndelay = \"fast\"", 3, "invalid delay \"fast\""),
         ("delay = 100", 1, "expected netem's words"),

@@ -19,3 +19,4 @@ mod words;
 pub use clause::{Clause, Field, FlagKind};
 pub(crate) use draft::Draft;
 pub use table::{CLAUSES, names_in};
+pub(crate) use words::nearest;

@@ -85,9 +85,13 @@ const LONGEST_KEYWORD: usize = 32;
 
 /// Returns the error for an unknown word.
 pub(super) fn unknown(word: &str, known: impl Iterator<Item = &'static str>) -> PolicyError {
+    let hint = Hint::Nearest(nearest(word, known));
+    Problem::Unknown { what: "keyword", value: word.to_owned(), hint }.into()
+}
+
+/// Returns the word that resembles an unknown one most, if any does.
+pub(crate) fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let distance = |known: &&str| strsim::damerau_levenshtein(&word.to_ascii_lowercase(), known);
     let is_near = |nearest: &&str| distance(nearest) <= nearest.len().div_ceil(2);
-    let nearest =
-        (word.len() <= LONGEST_KEYWORD).then(|| known.min_by_key(distance)).flatten().filter(is_near);
-    Problem::Unknown { what: "keyword", value: word.to_owned(), hint: Hint::Nearest(nearest) }.into()
+    (word.len() <= LONGEST_KEYWORD).then(|| known.min_by_key(distance)).flatten().filter(is_near)
 }

@@ -9,8 +9,9 @@ use super::{Extent, Outcome, hardship::Hardship, stage::Stage};
 use crate::{
     daemon::{Daemon, eventually},
     netns::Netns,
+    statistics::is_binomial,
     tracer::{Calls, kill_at},
-    traffic::{is_binomial, ping},
+    traffic::ping,
 };
 
 /// Operations in a round.
@@ -112,7 +113,7 @@ impl Round {
         let is_right = match self.in_force {
             None => lost == 0,
             // Requests are lost one way, replies the other.
-            Some(every) => is_binomial(lost, 400, 1.0 / f64::from(every)),
+            Some(every) => is_binomial(lost.into(), 400, 1.0 / f64::from(every)),
         };
         Ok((!is_right).then(|| format!("{lost} of 200 pings were lost with one in {:?}", self.in_force)))
     }

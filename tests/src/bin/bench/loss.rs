@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use shaper_tests::{
     capture::{Losses, watch},
+    statistics::binomial_bound,
     world::Container,
 };
 
@@ -154,10 +155,9 @@ impl Containers {
     }
 }
 
-/// Returns the expected number, and the half width of the binomial 99.9 % interval; as `traffic::is_binomial` has it.
+/// Returns the expected number, and the half width of the binomial 99.9 % interval.
 fn binomial(count: u32, share: f64) -> (f64, f64) {
-    let n = f64::from(count);
-    (n * share, 3.29 * (n * share * (1.0 - share)).sqrt() + 1.0)
+    (f64::from(count) * share, binomial_bound(count.into(), share, 3.29) + 0.5)
 }
 
 fn echoes(container: &Container) -> Result<u32> {

@@ -43,6 +43,30 @@ pub fn autocorrelation(values: &[f64]) -> f64 {
         / values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
 }
 
+/// The correlation of two samples, as far as the shorter one goes.
+#[must_use]
+pub fn correlation(one: &[f64], other: &[f64]) -> f64 {
+    let length = one.len().min(other.len());
+    let (one, other) = (&one[..length], &other[..length]);
+    let (mean_of_one, mean_of_other) = (mean(one), mean(other));
+    let products = one.iter().zip(other).map(|(a, b)| (a - mean_of_one) * (b - mean_of_other));
+    products.sum::<f64>() / float(length as u64) / (deviation(one) * deviation(other))
+}
+
+/// The half width of the interval around its mean in which a binomial number lies, unless it is further off than so many
+/// standard deviations.
+#[must_use]
+pub fn binomial_bound(of: u64, probability: f64, deviations: f64) -> f64 {
+    // Half a packet for what is whole.
+    deviations * (float(of) * probability * (1.0 - probability)).sqrt() + 0.5
+}
+
+/// Returns true if `count` of `of` is what happens with that probability.
+#[must_use]
+pub fn is_binomial(count: u64, of: u64, probability: f64) -> bool {
+    (float(count) - float(of) * probability).abs() <= binomial_bound(of, probability, DEVIATIONS)
+}
+
 /// Asserts that `count` of `of` is what happens with that probability.
 ///
 /// # Panics
@@ -51,11 +75,74 @@ pub fn autocorrelation(values: &[f64]) -> f64 {
 #[track_caller]
 pub fn assert_binomial(what: &str, count: u64, of: u64, probability: f64) {
     let expected = float(of) * probability;
-    // Half a packet for what is whole.
-    let bound = DEVIATIONS * (expected * (1.0 - probability)).sqrt() + 0.5;
-    let off = float(count) - expected;
+    let bound = binomial_bound(of, probability, DEVIATIONS);
     println!("{what}: {count} of {of}, expected {expected:.1} +- {bound:.1}");
-    assert!(off.abs() <= bound, "{what}: {count} of {of}, expected {expected:.1} +- {bound:.1}");
+    assert!(
+        is_binomial(count, of, probability),
+        "{what}: {count} of {of}, expected {expected:.1} +- {bound:.1}"
+    );
+}
+
+/// Asserts a share as [`assert_binomial`], where there is `correlation` between one and the next: the variance of the sum
+/// of a stationary two-state chain is greater by (1 + c) / (1 - c).
+///
+/// # Panics
+///
+/// When it is another one.
+#[track_caller]
+pub fn assert_share_of_runs(count: usize, of: usize, expected: f64, correlation: f64) {
+    let (count, of) = (float(count as u64), float(of as u64));
+    let variance = of * expected * (1.0 - expected) * (1.0 + correlation) / (1.0 - correlation);
+    let off = count - of * expected;
+    assert!(off.abs() <= DEVIATIONS * variance.sqrt() + 1e-9, "{count} of {of}, expected {expected}");
+}
+
+/// Asserts that the mean of a sample, whose members are independent, is `expected`.
+///
+/// # Panics
+///
+/// When it is another one.
+#[track_caller]
+pub fn assert_mean(sample: &[f64], expected: f64) {
+    let found = mean(sample);
+    let bound = DEVIATIONS * deviation(sample) / float(sample.len() as u64).sqrt() + 1e-9;
+    assert!((found - expected).abs() <= bound, "mean {found}, expected {expected} +- {bound}");
+}
+
+/// Asserts that the correlation of a sample with itself `lag` later is `expected` within what chance makes of it, which
+/// is at most 1 / sqrt(n) for each standard deviation (Bartlett), and more where members depend on one another.
+///
+/// # Panics
+///
+/// When it is another one.
+#[track_caller]
+pub fn assert_correlation(sample: &[f64], lag: usize, expected: f64) {
+    let found = correlation(sample, &sample[lag..]);
+    // Bartlett's formula for a chain with correlation c^k at lag k: (1 - c^2)(1 + 3 c^2) / (1 - c^2), below 4 in all.
+    let bound = DEVIATIONS * 2.0 / float(sample.len() as u64).sqrt();
+    assert!((found - expected).abs() <= bound, "correlation {found}, expected {expected} +- {bound}");
+}
+
+/// Asserts that members of two samples do not depend on one another.
+///
+/// # Panics
+///
+/// When they do.
+#[track_caller]
+pub fn assert_independent(one: &[f64], other: &[f64]) {
+    let found = correlation(one, other);
+    let bound = DEVIATIONS / float(one.len().min(other.len()) as u64).sqrt();
+    assert!(found.abs() <= bound, "correlation {found}, expected none +- {bound}");
+}
+
+/// Asserts that all classes came alike often.
+///
+/// # Panics
+///
+/// When they did not.
+#[track_caller]
+pub fn assert_even(counts: &[u64]) {
+    assert_shares("even", counts, &vec![1.0 / float(counts.len() as u64); counts.len()]);
 }
 
 /// Asserts that how often each class came is as the shares that theory has; classes of which less than five are expected
@@ -145,6 +232,45 @@ pub fn assert_distribution(what: &str, values: &mut [f64], tolerance: f64, cdf: 
     let bound = kolmogorov_bound(values.len()) + tolerance;
     println!("{what}: Kolmogorov-Smirnov distance {distance:.5}, at most {bound:.5}");
     assert!(distance <= bound, "{what}: {distance} > {bound}");
+}
+
+/// Asserts the distribution of a sample in steps: `below` says which share is less than a number, and which is not greater
+/// than it.
+///
+/// # Panics
+///
+/// When it is too far from that.
+#[track_caller]
+pub fn assert_stepped(mut sample: Vec<f64>, below: impl Fn(f64) -> (f64, f64)) {
+    sample.sort_by(f64::total_cmp);
+    let count = float(sample.len() as u64);
+    let (mut before, mut distance) = (0.0, 0.0_f64);
+    for group in sample.chunk_by(|one, other| one.total_cmp(other).is_eq()) {
+        let (less, at_most) = below(group[0]);
+        let after = before + float(group.len() as u64) / count;
+        distance = distance.max((before - less).abs()).max((after - at_most).abs());
+        before = after;
+    }
+    let bound = kolmogorov_bound(sample.len());
+    assert!(distance <= bound, "distance {distance}, at most {bound}");
+}
+
+/// The lengths of all runs of what happened, those at the ends too.
+#[must_use]
+pub fn all_runs(sample: &[bool]) -> Vec<f64> {
+    sample.chunk_by(|a, b| a == b).filter(|run| run[0]).map(|run| float(run.len() as u64)).collect()
+}
+
+/// Converts outcomes to numbers: 1 for what happened.
+#[must_use]
+pub fn numbers(sample: &[bool]) -> Vec<f64> {
+    sample.iter().map(|it| f64::from(u8::from(*it))).collect()
+}
+
+/// Counts what happened.
+#[must_use]
+pub fn count(sample: &[bool]) -> usize {
+    sample.iter().filter(|it| **it).count()
 }
 
 /// A chain of states of which each has a probability of loss.
