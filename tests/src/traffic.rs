@@ -136,6 +136,21 @@ pub fn tcp_bytes(from: &Netns, to: &Netns, address: IpAddr, bytes: u64) -> Resul
     transfer(from, to, address, |sent, _| sent < bytes)
 }
 
+/// The same, for at least that `time`: what takes less says nothing of a rate.
+///
+/// # Errors
+///
+/// As [`tcp_bytes`].
+pub fn tcp_bytes_for(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    bytes: u64,
+    time: Duration,
+) -> Result<Transfer> {
+    transfer(from, to, address, |sent, elapsed| sent < bytes || elapsed < time)
+}
+
 fn transfer(
     from: &Netns,
     to: &Netns,

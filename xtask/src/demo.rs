@@ -35,8 +35,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
         setup::ensure(workspace, &[Component::Vm])?;
     }
     say("building shaper and the demo");
-    let built =
-        artifacts::build(workspace, &["build", "--release", "-p=shaper", "-p=shaper-tests", "--bins"])?;
+    let arguments = ["build", "--profile=demo", "-p=shaper", "-p=shaper-tests", "--bin=shaper", "--bin=demo"];
+    let built = artifacts::build(workspace, &arguments)?;
     let path =
         |package, name| anyhow::Ok(artifacts::binary(&built, package, name)?.to_string_lossy().into_owned());
     let (shaper, demo) = (path("shaper", "shaper")?, path("shaper-tests", "demo")?);

@@ -13,7 +13,7 @@ use shaper_tests::{
     daemon::eventually,
     ms,
     probe::Probe,
-    traffic::{Pings, Transfer, ping, tcp_bytes},
+    traffic::{Pings, Transfer, ping, tcp_bytes_for},
     world::{Container, World},
 };
 
@@ -45,7 +45,8 @@ const PRESSES: [Press; 5] = [
     },
 ];
 
-const TCP_BYTES: u64 = 128 << 10;
+/// The least that is sent to measure a throughput, and the least time.
+const TCP: (u64, Duration) = (128 << 10, ms(250));
 
 /// The stage: `web` is shaped and sends to `db`; `cache` is left alone.
 struct Stage {
@@ -105,8 +106,10 @@ fn run() -> Result<()> {
         "ping and TCP go from web to db; \"neighbour\" is the ping of cache to db, which nobody shaped."
     );
     println!(
-        "TCP sends {} KiB over one connection. The rows are what Scope's table shows after the press.",
-        TCP_BYTES >> 10
+        "TCP sends {} KiB over one connection, or more, until {} ms have passed. The rows are what Scope's table shows \
+         after the press.",
+        TCP.0 >> 10,
+        TCP.1.as_millis()
     );
     daemon.run("clear web");
     ensure!(stage.web.netns.traces() == before, "web is not what it was: {}", stage.web.netns.traces());
@@ -173,7 +176,7 @@ impl Stage {
         Ok(Measured {
             neighbour: ping(&self.cache.netns, self.db.address, 20, ms(10), &[])?,
             pings: ping(&self.web.netns, self.db.address, count, interval, &[])?,
-            transfer: tcp_bytes(&self.web.netns, &self.db.netns, self.db.address.into(), TCP_BYTES)?,
+            transfer: tcp_bytes_for(&self.web.netns, &self.db.netns, self.db.address.into(), TCP.0, TCP.1)?,
         })
     }
 }
