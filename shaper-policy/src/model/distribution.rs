@@ -115,8 +115,7 @@ impl Distribution {
             ));
         }
         if entries.len() > MAX_ENTRIES {
-            let too_many = PolicyError::too_many("entries", MAX_ENTRIES, "");
-            return Err(too_many.within(format!("distribution {name}")));
+            return Err(too_many_entries(name));
         }
         // The kernel looks them up as quantiles, so that what is correlated stays so.
         entries.sort_unstable();
@@ -136,6 +135,9 @@ impl Distribution {
                     PolicyError::invalid("number", word, "a whole one from -32768 to 32767")
                         .within(line_of(name, number))
                 })?;
+                if entries.len() == MAX_ENTRIES {
+                    return Err(too_many_entries(name));
+                }
                 entries.push(i32::from(entry));
             }
         }
@@ -177,6 +179,10 @@ impl Distribution {
             deviation: nanoseconds(deviation),
         })
     }
+}
+
+fn too_many_entries(name: &str) -> PolicyError {
+    PolicyError::too_many("entries", MAX_ENTRIES, "").within(format!("distribution {name}"))
 }
 
 fn line_of(name: &str, number: usize) -> String {
