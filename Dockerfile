@@ -14,9 +14,10 @@ COPY shaper-common/Cargo.toml shaper-common/
 COPY shaper-ebpf/Cargo.toml shaper-ebpf/
 COPY shaper-policy/Cargo.toml shaper-policy/
 COPY tests/Cargo.toml tests/
-RUN mkdir shaper/src shaper-common/src shaper-ebpf/src shaper-policy/src tests/src \
+COPY tests/statistics/Cargo.toml tests/statistics/
+RUN mkdir shaper/src shaper-common/src shaper-ebpf/src shaper-policy/src tests/src tests/statistics/src \
  && touch shaper/src/main.rs shaper-common/src/lib.rs shaper-ebpf/src/main.rs shaper-policy/src/lib.rs \
-    tests/src/lib.rs \
+    tests/src/lib.rs tests/statistics/src/lib.rs \
  && cargo xtask setup bpf \
  && rm -rf /var/lib/apt/lists/*
 COPY . .
