@@ -140,7 +140,7 @@ pub fn tcp_bytes(from: &Netns, to: &Netns, address: IpAddr, bytes: u64) -> Resul
 ///
 /// # Errors
 ///
-/// As [`tcp_bytes`].
+/// The errors of [`tcp_bytes`].
 pub fn tcp_bytes_for(
     from: &Netns,
     to: &Netns,

@@ -29,7 +29,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// As [`Effects::parse`], as far as single clauses go.
+    /// The errors of [`Effects::parse`], as far as single clauses go.
     pub(crate) fn read(&mut self, text: &str, named: &Named) -> Result<(), PolicyError> {
         check_length(text)?;
         let pasted = paste::read(text)?;
@@ -51,7 +51,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// As [`Self::read`], and when there are other clauses in it.
+    /// The errors of [`Self::read`], and one when there are other clauses in it.
     pub(crate) fn read_field(
         &mut self,
         clause: &Clause,
