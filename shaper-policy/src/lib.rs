@@ -16,8 +16,8 @@ pub use change::{Asked, Clauses, Lifetime, Request, Side, Whole};
 pub use compile::{Maps, Peers};
 pub use file::{Files, Format, NoFiles, Preset, Presets};
 pub use model::{
-    Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, Measured, Name, Named,
-    Policy, PolicyError, Problem, Segment, Selector, Shaping, Trace, check_interface, parse_duration, quoted,
+    Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, MatchRule, Measured, Name,
+    Named, Policy, PolicyError, Problem, Segment, Shaping, Trace, check_interface, parse_duration, quoted,
     short,
 };
 pub use text::{CLAUSES, Clause, Field, FlagKind, names_in};

@@ -9,7 +9,7 @@ use crate::{
     compile,
     model::{
         Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses,
-        Named, Peer, Percent, Policy, Ports, Protocol, Rate, Reordering, Schedule, Selector, Slot, SlotTime,
+        MatchRule, Named, Peer, Percent, Policy, Ports, Protocol, Rate, Reordering, Schedule, Slot, SlotTime,
         Step, Target, Trace,
     },
 };
@@ -162,8 +162,8 @@ pub(crate) fn ports() -> impl Strategy<Value = Ports> {
     prop_oneof![Just(Ports::default()), some]
 }
 
-/// Any selector.
-pub(crate) fn any_selector() -> impl Strategy<Value = Selector> {
+/// Any match rule.
+pub(crate) fn any_match_rule() -> impl Strategy<Value = MatchRule> {
     let protocol = option::of((any::<u8>(), any::<bool>()));
     (vec(peers(), 0..5), protocol, ports(), ports()).prop_map(|(mut peers, protocol, ports, local_ports)| {
         peers.sort();
@@ -172,7 +172,7 @@ pub(crate) fn any_selector() -> impl Strategy<Value = Selector> {
         let portless = matches!(protocol, Some(Protocol { number: 1 | 58, except: false }));
         let of = |ports| if portless { Ports::default() } else { ports };
         let (ports, local_ports) = (of(ports), of(local_ports));
-        Selector { peers, protocol, ports, local_ports, ..Selector::default() }
+        MatchRule { peers, protocol, ports, local_ports, ..MatchRule::default() }
     })
 }
 
@@ -195,12 +195,12 @@ fn schedules() -> impl Strategy<Value = Schedule> {
 
 /// Any policy that makes sense.
 pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
-    let target = (any_selector(), schedules()).prop_map(|(selector, schedule)| Target { selector, schedule });
+    let target = (any_match_rule(), schedules()).prop_map(|(rule, schedule)| Target { rule, schedule });
     let interfaces = option::of("[a-z]{1,15}[*]?");
     let parts = (interfaces, any::<Option<u64>>(), schedules(), vec(target, 0..4));
     parts.prop_map(|(interfaces, seed, schedule, mut targets)| {
         let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
-        targets.dedup_by(|one, other| one.selector == other.selector);
+        targets.dedup_by(|one, other| one.rule == other.rule);
         Policy { interfaces, seed, schedule, targets }.checked().unwrap_or_default()
     })
 }

@@ -106,15 +106,15 @@ fn a_silent_name_server_holds_up_nobody_and_targets_keep_their_addresses() {
     let site = Site::new();
     let _other = site.world.container("other").expect("a container");
     let _server = site.silent_server();
-    let (mut hosts, mut selector) = (String::new(), String::new());
+    let (mut hosts, mut rule) = (String::new(), String::new());
     for number in 0..NAMES {
         let _ = writeln!(hosts, "10.88.{}.{} n{number}.test", number / 250, number % 250);
-        let _ = write!(selector, "host:n{number}.test ");
+        let _ = write!(rule, "host:n{number}.test ");
     }
     site.write_hosts(&hosts);
     let daemon = site.daemon();
     daemon.view("other");
-    partition(&daemon, "web", &selector);
+    partition(&daemon, "web", &rule);
     site.write_hosts("");
     let names = eventually("it is noted that no server answers", || {
         let view = daemon.view("web");

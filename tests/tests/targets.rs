@@ -39,19 +39,19 @@ fn is_frame_lost(subject: &Subject<'_>, frame: &Frame) -> bool {
 }
 
 /// Asserts which packets are of the target that `--to` names.
-fn check(rig: &Rig, selector: &str, its: &[Spec], others: &[Spec]) {
+fn check(rig: &Rig, rule: &str, its: &[Spec], others: &[Spec]) {
     rig.daemon.run("clear web");
-    rig.daemon.words(&["set", "web", "--netem", "partition", "--to", selector]);
+    rig.daemon.words(&["set", "web", "--netem", "partition", "--to", rule]);
     let subject = rig.shaped("egress");
     for spec in its {
-        assert!(is_lost(&subject, *spec), "{selector} has {spec:?}");
+        assert!(is_lost(&subject, *spec), "{rule} has {spec:?}");
     }
     for spec in others {
-        assert!(!is_lost(&subject, *spec), "{selector} has not {spec:?}");
+        assert!(!is_lost(&subject, *spec), "{rule} has not {spec:?}");
     }
     let counted = subject.count();
-    assert_eq!(counted.lost.packets, its.len() as u64, "{selector}");
-    assert_eq!(counted.passed.packets, others.len() as u64, "{selector}");
+    assert_eq!(counted.lost.packets, its.len() as u64, "{rule}");
+    assert_eq!(counted.passed.packets, others.len() as u64, "{rule}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     file::{Limits, NETEM, NoFiles, RawPolicy, RawTables, Seed, Table, Texts, from_json},
-    model::{Directions, Effects, Interfaces, Named, Policy, PolicyError, Selector, parse_duration},
+    model::{Directions, Effects, Interfaces, MatchRule, Named, Policy, PolicyError, parse_duration},
 };
 
 /// A request as it is written.
@@ -101,7 +101,7 @@ impl RawRequest {
             directions: self.direction.unwrap_or(usual),
             asked,
             interfaces: self.interface,
-            target: self.to.map(|to| to.parse::<Selector>()).transpose().map_err(|error| error.at("to"))?,
+            target: self.to.map(|to| to.parse::<MatchRule>()).transpose().map_err(|error| error.at("to"))?,
             ramp: ramp.map_err(|error| error.at("ramp"))?.filter(|ramp| !ramp.is_zero()),
             lifetime: lifetime.map_err(|error: PolicyError| error.at("for"))?,
         }
@@ -160,8 +160,8 @@ impl Serialize for Request {
             }
             Asked::Policy(policy) => map.serialize_entry("policy", &**policy)?,
         }
-        if let Some(selector) = &self.target {
-            map.serialize_entry("to", &selector.to_string())?;
+        if let Some(rule) = &self.target {
+            map.serialize_entry("to", &rule.to_string())?;
         }
         if let Some(interfaces) = &self.interfaces {
             map.serialize_entry("interface", interfaces)?;
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{
         change::Lifetime,
-        samples::{any_effects, any_policy, any_selector},
+        samples::{any_effects, any_match_rule, any_policy},
     };
 
     fn requests() -> impl Strategy<Value = Request> {
@@ -219,7 +219,7 @@ mod tests {
             seconds.clone().prop_map(|duration| Some(Lifetime::For(duration))),
         ];
         let rest =
-            (directions, proptest::option::of(any_selector()), proptest::option::of(seconds), lifetime);
+            (directions, proptest::option::of(any_match_rule()), proptest::option::of(seconds), lifetime);
         (asked, rest).prop_map(|(asked, (directions, target, ramp, lifetime))| Request {
             directions,
             asked,

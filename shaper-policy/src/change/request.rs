@@ -7,8 +7,8 @@ use crate::{
     compile,
     file::Presets,
     model::{
-        Direction, Directions, Effects, Interfaces, Latency, Loss, Name, Named, Policy, PolicyError,
-        Schedule, Selector, Step, Target,
+        Direction, Directions, Effects, Interfaces, Latency, Loss, MatchRule, Name, Named, Policy,
+        PolicyError, Schedule, Step, Target,
     },
 };
 
@@ -20,7 +20,7 @@ pub struct Request {
     /// The effects that are asked for.
     pub asked: Asked,
     /// The packets; none is those of no target.
-    pub target: Option<Selector>,
+    pub target: Option<MatchRule>,
     /// On which interfaces from now on; none is on those that were chosen before.
     pub interfaces: Option<Interfaces>,
     /// The time over which the policy in force turns into the one asked for; none is at once.
@@ -99,7 +99,7 @@ impl Request {
     /// Returns the names that have to be resolved to addresses first.
     pub fn names(&self) -> BTreeSet<Name> {
         let named = self.policies().into_iter().flat_map(|policy| policy.names());
-        named.chain(self.target.iter().flat_map(Selector::names)).cloned().collect()
+        named.chain(self.target.iter().flat_map(MatchRule::names)).cloned().collect()
     }
 
     /// The interfaces that it chooses.
@@ -161,7 +161,7 @@ impl Request {
             (_, None) => {
                 Policy { schedule: self.schedule_after(&old.schedule, direction)?, ..Policy::clone(old) }
             }
-            (_, Some(selector)) => self.with_target(Policy::clone(old), selector, direction)?,
+            (_, Some(rule)) => self.with_target(Policy::clone(old), rule, direction)?,
         };
         policy.checked().map(Arc::new).map_err(PolicyError::anywhere)
     }
@@ -169,11 +169,11 @@ impl Request {
     fn with_target(
         &self,
         mut policy: Policy,
-        selector: &Selector,
+        rule: &MatchRule,
         direction: Direction,
     ) -> Result<Policy, PolicyError> {
-        let selector = selector.seen_in(direction);
-        let place = policy.targets.iter().position(|target| target.selector == selector);
+        let rule = rule.seen_in(direction);
+        let place = policy.targets.iter().position(|target| target.rule == rule);
         let nothing = Schedule::default();
         let schedule =
             self.schedule_after(place.map_or(&nothing, |place| &policy.targets[place].schedule), direction)?;
@@ -183,9 +183,9 @@ impl Request {
             None if schedule.is_empty() => {}
             None => {
                 // The narrower ones are asked first.
-                let wider = |target: &Target| target.selector.narrowness() < selector.narrowness();
+                let wider = |target: &Target| target.rule.narrowness() < rule.narrowness();
                 let place = policy.targets.iter().position(wider).unwrap_or(policy.targets.len());
-                policy.targets.insert(place, Target { selector, schedule });
+                policy.targets.insert(place, Target { rule, schedule });
             }
         }
         Ok(policy)
@@ -243,8 +243,8 @@ mod tests {
         Request { asked: Asked::Effects(Box::new(effects(words))), ..Request::default() }
     }
 
-    fn to(selector: &str, request: Request) -> Request {
-        Request { target: Some(selector.parse().expect("a selector")), ..request }
+    fn to(rule: &str, request: Request) -> Request {
+        Request { target: Some(rule.parse().expect("a match rule")), ..request }
     }
 
     fn over(seconds: u64, request: Request) -> Request {
@@ -262,8 +262,7 @@ mod tests {
 
     fn shown(requests: &[Request]) -> String {
         let policy = after(requests, Direction::Egress).unwrap_or_else(|error| panic!("{error}"));
-        let targets =
-            policy.targets.iter().map(|target| format!(" | {}: {}", target.selector, target.schedule));
+        let targets = policy.targets.iter().map(|target| format!(" | {}: {}", target.rule, target.schedule));
         format!("{}{}", policy.schedule, targets.collect::<String>())
     }
 

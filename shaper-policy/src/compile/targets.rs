@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use shaper_common::policy::{Address, MAX_RULES, MAX_SCHEDULES, Rule, RuleList};
 
 use super::{Maps, Peers, number};
-use crate::model::{MAX_PREFIXES, PeerOf, PolicyError, Selector, Target};
+use crate::model::{MAX_PREFIXES, MatchRule, PeerOf, PolicyError, Target};
 
 /// The most rules of a policy.
 const MAX_ALL_RULES: usize = 1 << 20;
@@ -56,9 +56,9 @@ impl Prefix {
 pub(super) fn add_targets(maps: &mut Maps, targets: &[Target], peers: &Peers) -> Result<(), PolicyError> {
     let mut others = Bits::default();
     let mut entries = Vec::new();
-    for (number, Target { selector, .. }) in targets.iter().enumerate() {
-        set(&mut others, number, selector.has_others());
-        add_entries(&mut entries, selector, number, peers);
+    for (number, Target { rule, .. }) in targets.iter().enumerate() {
+        set(&mut others, number, rule.has_others());
+        add_entries(&mut entries, rule, number, peers);
     }
     entries.sort_unstable();
     let mut lists = Lists::new(targets);
@@ -93,10 +93,10 @@ pub(super) fn add_targets(maps: &mut Maps, targets: &[Target], peers: &Peers) ->
     Ok(())
 }
 
-fn add_entries(entries: &mut Vec<Entry>, selector: &Selector, target: usize, peers: &Peers) {
+fn add_entries(entries: &mut Vec<Entry>, rule: &MatchRule, target: usize, peers: &Peers) {
     let mut splits_mapped = false;
     let mut names_mapped = false;
-    for peer in &selector.peers {
+    for peer in &rule.peers {
         let mut add = |prefix: Prefix| {
             splits_mapped |= prefix.length < Prefix::MAPPED.length && prefix.has(Prefix::MAPPED);
             names_mapped |= prefix == Prefix::MAPPED;
@@ -112,7 +112,7 @@ fn add_entries(entries: &mut Vec<Entry>, selector: &Selector, target: usize, pee
     }
     // `::/0` and the like are about IPv6 only, though IPv4 is within them here.
     if splits_mapped && !names_mapped {
-        entries.push(Entry { prefix: Prefix::MAPPED, target, has: Reverse(selector.has_others()) });
+        entries.push(Entry { prefix: Prefix::MAPPED, target, has: Reverse(rule.has_others()) });
     }
 }
 
@@ -136,7 +136,7 @@ struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     fn new(targets: &'a [Target]) -> Self {
-        let rules_of = targets.iter().enumerate().map(|(target, it)| rules(&it.selector, number(target + 1)));
+        let rules_of = targets.iter().enumerate().map(|(target, it)| rules(&it.rule, number(target + 1)));
         Self {
             targets,
             rules_of: rules_of.collect(),
@@ -160,7 +160,7 @@ impl<'a> Lists<'a> {
                     MAX_RULES as usize,
                     "name fewer targets and ranges of ports",
                 );
-                return Err(too_many.within(format!("target {}", self.targets[target].selector.short())));
+                return Err(too_many.within(format!("target {}", self.targets[target].rule.short())));
             }
         }
         if self.rules.len() > MAX_ALL_RULES {
@@ -173,11 +173,11 @@ impl<'a> Lists<'a> {
 }
 
 /// One rule for each range of the peer's and the container's ports.
-fn rules(selector: &Selector, class: u32) -> Vec<Rule> {
-    let (protocol, other_protocols) = selector
+fn rules(rule: &MatchRule, class: u32) -> Vec<Rule> {
+    let (protocol, other_protocols) = rule
         .protocol
         .map_or((Rule::ANY_PROTOCOL, 0), |protocol| (u16::from(protocol.number), u16::from(protocol.except)));
-    let local = selector.local_ports.ranges();
+    let local = rule.local_ports.ranges();
     let of_range = |range: RangeInclusive<u16>| {
         local.iter().map(move |local| Rule {
             class,
@@ -189,5 +189,5 @@ fn rules(selector: &Selector, class: u32) -> Vec<Rule> {
             local_port_last: *local.end(),
         })
     };
-    selector.ports.ranges().into_iter().flat_map(of_range).collect()
+    rule.ports.ranges().into_iter().flat_map(of_range).collect()
 }

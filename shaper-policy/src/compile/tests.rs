@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::{targets::Prefix, *};
 use crate::{
-    model::{Peer, PeerOf, Selector, Target},
+    model::{MatchRule, Peer, PeerOf, Target},
     samples::{any_policy, effects, step},
 };
 
-fn target(selector: &str) -> Target {
-    let selector = selector.parse().unwrap_or_else(|error| panic!("{selector}: {error}"));
-    Target { selector, schedule: Schedule::always(effects("delay 1ms")) }
+fn target(rule: &str) -> Target {
+    let rule = rule.parse().unwrap_or_else(|error| panic!("{rule}: {error}"));
+    Target { rule, schedule: Schedule::always(effects("delay 1ms")) }
 }
 
-fn compile(selectors: &[&str], peers: &Peers) -> Maps {
-    let targets = selectors.iter().map(|selector| target(selector)).collect();
+fn compile(rules: &[&str], peers: &Peers) -> Maps {
+    let targets = rules.iter().map(|rule| target(rule)).collect();
     Policy { targets, ..Policy::default() }.compile(7, 42, peers).expect("it compiles")
 }
 
@@ -86,14 +86,14 @@ fn a_prefix_of_all_is_of_one_family_only() {
 #[test]
 fn names_have_their_addresses_and_none_has_no_packets() {
     let db = Name::Container("db".to_owned());
-    let selectors = ["container:db !host:example.org", "!container:db tcp"];
-    let nobody = compile(&selectors, &Peers::new());
+    let rules = ["container:db !host:example.org", "!container:db tcp"];
+    let nobody = compile(&rules, &Peers::new());
     assert_eq!((class(&nobody, "10.0.0.5", 6, None), class(&nobody, "10.0.0.5", 17, None)), (2, 0));
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let maps = compile(&selectors, &[(db, vec![address("10.0.0.5"), address("fd00::5")])].into());
+    let maps = compile(&rules, &[(db, vec![address("10.0.0.5"), address("fd00::5")])].into());
     assert_eq!((class(&maps, "10.0.0.5", 6, None), class(&maps, "fd00::5", 17, None)), (1, 1));
     assert_eq!((class(&maps, "10.0.0.6", 6, None), class(&maps, "10.0.0.6", 17, None)), (2, 0));
-    let policy = Policy { targets: selectors.map(target).to_vec(), ..Policy::default() };
+    let policy = Policy { targets: rules.map(target).to_vec(), ..Policy::default() };
     let names: Vec<String> = policy.names().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["container:db", "host:example.org"]);
 }
@@ -122,7 +122,7 @@ fn many_prefixes_compile_fast_and_share_their_lists() {
     let peers: Vec<Peer> = (0..65_000_u32)
         .map(|number| format!("{}/28", Ipv4Addr::from(0x0a00_0000 + number * 16)).parse().expect("a prefix"))
         .collect();
-    let one = Target { selector: Selector::default().with_peers(peers).expect("peers"), ..target("all") };
+    let one = Target { rule: MatchRule::default().with_peers(peers).expect("peers"), ..target("all") };
     let policy =
         Policy { targets: vec![one, target("10.0.0.0/9 tcp"), target("all udp")], ..Policy::default() };
     let (sender, compiled) = mpsc::channel();
@@ -210,15 +210,15 @@ proptest! {
             let mut peers: Vec<Peer> = list.iter().map(|(block, length, except)| Peer { of: PeerOf::Net(net(*block, *length)), except: *except }).collect();
             peers.sort();
             peers.dedup_by(|one, other| one.of == other.of);
-            Target { selector: Selector { peers, ..Selector::default() }, ..target("all") }
+            Target { rule: MatchRule { peers, ..MatchRule::default() }, ..target("all") }
         }).collect();
         let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + address));
         let has = |target: &Target| {
-            let covering = target.selector.peers.iter().filter_map(|peer| match &peer.of {
+            let covering = target.rule.peers.iter().filter_map(|peer| match &peer.of {
                 PeerOf::Net(net) if net.contains(&address) => Some((net.prefix_len(), !peer.except)),
                 _ => None,
             });
-            covering.max().map_or(target.selector.has_others(), |(_, has)| has)
+            covering.max().map_or(target.rule.has_others(), |(_, has)| has)
         };
         let expected = targets.iter().position(has).map_or(0, |target| number(target + 1));
         let maps = Policy { targets, ..Policy::default() }.compile(0, 0, &Peers::new()).expect("it compiles");

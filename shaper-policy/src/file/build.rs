@@ -8,7 +8,7 @@ use super::{
 use crate::{
     compile,
     model::{
-        Distribution, Effects, Named, Policy, PolicyError, Ports, Schedule, Segment, Selector, Step, Target,
+        Distribution, Effects, MatchRule, Named, Policy, PolicyError, Ports, Schedule, Segment, Step, Target,
         Trace, parse_duration,
     },
     text::{Clause, Draft},
@@ -101,15 +101,15 @@ impl RawStep {
 
 impl RawTarget {
     fn build(self, named: &Named) -> Result<Target, PolicyError> {
-        let mut selector = self.to.unwrap_or_default();
+        let mut rule = self.to.unwrap_or_default();
         if let Some(text) = self.protocol {
-            let protocol = text.parse().and_then(|protocol| selector.set_protocol(protocol));
+            let protocol = text.parse().and_then(|protocol| rule.set_protocol(protocol));
             protocol.map_err(|error| error.at("protocol"))?;
         }
-        add_ports(&mut selector.ports, "port", self.port)?;
-        add_ports(&mut selector.local_ports, "local-port", self.local_port)?;
-        let selector = Selector::checked(selector).map_err(|error| error.at("to"))?;
-        Ok(Target { selector, schedule: self.schedule.build(named)? })
+        add_ports(&mut rule.ports, "port", self.port)?;
+        add_ports(&mut rule.local_ports, "local-port", self.local_port)?;
+        let rule = MatchRule::checked(rule).map_err(|error| error.at("to"))?;
+        Ok(Target { rule, schedule: self.schedule.build(named)? })
     }
 }
 

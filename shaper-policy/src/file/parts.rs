@@ -12,7 +12,7 @@ use super::{
     raw::{Limits, List, NumberOrText, Seed, Table, Texts},
     tables::{Numbers, Tables},
 };
-use crate::model::{Interfaces, MAX_PREFIXES, Peer, PolicyError, Selector};
+use crate::model::{Interfaces, MAX_PREFIXES, MatchRule, Peer, PolicyError};
 
 /// The whole of it.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(super) struct RawStep {
 
 #[derive(Default)]
 pub(super) struct RawTarget {
-    pub(super) to: Option<Selector>,
+    pub(super) to: Option<MatchRule>,
     pub(super) protocol: Option<String>,
     pub(super) port: Option<String>,
     pub(super) local_port: Option<String>,
@@ -172,25 +172,25 @@ impl Table for RawTarget {
 struct To;
 
 impl<'de> DeserializeSeed<'de> for To {
-    type Value = Selector;
+    type Value = MatchRule;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Selector, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<MatchRule, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for To {
-    type Value = Selector;
+    type Value = MatchRule;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a target, or a list of peers")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Selector, E> {
-        text.parse::<Selector>().map_err(E::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<MatchRule, E> {
+        text.parse::<MatchRule>().map_err(E::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Selector, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<MatchRule, A::Error> {
         let mut peers = Vec::new();
         while let Some(peer) = list.next_element_seed(OnePeer)? {
             if peers.len() == MAX_PREFIXES {
@@ -202,7 +202,7 @@ impl<'de> Visitor<'de> for To {
             let nobody = PolicyError::contradiction("a target of nobody", "leave `to` out if it is all");
             return Err(A::Error::custom(nobody));
         }
-        Selector::default().with_peers(peers).map_err(A::Error::custom)
+        MatchRule::default().with_peers(peers).map_err(A::Error::custom)
     }
 }
 

@@ -63,7 +63,7 @@ struct ShownTarget {
 impl<'a> Shown<'a> {
     fn of(policy: &'a Policy) -> Self {
         let target = |target: &Target| ShownTarget {
-            to: target.selector.to_string(),
+            to: target.rule.to_string(),
             schedule: ShownSchedule::of(&target.schedule),
         };
         let distribution = |distribution: &'a Distribution| match distribution {

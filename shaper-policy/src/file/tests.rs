@@ -70,9 +70,9 @@ fn a_document_has_all_that_a_policy_has() {
             "trace lte",
         ]
     );
-    let shown = policy.targets[0].selector.to_string();
+    let shown = policy.targets[0].rule.to_string();
     assert!(shown.ends_with("tcp port 443,8000-8080 local-port 80"), "{shown}");
-    assert_eq!(policy.targets[1].selector.to_string(), "all udp");
+    assert_eq!(policy.targets[1].rule.to_string(), "all udp");
     assert_eq!(policy.schedule.steps()[1].lasts, Some(std::time::Duration::from_secs(90)));
 }
 

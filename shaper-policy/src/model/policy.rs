@@ -10,10 +10,10 @@ use super::{
     effects::{Bottleneck, Delay, Effects, SlotTime},
     error::{PolicyError, Problem},
     interfaces::Interfaces,
+    match_rule::{MatchRule, Name},
     named::Named,
     quote::short,
     schedule::Schedule,
-    selector::{Name, Selector},
     trace::Trace,
 };
 
@@ -34,7 +34,7 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The packets.
-    pub selector: Selector,
+    pub rule: MatchRule,
     /// The effects on them.
     pub schedule: Schedule,
 }
@@ -51,10 +51,10 @@ impl Policy {
     ///
     /// When two targets are alike then.
     pub fn seen_in(self: &Arc<Self>, direction: Direction) -> Result<Arc<Self>, PolicyError> {
-        let seen = self.targets.iter().map(|target| Target {
-            selector: target.selector.seen_in(direction),
-            schedule: target.schedule.clone(),
-        });
+        let seen = self
+            .targets
+            .iter()
+            .map(|target| Target { rule: target.rule.seen_in(direction), schedule: target.schedule.clone() });
         let targets: Vec<_> = seen.collect();
         if targets == self.targets {
             return Ok(Arc::clone(self));
@@ -79,8 +79,8 @@ impl Policy {
             return Err(PolicyError::too_many("steps", MAX_STEPS as usize / 2, ""));
         }
         for (number, target) in self.targets.iter().enumerate() {
-            if self.targets[..number].iter().any(|other| other.selector == target.selector) {
-                let what = format!("the target {}", target.selector.short());
+            if self.targets[..number].iter().any(|other| other.rule == target.rule) {
+                let what = format!("the target {}", target.rule.short());
                 return Err(PolicyError::twice(what).at("to").at(number).at("target"));
             }
         }
@@ -122,7 +122,7 @@ impl Policy {
 
     /// Returns the names that have to be resolved before it can be compiled.
     pub fn names(&self) -> BTreeSet<&Name> {
-        self.targets.iter().flat_map(|target| target.selector.names()).collect()
+        self.targets.iter().flat_map(|target| target.rule.names()).collect()
     }
 
     /// Returns true if it leaves all packets alone.
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn policies_that_cannot_be_are_refused() {
         let target =
-            Target { selector: "10.0.0.1".parse().expect("a selector"), schedule: Schedule::default() };
+            Target { rule: "10.0.0.1".parse().expect("a match rule"), schedule: Schedule::default() };
         let policy = Policy { targets: vec![target.clone(), target.clone()], ..Policy::default() };
         let error = policy.checked().expect_err("one target twice").to_string();
         assert_eq!(error, "target[1].to: the target 10.0.0.1 is given twice: leave one of them out");

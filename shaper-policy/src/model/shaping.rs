@@ -49,7 +49,7 @@ impl Shaping {
         self.policy.targets.iter().map(|target| {
             let words = target.schedule.to_string();
             let words = if words.is_empty() { "nothing".to_owned() } else { words };
-            (target.selector.short(), words)
+            (target.rule.short(), words)
         })
     }
 

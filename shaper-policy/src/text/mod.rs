@@ -1,15 +1,15 @@
-//! Effects and selectors in one line of text: netem's words as `tc` takes and shows them, and our own.
+//! Effects and match rules in one line of text: netem's words as `tc` takes and shows them, and our own.
 
 mod clause;
 mod clauses;
 mod draft;
+mod match_rule;
+#[cfg(test)]
+mod match_rule_tests;
 mod paste;
 mod paste_json;
 mod qdiscs;
 mod read;
-mod selector;
-#[cfg(test)]
-mod selector_tests;
 mod table;
 mod tc;
 #[cfg(test)]

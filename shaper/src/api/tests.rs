@@ -113,7 +113,7 @@ async fn each_effect_can_be_put_and_all_at_once() {
         assert_eq!(netem(body).await, words, "{body}");
     }
     let policy = &shaper.seen(WEB).interfaces[0].shaping.policy;
-    let targets: Vec<String> = policy.targets.iter().map(|target| target.selector.to_string()).collect();
+    let targets: Vec<String> = policy.targets.iter().map(|target| target.rule.to_string()).collect();
     assert_eq!(targets, ["10.0.0.0/8", "all udp"]);
 }
 

@@ -14,7 +14,7 @@ use serde::{
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{self, Cleared, ContainerView, Inspection, Preset, Status};
+use crate::shaping::{self, Cleared, ContainerView, Inspection, Preset, Status, with_causes};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ impl Client {
         let (status, body) = match time::timeout(TIMEOUT, self.exchange(request)).await {
             Err(_) => return Err(ClientError::Timeout(self.socket.clone())),
             Ok(Err(error)) => {
-                return Err(self.no_connection(&*error).unwrap_or_else(|| broken(chain(&*error))));
+                return Err(self.no_connection(&*error).unwrap_or_else(|| broken(with_causes(&*error))));
             }
             Ok(Ok(answer)) => answer,
         };
@@ -161,11 +161,6 @@ impl Client {
             _ => None,
         }
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

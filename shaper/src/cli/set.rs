@@ -20,7 +20,7 @@ use super::{
 use crate::{
     files,
     shaping::{
-        Asked, Directions, Effects, Format, Lifetime, Named, Policy, PolicyError, Request, Selector,
+        Asked, Directions, Effects, Format, Lifetime, MatchRule, Named, Policy, PolicyError, Request,
         check_interface, parse_duration,
     },
 };
@@ -105,8 +105,8 @@ pub(super) struct Args {
     )]
     preset: Option<String>,
     /// Only packets to or from there: '10.0.0.0/8 !10.1.0.0/16 tcp port 443', container:db, host:example.org
-    #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = str::parse::<Selector>)]
-    to: Option<Selector>,
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = str::parse::<MatchRule>)]
+    to: Option<MatchRule>,
     /// An interface to shape in place of those that connect the container to the outside: eth1, 'lan*'; several by
     /// writing this several times. The choice stays, also for interfaces that come later, until the shaping is cleared
     #[arg(long, value_name = "NAME", value_parser = interface)]

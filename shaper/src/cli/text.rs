@@ -52,7 +52,7 @@ fn effects(shaping: &Shaping) -> Vec<String> {
     } else {
         Vec::from_iter(Some(shaping.words()).filter(|words| !words.is_empty()))
     };
-    let targets = shaping.targets().map(|(selector, words)| format!("to {selector}: {words}"));
+    let targets = shaping.targets().map(|(rule, words)| format!("to {rule}: {words}"));
     own.into_iter().chain(targets).collect()
 }
 

@@ -129,9 +129,9 @@ fn log_set(view: &ContainerView) {
 /// `delay 100ms; to 10.0.0.0/8: loss 5%`.
 fn effects(shaping: &Shaping) -> String {
     let mut text = shaping.words();
-    for (selector, words) in shaping.targets().take(LOGGED_TARGETS) {
+    for (rule, words) in shaping.targets().take(LOGGED_TARGETS) {
         let separator = if text.is_empty() { "" } else { "; " };
-        let _ = write!(text, "{separator}to {selector}: {words}");
+        let _ = write!(text, "{separator}to {rule}: {words}");
     }
     match shaping.targets().count().saturating_sub(LOGGED_TARGETS) {
         0 => {}

@@ -13,7 +13,7 @@ use shaper_common::MAX_DELAY_NS;
 
 use super::{
     device::Device,
-    error::{cannot_enter, chain, explain, gone},
+    error::{cannot_enter, explain, gone},
     instance::Instance,
     loaded::Loaded,
     present::{PRIORITY, Present},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     network::{FqLimits, Socket, add_clsact, add_fq, egress_filters, link_at},
-    shaping::{Attempt, Failure, QueueCounts, Refusal, Shaping, ShapingError},
+    shaping::{Attempt, Failure, QueueCounts, Refusal, Shaping, ShapingError, with_causes},
 };
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
@@ -100,7 +100,7 @@ pub(super) fn put_classifier(
         let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
         classifier.take_link(link)
     };
-    let link = attach().map_err(|error| Attempt::Attach(device.name.clone()).failed(chain(&error)))?;
+    let link = attach().map_err(|error| Attempt::Attach(device.name.clone()).failed(with_causes(&error)))?;
     // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
     mem::forget(link);
     let filters = egress_filters(socket, device.ifindex).map_err(|error| explain(&error))?;
@@ -152,8 +152,9 @@ pub(super) fn replace(
                 let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
                 classifier.take_link(link)
             };
-            let link = replace()
-                .map_err(|error: ProgramError| Attempt::Replace(device.name.clone()).failed(chain(&error)))?;
+            let link = replace().map_err(|error: ProgramError| {
+                Attempt::Replace(device.name.clone()).failed(with_causes(&error))
+            })?;
             // As when it was attached.
             mem::forget(link);
             Ok(())

@@ -6,7 +6,7 @@ use nix::libc::{ENODEV, EPERM};
 
 use crate::{
     network::NetlinkError,
-    shaping::{Attempt, Failure, ShapingError},
+    shaping::{Attempt, Failure, ShapingError, with_causes},
 };
 
 pub(super) fn gone() -> ShapingError {
@@ -31,14 +31,6 @@ pub(super) fn cannot_enter(error: io::Error) -> ShapingError {
     }
 }
 
-/// An error and its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let causes = iter::successors(Some(error), |cause| (*cause).source());
-    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
-}
-
 /// Why an instance cannot be opened.
 #[derive(Debug)]
 pub(super) struct OpenError {
@@ -53,7 +45,7 @@ impl OpenError {
         let mut causes = iter::successors(Some(error), |cause| (*cause).source());
         let refused = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
         Self {
-            text: format!("{attempt}: {}", chain(error)),
+            text: format!("{attempt}: {}", with_causes(error)),
             is_unusable: refused.is_none_or(|error| error.kind() == io::ErrorKind::NotFound),
         }
     }

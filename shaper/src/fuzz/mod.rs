@@ -53,7 +53,7 @@ macro_rules! tests {
 
 tests! {
     netem: targets::NETEM,
-    selector: targets::SELECTOR,
+    match_rule: targets::MATCH_RULE,
     policy_toml: targets::POLICY_TOML,
     policy_json: targets::POLICY_JSON,
     presets: targets::PRESETS,

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::shaping::{
-    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, Named, NoFiles, Peers, Policy, Presets,
-    Request, Selector, Shaping, Trace, names_in,
+    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, MatchRule, Named, NoFiles, Peers,
+    Policy, Presets, Request, Shaping, Trace, names_in,
 };
 
 /// Takes one input after the other.
@@ -61,16 +61,16 @@ pub(super) const NETEM: Target = of_text(
 );
 
 /// Targets, as `--to` takes them.
-pub(super) const SELECTOR: Target = of_text(
-    "selector",
+pub(super) const MATCH_RULE: Target = of_text(
+    "match_rule",
     || {
         text(|words| {
-            let Ok(selector) = words.parse::<Selector>() else { return };
-            assert_eq!(selector.to_string().parse().as_ref(), Ok(&selector), "as it is shown");
-            selector.short();
+            let Ok(rule) = words.parse::<MatchRule>() else { return };
+            assert_eq!(rule.to_string().parse().as_ref(), Ok(&rule), "as it is shown");
+            rule.short();
             let loss = Effects::parse("loss 1%", &Named::default()).expect("a loss");
             let asked = Asked::Effects(Box::new(loss));
-            let request = Request { asked, target: Some(selector), ..Request::default() };
+            let request = Request { asked, target: Some(rule), ..Request::default() };
             if let Ok(shaping) = Shaping::default().after(&request, Direction::Egress, 1) {
                 carry_out(&shaping);
             }

@@ -83,24 +83,24 @@ fn policy_rows(view: &ContainerView) -> Vec<(Cow<'static, str>, String)> {
     if policies().any(|shaping| !shaping.is_simple()) {
         rows.push((row!("netem").into(), set_both_ways(view, words)));
     }
-    let selectors = policies().flat_map(|shaping| shaping.targets().map(|(selector, _)| selector));
-    for selector in selectors.take(MAX_TARGET_ROWS).collect::<BTreeSet<_>>() {
+    let rules = policies().flat_map(|shaping| shaping.targets().map(|(rule, _)| rule));
+    for rule in rules.take(MAX_TARGET_ROWS).collect::<BTreeSet<_>>() {
         let words = set_both_ways(view, |shaping| {
-            shaping.targets().find(|(other, _)| *other == selector).map(|(_, words)| words)
+            shaping.targets().find(|(other, _)| *other == rule).map(|(_, words)| words)
         });
-        let words = match without_address(view, &selector) {
+        let words = match without_address(view, &rule) {
             Some(name) => format!("{words}; nothing yet: {name} has no address"),
             None => words,
         };
-        rows.push((format!("{ROW_PREFIX}to {selector}").into(), words));
+        rows.push((format!("{ROW_PREFIX}to {rule}").into(), words));
     }
     rows
 }
 
 /// A name in a target that stands for no address.
-fn without_address<'a>(view: &'a ContainerView, selector: &str) -> Option<&'a str> {
+fn without_address<'a>(view: &'a ContainerView, rule: &str) -> Option<&'a str> {
     let mut names = view.interfaces.iter().flat_map(|view| &view.names);
-    let of_target = |name: &str| selector.split([' ', '!']).any(|word| word == name);
+    let of_target = |name: &str| rule.split([' ', '!']).any(|word| word == name);
     names.find(|named| named.addresses.is_empty() && of_target(&named.name)).map(|named| named.name.as_str())
 }
 

@@ -1,5 +1,7 @@
 //! Why something was not done.
 
+use std::{error, iter};
+
 use thiserror::Error;
 
 use super::{Failure, PolicyError, Refusal, quoted};
@@ -75,4 +77,12 @@ impl ShapingError {
             other => other,
         }
     }
+}
+
+/// Returns the text of an error and of its causes, leaving out repetitions.
+pub(crate) fn with_causes(error: &dyn error::Error) -> String {
+    let causes = iter::successors(Some(error), |cause| (*cause).source());
+    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
 }

@@ -17,7 +17,7 @@ mod status;
 mod view;
 
 pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
-pub(crate) use error::ShapingError;
+pub(crate) use error::{ShapingError, with_causes};
 pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};
 pub(crate) use history::History;
@@ -33,7 +33,7 @@ pub(crate) use view::{
 pub(crate) use shaper_common::OUTCOMES;
 pub(crate) use shaper_policy::{
     Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
-    Format, Interfaces, Latency, Lifetime, Loss, Maps, Measured, Name, Named, NoFiles, Peers, Policy,
-    PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Selector, Shaping, Trace, Whole,
+    Format, Interfaces, Latency, Lifetime, Loss, Maps, MatchRule, Measured, Name, Named, NoFiles, Peers,
+    Policy, PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Shaping, Trace, Whole,
     check_interface, names_in, parse_duration, quoted, short,
 };

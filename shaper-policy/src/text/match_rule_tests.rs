@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use crate::{
-    model::{Direction, Ports, Selector},
-    samples::{any_selector, ports},
+    model::{Direction, MatchRule, Ports},
+    samples::{any_match_rule, ports},
 };
 
 #[test]
@@ -35,9 +35,9 @@ fn selectors_are_read_and_shown() {
         ("all dport 80 sport 1024-65535", "all dport 80 sport 1024-65535"),
         ("protocol 6 10.0.0.1 10.0.0.1", "10.0.0.1 tcp"),
     ] {
-        let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let shown_selector = selector.to_string();
-        let mut words: Vec<&str> = shown_selector.split(' ').collect();
+        let rule: MatchRule = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let shown_rule = rule.to_string();
+        let mut words: Vec<&str> = shown_rule.split(' ').collect();
         let mut expected: Vec<&str> = shown.split(' ').collect();
         words.sort_unstable();
         expected.sort_unstable();
@@ -46,7 +46,7 @@ fn selectors_are_read_and_shown() {
 }
 
 #[test]
-fn bad_selectors_say_what_is_wrong() {
+fn bad_match_rules_say_what_is_wrong() {
     for (text, said) in [
         ("", "a target of nothing: write `all`"),
         ("10.0.0.0/33", "unknown target \"10.0.0.0/33\": write an address"),
@@ -73,7 +73,7 @@ fn bad_selectors_say_what_is_wrong() {
         ("container:", "\"container:\" names nobody"),
         ("icmp port 80", "icmp has no ports"),
     ] {
-        let answer = text.parse::<Selector>();
+        let answer = text.parse::<MatchRule>();
         let error = answer.expect_err(text).to_string();
         assert!(error.contains(said), "{text}: {error:?} lacks {said:?}");
     }
@@ -87,7 +87,7 @@ fn apart(count: usize) -> String {
 #[test]
 fn ranges_of_ports_that_multiply_are_refused_before_they_do() {
     let combined = |peer: usize, local: usize| {
-        format!("all port {} local-port {}", apart(peer), apart(local)).parse::<Selector>()
+        format!("all port {} local-port {}", apart(peer), apart(local)).parse::<MatchRule>()
     };
     assert!(combined(8, 8).is_ok());
     assert_eq!(
@@ -112,14 +112,14 @@ fn an_error_quotes_no_more_than_a_word_needs() {
         format!("all port {}", "1,".repeat(70_000)),
         "10.0.0.1 ".repeat(300_000),
     ] {
-        let error = text.parse::<Selector>().expect_err("it is too long for anything").to_string();
+        let error = text.parse::<MatchRule>().expect_err("it is too long for anything").to_string();
         assert!(error.len() < 400, "{error}");
     }
 }
 
 #[test]
 fn ports_of_packets_are_those_of_the_direction() {
-    let seen = |text: &str, direction| text.parse::<Selector>().expect(text).seen_in(direction).to_string();
+    let seen = |text: &str, direction| text.parse::<MatchRule>().expect(text).seen_in(direction).to_string();
     assert_eq!(seen("all dport 80 sport 1", Direction::Egress), "all port 80 local-port 1");
     assert_eq!(seen("all dport 80 sport 1", Direction::Ingress), "all port 1 local-port 80");
     assert_eq!(seen("all port 80", Direction::Ingress), "all port 80");
@@ -127,9 +127,9 @@ fn ports_of_packets_are_those_of_the_direction() {
 
 #[test]
 fn of_many_peers_the_first_ones_are_shown() {
-    let selector = |text: &str| text.parse::<Selector>().expect(text);
-    assert_eq!(selector("10.0.0.1 tcp").short(), "10.0.0.1 tcp");
-    let many = selector("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 tcp port 443");
+    let rule = |text: &str| text.parse::<MatchRule>().expect(text);
+    assert_eq!(rule("10.0.0.1 tcp").short(), "10.0.0.1 tcp");
+    let many = rule("10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 tcp port 443");
     assert_eq!(many.short(), "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 tcp port 443 and 2 more");
 }
 
@@ -144,13 +144,13 @@ fn all_other_ports_are_the_ranges_between() {
 
 proptest! {
     #[test]
-    fn selectors_survive_their_text(selector in any_selector()) {
-        prop_assert_eq!(selector.to_string().parse(), Ok(selector));
+    fn match_rules_survive_their_text(rule in any_match_rule()) {
+        prop_assert_eq!(rule.to_string().parse(), Ok(rule));
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in ".*") {
-        let _ = text.parse::<Selector>();
+        let _ = text.parse::<MatchRule>();
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) const MAX_PREFIXES: usize = 262_144;
 
 /// Packets, as the container sees them; all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Selector {
+pub struct MatchRule {
     /// To or from whom, in order, each once; the most specific one decides. Nothing, or only exceptions, is all others.
     pub peers: Vec<Peer>,
     /// The protocol; none is any.
@@ -87,8 +87,8 @@ const SHOWN_PEERS: usize = 4;
 pub(crate) const PROTOCOLS: [(&str, u8); 5] =
     [("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58), ("sctp", 132)];
 
-impl Selector {
-    /// All peers, in the order that makes selectors that mean the same alike.
+impl MatchRule {
+    /// All peers, in the order that makes match rules that mean the same alike.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Selector {
     }
 }
 
-impl Selector {
+impl MatchRule {
     /// Takes the protocol.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl Selector {
     }
 }
 
-impl fmt::Display for Selector {
+impl fmt::Display for MatchRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.has_others().then(|| "all".to_owned());
         let protocol = self.protocol.map(|protocol| match protocol.name() {

@@ -4,14 +4,14 @@ use std::{net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use crate::model::{MAX_PREFIXES, Name, PROTOCOLS, Peer, PeerOf, PolicyError, Ports, Protocol, Selector};
+use crate::model::{MAX_PREFIXES, MatchRule, Name, PROTOCOLS, Peer, PeerOf, PolicyError, Ports, Protocol};
 
 /// The longest name of a container or host; that of a host in the domain name system is shorter (RFC 1035).
 const LONGEST_NAME: usize = 255;
 /// The most ranges in one list of ports: each port once.
 const MAX_RANGES: usize = 1 << 16;
 
-impl FromStr for Selector {
+impl FromStr for MatchRule {
     type Err = PolicyError;
 
     /// Parses `10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080`, `container:db`, `192.0.2.7:80`, `all udp`.
@@ -21,18 +21,18 @@ impl FromStr for Selector {
         let mut is_empty = true;
         while let Some(word) = words.next() {
             is_empty = false;
-            let selector = &mut parts.selector;
+            let rule = &mut parts.rule;
             let mut value = || {
                 let missing = || PolicyError::missing(word.to_owned(), "a value", "for example `port 443`");
                 words.next().ok_or_else(missing)
             };
             match word {
                 "all" => parts.all = true,
-                "port" | "ports" => selector.ports.once(word, value()?)?,
-                "local-port" | "local-ports" => selector.local_ports.once(word, value()?)?,
-                "dport" => selector.packet_ports.destination.once(word, value()?)?,
-                "sport" => selector.packet_ports.source.once(word, value()?)?,
-                "proto" | "protocol" => selector.set_protocol(value()?.parse()?)?,
+                "port" | "ports" => rule.ports.once(word, value()?)?,
+                "local-port" | "local-ports" => rule.local_ports.once(word, value()?)?,
+                "dport" => rule.packet_ports.destination.once(word, value()?)?,
+                "sport" => rule.packet_ports.source.once(word, value()?)?,
+                "proto" | "protocol" => rule.set_protocol(value()?.parse()?)?,
                 _ => parts.read(word)?,
             }
         }
@@ -46,10 +46,10 @@ impl FromStr for Selector {
     }
 }
 
-/// A selector that is being read.
+/// A match rule that is being read.
 #[derive(Default)]
 struct Parts {
-    selector: Selector,
+    rule: MatchRule,
     peers: Vec<Peer>,
     all: bool,
     /// The ports of addresses that have them, as in `192.0.2.7:80`.
@@ -71,7 +71,7 @@ impl Parts {
                 ));
             }
             match PROTOCOLS.iter().find(|(name, _)| *name == one) {
-                Some((_, number)) => self.selector.set_protocol(Protocol { number: *number, except })?,
+                Some((_, number)) => self.rule.set_protocol(Protocol { number: *number, except })?,
                 None => self.read_peers(one, except)?,
             }
         }
@@ -100,7 +100,7 @@ impl Parts {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Selector, PolicyError> {
+    fn finish(mut self) -> Result<MatchRule, PolicyError> {
         if self.all && self.peers.iter().any(|peer| !peer.except) {
             return Err(PolicyError::contradiction(
                 "`all` includes every address",
@@ -114,9 +114,9 @@ impl Parts {
                     format!("write `port {ports}`, or make another target"),
                 ));
             }
-            self.selector.ports.once("port", &ports.to_string())?;
+            self.rule.ports.once("port", &ports.to_string())?;
         }
-        self.selector.with_peers(self.peers)?.checked()
+        self.rule.with_peers(self.peers)?.checked()
     }
 }
 
