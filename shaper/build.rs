@@ -1,6 +1,11 @@
 //! Compiles the BPF program into the build directory, with the toolchain that `cargo xtask setup` made ready.
 
-use std::{fs, path::Path};
+use std::{
+    env,
+    fs::{self, File},
+    io::ErrorKind,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
@@ -21,13 +26,14 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 fn main() -> Result<()> {
+    wait_for_setup()?;
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../shaper-ebpf");
     println!("cargo:rerun-if-changed={}/../shaper-common/src", env!("CARGO_MANIFEST_DIR"));
     for (variable, value) in ENVIRONMENT {
         #[expect(unsafe_code, reason = "aya-build has no other way to tell its cargo")]
         // SAFETY: a build script's only thread.
         unsafe {
-            std::env::set_var(variable, value);
+            env::set_var(variable, value);
         }
     }
     aya_build::build_ebpf(
@@ -35,9 +41,18 @@ fn main() -> Result<()> {
         Toolchain::Custom("shaper-bpf"),
     )
     .context("compile the BPF program: run `cargo xtask setup bpf` to install what it needs")?;
-    let object =
-        Path::new(&std::env::var_os("OUT_DIR").context("cargo says where to build")?).join("shaper-ebpf");
+    let object = Path::new(&env::var_os("OUT_DIR").context("cargo says where to build")?).join("shaper-ebpf");
     strip(&object).with_context(|| format!("take the debugging information out of {}", object.display()))
+}
+
+/// Waits until `cargo xtask`, which may build while it installs what this needs, has given the lock back.
+fn wait_for_setup() -> Result<()> {
+    let Some(path) = env::var_os("SHAPER_SETUP_LOCK") else { return Ok(()) };
+    match File::open(&path) {
+        Ok(lock) => lock.lock_shared().context("wait for the setup"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("open {}", Path::new(&path).display())),
+    }
 }
 
 /// Takes out what only debuggers read, nine tenths of the object: it is parsed for each interface that is shaped. BTF,

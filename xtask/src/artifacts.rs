@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
 use crate::process::{cargo, shell_line};
-use crate::workspace::Workspace;
+use crate::workspace::{SETUP_LOCK, Workspace};
 
 /// An executable that cargo built.
 pub(crate) struct Artifact {
@@ -46,6 +46,7 @@ pub(crate) fn build(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Art
     command
         .args([task, "--message-format=json-render-diagnostics"])
         .args(others)
+        .env(SETUP_LOCK, workspace.setup_lock_path())
         .current_dir(&workspace.root);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("start `{}`", shell_line(&command)))?;

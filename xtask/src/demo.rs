@@ -2,11 +2,12 @@
 
 use std::env;
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::artifacts;
+use crate::artifacts::{self, Artifact};
 use crate::capabilities::has_qdisc;
 use crate::process::shell_line;
 use crate::progress::say;
@@ -27,16 +28,12 @@ pub(crate) struct Arguments {
 
 /// `cargo xtask demo`.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
-    say("looking for what the demo needs");
-    setup::ensure(workspace, &[Component::Bpf, Component::Test])?;
+    say("installing what is missing for the demo, and building it meanwhile");
+    let vm = if arguments.vm { &[Component::Vm][..] } else { &[] };
+    let components = [&[Component::Bpf, Component::Demo], vm].concat();
+    let built = setup::ensure_beside(workspace, &components, || build(workspace))?;
     let obstacle = obstacle();
     let in_vm = arguments.vm || obstacle.is_some();
-    if in_vm {
-        setup::ensure(workspace, &[Component::Vm])?;
-    }
-    say("building shaper and the demo");
-    let arguments = ["build", "--profile=demo", "-p=shaper", "-p=shaper-tests", "--bin=shaper", "--bin=demo"];
-    let built = artifacts::build(workspace, &arguments)?;
     let path =
         |package, name| anyhow::Ok(artifacts::binary(&built, package, name)?.to_string_lossy().into_owned());
     let (shaper, demo) = (path("shaper", "shaper")?, path("shaper-tests", "demo")?);
@@ -54,6 +51,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
         say("processor's.");
     }
     run_in_vm(workspace, demo, &shaper)
+}
+
+fn build(workspace: &Workspace) -> Result<Vec<Artifact>> {
+    // One more than there are processors, as one waits for the setup.
+    let jobs = format!("--jobs={}", thread::available_parallelism()?.get() + 1);
+    let what = ["--profile=demo", "-p=shaper", "-p=shaper-tests", "--bin=shaper", "--bin=demo"];
+    artifacts::build(workspace, &[&["build", &jobs], &what[..]].concat())
 }
 
 /// Returns the reason why the demo cannot run on this kernel.

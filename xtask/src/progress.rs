@@ -1,6 +1,5 @@
 //! Says on standard error what is being done, and how long it took.
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,14 +22,12 @@ pub(crate) fn say(what: &str) {
     eprintln!("[{:6.1} s] {what}", elapsed().as_secs_f64());
 }
 
-/// One line for work that shows nothing: what it is when it starts, how long it took when it ends.
+/// A line when work that shows nothing starts, and one when it ends: other work may say something in between.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    eprint!("[{:6.1} s] {what} ... ", elapsed().as_secs_f64());
-    // Nothing to be done about a closed standard error, and nothing worth stopping for.
-    drop(std::io::stderr().flush());
+    say(what);
     let start = Instant::now();
     let result = work();
     let verdict = if result.is_ok() { "done" } else { "failed" };
-    eprintln!("{verdict} in {:.1} s", start.elapsed().as_secs_f64());
+    say(&format!("{verdict} in {:.1} s: {what}", start.elapsed().as_secs_f64()));
     result
 }

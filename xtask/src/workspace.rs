@@ -1,9 +1,13 @@
 //! Where things are, as cargo sees it.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
+
+/// The variable that names the file whose lock shaper's build script waits for.
+pub(crate) const SETUP_LOCK: &str = "SHAPER_SETUP_LOCK";
 
 /// The workspace, as `cargo metadata` describes it.
 pub(crate) struct Workspace {
@@ -27,6 +31,20 @@ impl Workspace {
     /// Where kernels are unpacked and virtual machines keep their files.
     pub(crate) fn vm_dir(&self) -> PathBuf {
         self.target.join("vm")
+    }
+
+    /// The file that is locked while [`crate::setup`] installs what builds need: shaper's build script waits for it if
+    /// [`SETUP_LOCK`] names it.
+    pub(crate) fn setup_lock_path(&self) -> PathBuf {
+        self.target.join("setup/lock")
+    }
+
+    /// Opens the file of [`Self::setup_lock_path`].
+    pub(crate) fn setup_lock(&self) -> Result<File> {
+        let path = self.setup_lock_path();
+        fs::create_dir_all(self.target.join("setup"))
+            .and_then(|()| File::create(&path))
+            .with_context(|| format!("create {}", path.display()))
     }
 
     /// The default members that have a library, whose examples in documentation can be tested.

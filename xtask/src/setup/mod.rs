@@ -1,19 +1,22 @@
 //! Finds what is missing on this machine, and installs it or says what to type.
 //!
 //! Each component only looks (files, programs, `rustup`) and answers with [`Action`]s; apt is asked nothing as long
-//! as nothing is missing.
+//! as nothing is missing, and installs the packages of all components at once.
 
 mod apt;
 mod bpf;
 pub(crate) mod kernel;
 
+use std::collections::BTreeSet;
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
 pub(crate) use self::apt::Apt;
 use self::kernel::{Kernel, Series};
+use crate::capabilities::has_qdisc;
 use crate::process::{run_logged, shell_line};
 use crate::progress::{say, step};
 use crate::workspace::Workspace;
@@ -37,7 +40,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Component {
     /// The compiler and linker of BPF programs: the rustup toolchain `shaper-bpf`, and bpf-linker
     Bpf,
-    /// The programs that the tests and the demo run, and the BPF file system
+    /// The programs that the demo runs; a virtual machine for it where this kernel has no fq or this is not root
+    Demo,
+    /// The programs that the tests run, and the BPF file system
     Test,
     /// QEMU and Debian's kernels 6.1 and 6.12, with the fq and netem queueing disciplines
     Vm,
@@ -60,28 +65,82 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !arguments.check {
         return ensure(workspace, components);
     }
-    let mut missing = Vec::new();
-    for component in components {
-        let actions = component.missing(workspace)?;
-        if !actions.is_empty() {
-            missing.push(component.what_to_type(&actions));
-        }
-    }
-    if missing.is_empty() {
-        say(&format!("{} ready", names(components)));
-        return Ok(());
-    }
-    bail!("{}", missing.join("\n"))
-}
-
-/// Makes the components ready, or fails with what to type.
-pub(crate) fn ensure(workspace: &Workspace, components: &[Component]) -> Result<()> {
-    let mut apt = Apt::new(workspace);
-    for component in components {
-        component.ensure(workspace, &mut apt)?;
+    let missing = missing(workspace, components)?;
+    if !missing.is_empty() {
+        bail!("{}", what_to_type(components, &missing));
     }
     say(&format!("{} ready", names(components)));
     Ok(())
+}
+
+/// Makes the components ready, or fails with what to type.
+///
+/// What got installed may turn out to need something else, so there is a second look.
+pub(crate) fn ensure(workspace: &Workspace, components: &[Component]) -> Result<()> {
+    let mut apt = Apt::new(workspace);
+    for _ in 0..2 {
+        let missing = missing(workspace, components)?;
+        if missing.is_empty() {
+            say(&format!("{} ready", names(components)));
+            return Ok(());
+        }
+        if !missing.iter().all(Action::is_possible) {
+            let what = what_to_type(components, &missing);
+            bail!("{what}\n(this command types it for you as root, where there is apt-get)");
+        }
+        for action in missing {
+            action.execute(workspace, &mut apt)?;
+        }
+    }
+    let left = missing(workspace, components)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    bail!("after doing all that was missing: {}", what_to_type(components, &left))
+}
+
+/// Makes the components ready while `build` goes on. A build script that needs one of them waits for all (see
+/// [`Workspace::setup_lock`]).
+pub(crate) fn ensure_beside<T>(
+    workspace: &Workspace,
+    components: &[Component],
+    build: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let lock = workspace.setup_lock()?;
+    if lock.try_lock().is_err() {
+        say("waiting for another setup");
+        lock.lock().context("lock the setup")?;
+    }
+    thread::scope(|scope| {
+        let setup = scope.spawn(|| {
+            let _until_done = lock;
+            ensure(workspace, components)
+        });
+        let built = build();
+        setup.join().map_err(|_| anyhow!("the setup panicked"))??;
+        built
+    })
+}
+
+/// All that the components lack, with all packages in one action.
+fn missing(workspace: &Workspace, components: &[Component]) -> Result<Vec<Action>> {
+    let (mut packages, mut others) = (BTreeSet::new(), Vec::new());
+    for component in components {
+        for action in component.missing(workspace)? {
+            match action {
+                Action::Packages(more) => packages.extend(more),
+                other => others.push(other),
+            }
+        }
+    }
+    let packages = (!packages.is_empty()).then(|| Action::Packages(packages.into_iter().collect()));
+    Ok(packages.into_iter().chain(others).collect())
+}
+
+fn what_to_type(components: &[Component], actions: &[Action]) -> String {
+    let lines = actions.iter().flat_map(Action::to_type).map(|line| format!("\n    {line}"));
+    let advice = if components.contains(&Component::Bpf) { bpf::ELSEWHERE } else { "" };
+    format!("{} something is missing; type{}{advice}", names(components), lines.collect::<String>())
 }
 
 fn names(components: &[Component]) -> String {
@@ -91,45 +150,17 @@ fn names(components: &[Component]) -> String {
 }
 
 impl Component {
-    /// Does what is missing. What got installed may turn out to need something else, so there is a second look.
-    fn ensure(self, workspace: &Workspace, apt: &mut Apt) -> Result<()> {
-        for _ in 0..2 {
-            let actions = self.missing(workspace)?;
-            if actions.is_empty() {
-                return Ok(());
-            }
-            if !actions.iter().all(Action::is_possible) {
-                bail!(
-                    "{}\n(this command types it for you as root, where there is apt-get)",
-                    self.what_to_type(&actions)
-                );
-            }
-            for action in actions {
-                action.execute(workspace, apt)?;
-            }
-        }
-        let left = self.missing(workspace)?;
-        if !left.is_empty() {
-            bail!("after doing all that was missing: {}", self.what_to_type(&left));
-        }
-        Ok(())
-    }
-
     fn missing(self, workspace: &Workspace) -> Result<Vec<Action>> {
         match self {
             Component::Bpf => bpf::missing(),
+            Component::Demo if is_root() && has_qdisc("fq") => Ok(missing_for_demo()),
+            Component::Demo => {
+                let vm = missing_for_vm(workspace, &[Series::default()]);
+                Ok(apt::missing(&DEMO).into_iter().chain(vm).collect())
+            }
             Component::Test => Ok(missing_for_tests()),
-            Component::Vm => Ok(missing_for_vm(workspace)),
+            Component::Vm => Ok(missing_for_vm(workspace, Series::value_variants())),
         }
-    }
-
-    fn what_to_type(self, actions: &[Action]) -> String {
-        let lines = actions.iter().flat_map(Action::to_type).map(|line| format!("\n    {line}"));
-        let advice = match self {
-            Component::Bpf => bpf::ELSEWHERE,
-            Component::Test | Component::Vm => "",
-        };
-        format!("{} something is missing; type{}{advice}", names(&[self]), lines.collect::<String>())
     }
 }
 
@@ -181,28 +212,39 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
+/// The programs that the demo runs, and their packages.
+const DEMO: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
+
+/// The programs that the tests run beside those of the demo, and their packages.
+const TEST: [(&str, &str); 9] = [
+    ("dockerd", "docker.io"),
+    ("docker", "docker.io"),
+    ("podman", "podman"),
+    ("/usr/lib/podman/netavark", "netavark"),
+    ("iptables", "iptables"),
+    ("tini", "tini"),
+    ("bpftool", "bpftool"),
+    ("strace", "strace"),
+    ("unshare", "util-linux"),
+];
+
+fn missing_for_demo() -> Vec<Action> {
+    apt::missing(&DEMO).into_iter().chain(unmounted()).collect()
+}
+
 fn missing_for_tests() -> Vec<Action> {
-    let needs = [
-        ("ip", "iproute2"),
-        ("ping", "iputils-ping"),
-        ("dockerd", "docker.io"),
-        ("docker", "docker.io"),
-        ("podman", "podman"),
-        ("/usr/lib/podman/netavark", "netavark"),
-        ("iptables", "iptables"),
-        ("tini", "tini"),
-        ("bpftool", "bpftool"),
-        ("strace", "strace"),
-        ("unshare", "util-linux"),
-    ];
-    let mut actions = apt::missing(&needs);
-    if !is_mounted("bpf", "/sys/fs/bpf") {
-        let mut command = Command::new("mount");
-        command.args(["-t", "bpf", "-o", "mode=0700", "bpf", "/sys/fs/bpf"]);
-        let what = "mounting the BPF file system on /sys/fs/bpf".to_owned();
-        actions.push(Action::Run { what, command: Box::new(command), needs_root: true });
+    apt::missing(&TEST).into_iter().chain(missing_for_demo()).collect()
+}
+
+/// Mounts the BPF file system, if it is not.
+fn unmounted() -> Option<Action> {
+    if is_mounted("bpf", "/sys/fs/bpf") {
+        return None;
     }
-    actions
+    let mut command = Command::new("mount");
+    command.args(["-t", "bpf", "-o", "mode=0700", "bpf", "/sys/fs/bpf"]);
+    let what = "mounting the BPF file system on /sys/fs/bpf".to_owned();
+    Some(Action::Run { what, command: Box::new(command), needs_root: true })
 }
 
 fn is_mounted(kind: &str, on: &str) -> bool {
@@ -213,7 +255,7 @@ fn is_mounted(kind: &str, on: &str) -> bool {
     })
 }
 
-fn missing_for_vm(workspace: &Workspace) -> Vec<Action> {
+fn missing_for_vm(workspace: &Workspace, kernels: &[Series]) -> Vec<Action> {
     let needs = [
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("cpio", "cpio"),
@@ -222,7 +264,7 @@ fn missing_for_vm(workspace: &Workspace) -> Vec<Action> {
         ("setpriv", "util-linux"),
     ];
     let mut actions = apt::missing(&needs);
-    for series in Series::value_variants() {
+    for series in kernels {
         if Kernel::find(&workspace.vm_dir(), *series).is_none() {
             actions.push(Action::UnpackKernel(*series));
         }
