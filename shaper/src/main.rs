@@ -23,7 +23,7 @@ mod shaping;
 
 /// Gives memory back to the system within ten seconds after large work, by a thread of its own; glibc keeps most of it. Tests
 /// count allocations with one of their own.
-#[cfg(not(test))]
+#[cfg(all(feature = "jemalloc", not(test)))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

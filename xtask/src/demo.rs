@@ -56,7 +56,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
 fn build(workspace: &Workspace) -> Result<Vec<Artifact>> {
     // One more than there are processors, as one waits for the setup.
     let jobs = format!("--jobs={}", thread::available_parallelism()?.get() + 1);
-    let what = ["--profile=demo", "-p=shaper", "-p=shaper-tests", "--bin=shaper", "--bin=demo"];
+    let what = [
+        "--profile=demo",
+        "--no-default-features",
+        "-p=shaper",
+        "-p=shaper-tests",
+        "--bin=shaper",
+        "--bin=demo",
+    ];
     artifacts::build(workspace, &[&["build", &jobs], &what[..]].concat())
 }
 
