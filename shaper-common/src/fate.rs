@@ -1,11 +1,10 @@
-//! The fate of a packet: drawn losses, duplicates, corruption, reordering and delays.
+//! The fate of a packet: drawn losses, duplicates, corruption and reordering, and slots.
 
 use super::{
     MAX_DELAY_NS,
-    policy::{
-        DISTRIBUTION_SCALE, Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State,
-    },
-    random::{RandomStream, RandomStreams, correlated, happens, happens_again, part, share},
+    jitter::{delay, spread},
+    policy::{Effects, LOSS_EVERY, LOSS_GEMODEL, LOSS_MARKOV, LOSS_NONE, LOSS_RANDOM, State},
+    random::{RandomStream, RandomStreams, happens, happens_again, part, share},
     shaping::early_ns,
 };
 
@@ -13,9 +12,6 @@ const DUPLICATED: u32 = 1;
 const LOST: u32 = 2;
 const CORRUPTED: u32 = 4;
 const REORDERED: u32 = 8;
-
-/// The mean of a random number.
-const MIDDLE: u32 = 1 << 31;
 
 const GOOD: u32 = 0;
 const BAD: u32 = 1;
@@ -107,21 +103,6 @@ impl Effects {
         reorders
     }
 
-    /// For how long the packet is delayed; `table` is the table of distributions.
-    ///
-    /// The arithmetic is netem's (`tabledist`, Linux 6.1) in 64 bits: there, jitter ends at 2.1 s. What jitter is correlated
-    /// with begins in the middle, not anywhere as netem's does (`init_crandom`).
-    #[inline(always)]
-    pub fn delay_ns(&self, state: &mut State, streams: RandomStreams, table: impl Fn(u32) -> i32) -> u64 {
-        if self.jitter_ns == 0 {
-            return self.delay_ns;
-        }
-        let last = state.jitter ^ MIDDLE;
-        let random = correlated(streams.number(RandomStream::Jitter), last, self.jitter_correlation);
-        state.jitter = random ^ MIDDLE;
-        spread(self.delay_ns, self.jitter_ns, random, self.distribution, self.distribution_length, table)
-    }
-
     /// The most by which a packet departs early to depart together with the one before it, in nanoseconds (see
     /// [`early_ns`]): not at all where the time between the two is a matter of the effects.
     #[inline(always)]
@@ -182,41 +163,4 @@ fn draw(state: &mut State, bit: u32, probability: u32, correlation: u32, random:
     let happens = happens_again(probability, correlation, state.drawn & bit != 0, random);
     state.drawn = if happens { state.drawn | bit } else { state.drawn & !bit };
     happens
-}
-
-/// A time about `mean_ns`, from 0 to the longest delay: within `width_ns` of it, or as a table of `length` entries from
-/// `entry` on says, in which [`DISTRIBUTION_SCALE`] stands for `width_ns`.
-#[inline(always)]
-fn spread(
-    mean_ns: u64,
-    width_ns: u64,
-    random: u32,
-    entry: u32,
-    length: u32,
-    table: impl Fn(u32) -> i32,
-) -> u64 {
-    let off_ns = if length == 0 {
-        part(random, 2 * width_ns).cast_signed() - width_ns.cast_signed()
-    } else {
-        // netem takes the remainder, which leaves nothing of a correlation. These are quantiles: tables are in order.
-        let place = (u64::from(random) * u64::from(length)) >> 32;
-        let times = i64::from(table(entry + place as u32));
-        let width_ns = width_ns.cast_signed();
-        // In two parts, so that no product exceeds 64 bits. BPF has no signed division; a shift rounds down.
-        (width_ns >> 13) * times
-            + (((width_ns & (DISTRIBUTION_SCALE - 1)) * times + DISTRIBUTION_SCALE / 2) >> 13)
-    };
-    delay(mean_ns.cast_signed() + off_ns)
-}
-
-/// The time, if a packet can be delayed for it; else the shortest or the longest.
-#[inline(always)]
-const fn delay(time_ns: i64) -> u64 {
-    if time_ns < 0 {
-        0
-    } else if time_ns.cast_unsigned() > MAX_DELAY_NS {
-        MAX_DELAY_NS
-    } else {
-        time_ns.cast_unsigned()
-    }
 }

@@ -10,6 +10,7 @@ extern crate std;
 pub mod bottleneck;
 mod counters;
 mod fate;
+mod jitter;
 mod original;
 #[cfg(feature = "user")]
 mod outcome;
@@ -23,7 +24,7 @@ pub use counters::{Counters, Tally};
 pub use original::Original;
 #[cfg(feature = "user")]
 pub use outcome::{OUTCOMES, Outcome};
-pub use shaping::{MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, ready_ns};
+pub use shaping::{LATE_NS, MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, ready_ns};
 pub use socket_budget::SocketBudget;
 
 /// Name of the classifier, in the object file, that carries out a [`Shaping`] alone.
@@ -44,6 +45,8 @@ pub const STEPS_MAP: &str = "STEPS";
 pub const TARGETS_MAP: &str = "TARGETS";
 /// Name of the array with the [`policy::Rule`]s.
 pub const RULES_MAP: &str = "RULES";
+/// Name of the hash table from a datagram in fragments to its class.
+pub const FRAGMENTS_MAP: &str = "FRAGMENTS";
 /// Name of the array with the entries of all distributions.
 pub const DISTRIBUTIONS_MAP: &str = "DISTRIBUTIONS";
 /// Name of the array with the entries of all delivery traces, in milliseconds.

@@ -61,7 +61,7 @@ pub struct Effects {
     pub distribution: u32,
     /// The number of its entries; 0 is a uniform one.
     pub distribution_length: u32,
-    /// The correlation of a packet's jitter with that of the one before it.
+    /// The correlation of a draw of the jitter with the one before it.
     pub jitter_correlation: u32,
     /// 1 if a packet may depart before one that came before it, otherwise 0.
     pub unordered: u32,
@@ -216,6 +216,19 @@ impl Rule {
         }
     }
 
+    /// Returns true if some ports do not fit.
+    pub const fn asks_ports(&self) -> bool {
+        !self.fits_any_ports()
+    }
+
+    #[inline(always)]
+    const fn fits_any_ports(&self) -> bool {
+        self.port_first == 0
+            && self.port_last == u16::MAX
+            && self.local_port_first == 0
+            && self.local_port_last == u16::MAX
+    }
+
     /// Returns true if it fits a packet of `protocol` with these ports.
     #[inline(always)]
     pub const fn fits(&self, protocol: u8, ports: Ports) -> bool {
@@ -229,10 +242,7 @@ impl Rule {
                 && self.local_port_first <= ports.local
                 && ports.local <= self.local_port_last
         } else {
-            self.port_first == 0
-                && self.port_last == u16::MAX
-                && self.local_port_first == 0
-                && self.local_port_last == u16::MAX
+            self.fits_any_ports()
         }
     }
 }
@@ -282,12 +292,20 @@ pub struct State {
     pub queued: u64,
     /// When the slot opened, or opens.
     pub slot_at_ns: u64,
+    /// When the present draw of the delay's jitter began to hold, where packets keep their order.
+    pub jitter_begins_ns: u64,
+    /// When it ends; 0 before the first draw.
+    pub jitter_ends_ns: u64,
     /// Packets that the slot has taken.
     pub slot_packets: u32,
     /// Bytes that the slot has taken.
     pub slot_bytes: u32,
-    /// The last random number of the delay's jitter, 2^31 exchanged for 0: a state never used is in the middle.
+    /// The random number of the draw before.
+    pub jitter_before: u32,
+    /// The random number of the present draw, or of the last packet where packets may overtake one another.
     pub jitter: u32,
+    /// The random number of the next draw.
+    pub jitter_after: u32,
     /// The state of the loss model.
     pub loss_state: u32,
     /// The last outcome of each effect with a correlation, a bit for each.
@@ -296,7 +314,7 @@ pub struct State {
     pub since_reorder: u32,
 }
 
-plain!(State, [u64; 8], [u32; 6]);
+plain!(State, [u64; 10], [u32; 8]);
 
 #[cfg(test)]
 mod tests {
@@ -385,7 +403,7 @@ mod tests {
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<RuleList>(), 8);
         assert_eq!(size_of::<Rule>(), 16);
-        assert_eq!(size_of::<State>(), 88);
+        assert_eq!(size_of::<State>(), 112);
     }
 
     proptest! {

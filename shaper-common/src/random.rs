@@ -1,7 +1,5 @@
 //! Random numbers, and what is decided by them.
 
-/// 2^32: a probability of one.
-const WHOLE: u64 = 1 << 32;
 /// The odd number next to 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -79,17 +77,14 @@ pub(crate) const fn happens_again(probability: u32, correlation: u32, last: bool
     if stays { last } else { happens(probability, (random >> 32) as u32) }
 }
 
-/// Mixes a random number with the last one, as netem's `get_crandom` does (Linux 6.1).
+/// Draws a number that depends on the last one: that one again with the probability `correlation`, else another.
 ///
-/// The mean stays one half, and the correlation between one and the next is `correlation`; but they come nearer to the
-/// mean, by the square root of `(1 - correlation) / (1 + correlation)`.
+/// The numbers stay uniform, and the correlation between one and the next is `correlation`, both exactly. netem mixes
+/// the two instead (`get_crandom`, Linux 6.1), which draws them to the mean, or takes a remainder that leaves no
+/// correlation (`tabledist`).
 #[inline(always)]
-pub(crate) const fn correlated(random: u32, last: u32, correlation: u32) -> u32 {
-    if correlation == 0 {
-        return random;
-    }
-    let rho = correlation as u64 + 1;
-    ((random as u64 * (WHOLE - rho) + last as u64 * rho) >> 32) as u32
+pub(crate) const fn drawn_again(correlation: u32, last: u32, random: u64) -> u32 {
+    if (random as u32) < correlation { last } else { (random >> 32) as u32 }
 }
 
 /// The share `random / 2^32` of `whole`, which is less than 2^40, in steps of a sixteen-millionth.
@@ -133,10 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn mixing_without_correlation_changes_nothing_and_with_all_of_it_repeats() {
-        assert_eq!(correlated(17, 99, 0), 17);
-        assert_eq!(correlated(17, 99, u32::MAX), 99);
-        assert_eq!(correlated(u32::MAX, u32::MAX, 1 << 31), u32::MAX);
+    fn a_number_is_drawn_anew_without_correlation_and_stays_with_all_of_it() {
+        assert_eq!(drawn_again(0, 99, 17 << 32), 17);
+        assert_eq!(drawn_again(u32::MAX, 99, 17 << 32), 99);
     }
 
     #[test]
@@ -149,14 +143,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn mixing_is_what_netem_does(random: u32, last: u32, correlation in 1_u32..) {
-            // get_crandom, with more bits.
-            let rho = u128::from(correlation) + 1;
-            let expected = (u128::from(random) * ((1 << 32) - rho) + u128::from(last) * rho) >> 32;
-            prop_assert_eq!(u128::from(correlated(random, last, correlation)), expected);
-        }
-
         #[test]
         fn it_happens_again_as_it_would_be_drawn_or_as_it_was(probability: u32, correlation: u32, last: bool, random: u64) {
             let happens_now = happens(probability, (random >> 32) as u32);

@@ -14,6 +14,9 @@ pub const ORPHAN_FROM_NS: u64 = 1_000_000;
 /// The most by which a packet departs early to depart together with the one before it: 100 microseconds.
 const MAX_EARLY_NS: u64 = 100_000;
 
+/// The longest time for which a packet that is due is assumed to wait still, as its processor is busy: 1 ms.
+pub const LATE_NS: u64 = 1_000_000;
+
 /// The policy of one interface in one direction; all zero does nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,12 +67,16 @@ impl Shaping {
         ready_ns(stamp_ns, now_ns) + self.delay_ns
     }
 
-    /// When a packet that is due at `departure_ns` departs: together with the one before it, at `last_ns`, if it is due
-    /// shortly after that one (see [`early_ns`]); else when it is due.
+    /// Returns the latest departure once a packet that is due at `departure_ns` has been given one, after `last_ns`: the
+    /// packet departs then or, if it is due before, when it is due. It departs together with the packet before it if it
+    /// is due shortly after that one (see [`early_ns`]).
+    ///
+    /// Of two processors, one may come with an earlier time; a time far ahead is of a longer delay before.
     #[inline(always)]
-    pub const fn grouped_ns(&self, departure_ns: u64, last_ns: u64) -> u64 {
-        // A last departure that lies ahead, of a longer delay before, wraps to a great distance.
-        if departure_ns.wrapping_sub(last_ns) <= early_ns(self.delay_ns) { last_ns } else { departure_ns }
+    pub const fn latest_ns(&self, departure_ns: u64, last_ns: u64) -> u64 {
+        let is_close = departure_ns.wrapping_sub(last_ns) <= early_ns(self.delay_ns);
+        let was_overtaken = last_ns.wrapping_sub(departure_ns) <= LATE_NS;
+        if is_close || was_overtaken { last_ns } else { departure_ns }
     }
 }
 
@@ -106,6 +113,11 @@ mod tests {
     const DELAYED: Shaping =
         Shaping { expires_at_ns: 0, delay_ns: 500, in_maps: 0, queueless: 0, loss: 0, orphan: 0 };
 
+    /// The departure of a packet that is due then, after one that departed at `last_ns`.
+    fn grouped_ns(shaping: &Shaping, due_ns: u64, last_ns: u64) -> u64 {
+        due_ns.min(shaping.latest_ns(due_ns, last_ns))
+    }
+
     #[test]
     fn a_policy_without_a_deadline_never_expires() {
         assert!(!Shaping::default().has_expired(u64::MAX));
@@ -139,18 +151,24 @@ mod tests {
     #[test]
     fn packets_due_shortly_after_another_depart_with_it() {
         let shaping = Shaping { delay_ns: 1_000_000, ..DELAYED };
-        assert_eq!(shaping.grouped_ns(5_000_000, 4_990_000), 4_990_000);
-        assert_eq!(shaping.grouped_ns(5_000_000, 4_980_000), 4_980_000, "2 % of the delay");
-        assert_eq!(shaping.grouped_ns(5_000_000, 4_979_999), 5_000_000, "more than 2 %");
+        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_990_000), 4_990_000);
+        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_980_000), 4_980_000, "2 % of the delay");
+        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_979_999), 5_000_000, "more than 2 %");
         let long = Shaping { delay_ns: 2_000_000_000, ..DELAYED };
-        assert_eq!(long.grouped_ns(5_000_000, 4_900_000), 4_900_000, "100 us");
-        assert_eq!(long.grouped_ns(5_000_000, 4_899_999), 5_000_000, "more than 100 us");
+        assert_eq!(grouped_ns(&long, 5_000_000, 4_900_000), 4_900_000, "100 us");
+        assert_eq!(grouped_ns(&long, 5_000_000, 4_899_999), 5_000_000, "more than 100 us");
     }
 
     #[test]
     fn a_packet_departs_in_time_after_the_first_and_after_a_longer_delay() {
-        assert_eq!(DELAYED.grouped_ns(5_000_000, 0), 5_000_000);
-        assert_eq!(DELAYED.grouped_ns(5_000_000, 5_000_001), 5_000_000);
+        assert_eq!(grouped_ns(&DELAYED, 5_000_000, 0), 5_000_000);
+        assert_eq!(grouped_ns(&DELAYED, 5_000_000, 5_000_001), 5_000_000);
+    }
+
+    #[test]
+    fn a_packet_that_another_processor_overtook_leaves_the_latest_departure() {
+        assert_eq!(DELAYED.latest_ns(5_000_000, 5_000_000 + LATE_NS), 5_000_000 + LATE_NS);
+        assert_eq!(DELAYED.latest_ns(5_000_000, 5_000_001 + LATE_NS), 5_000_000, "of a longer delay before");
     }
 
     #[test]

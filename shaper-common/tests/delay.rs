@@ -5,22 +5,40 @@ mod bits;
 use bits::correlation_bits;
 use proptest::prelude::*;
 use shaper_common::{
-    MAX_DELAY_NS,
+    MAX_DELAY_NS, in_turn_ns,
     policy::{Effects, State},
     random::RandomStreams,
 };
-use shaper_statistics::{assert_binomial, assert_correlation, assert_stepped, deviation, mean};
+use shaper_statistics::{
+    DEVIATIONS, assert_binomial, assert_correlation, assert_stepped, correlation, deviation, mean,
+};
+use statrs::distribution::{ContinuousCDF as _, Normal};
 
 const COUNT: u64 = 100_000;
 const MS: u64 = 1_000_000;
 
-fn delays(effects: Effects, table: &[i32]) -> Vec<f64> {
-    let mut state = State::default();
-    (0..COUNT)
+/// The time of the first packet.
+const BEGIN: u64 = 3_600_000 * MS;
+
+/// The delays of packets that come `interval_ns` apart.
+fn delays_of(effects: Effects, table: &[i32], count: u64, interval_ns: u64) -> Vec<f64> {
+    let (mut state, mut last_ns) = (State::default(), 0);
+    (0..count)
         .map(|number| {
-            effects.delay_ns(&mut state, RandomStreams::new(11, number), |entry| table[entry as usize]) as f64
+            let (ready_ns, streams) = (BEGIN + number * interval_ns, RandomStreams::new(11, number));
+            let delay_ns = effects.delay_ns(&mut state, ready_ns, streams, |entry| table[entry as usize]);
+            let departure_ns = ready_ns + delay_ns;
+            // As the program does for packets that keep their order.
+            last_ns =
+                if effects.unordered == 0 { in_turn_ns(departure_ns, last_ns, 0) } else { departure_ns };
+            (last_ns - ready_ns) as f64
         })
         .collect()
+}
+
+/// The delays of packets that may overtake one another.
+fn delays(effects: Effects, table: &[i32]) -> Vec<f64> {
+    delays_of(Effects { unordered: 1, ..effects }, table, COUNT, MS)
 }
 
 fn uniform(delay_ns: u64, jitter_ns: u64) -> Effects {
@@ -88,35 +106,109 @@ fn jitter_by_a_table_has_its_distribution() {
 }
 
 #[test]
-fn correlated_jitter_has_its_correlation_and_netems_width() {
+fn correlated_jitter_keeps_its_distribution_and_has_its_correlation() {
     let table: Vec<i32> = (0..4_096).map(|place| place * 4 - 8_190).collect();
     for correlation in [0.1, 0.25, 0.5, 0.9] {
         let jitter_correlation = correlation_bits(correlation);
         for effects in [uniform(100 * MS, 10 * MS), by_table(100 * MS, 10 * MS, 0)] {
-            // Random numbers begin in the middle, which is forgotten after some packets.
-            let delays = delays(Effects { jitter_correlation, ..effects }, &table).split_off(500);
-            (1..=3).for_each(|lag| assert_correlation(&delays, lag, correlation.powi(lag as i32)));
-            let (mean, variance) = (mean(&delays), deviation(&delays).powi(2));
-            // Of a mix u (1 - c) + last c: the variance is that of u, times (1 - c) / (1 + c).
-            let expected = (20e6_f64).powi(2) / 12.0 * (1.0 - correlation) / (1.0 + correlation);
-            let length = delays.len() as f64;
-            let spread = (expected / length * (1.0 + correlation) / (1.0 - correlation)).sqrt();
-            assert!((mean - 100e6).abs() <= 5.0 * spread, "{correlation}: mean {mean}");
-            // The variance of a variance is at most 2 v^2 / n, times (1 + c^2) / (1 - c^2) in a chain; a table has steps.
-            let squared = correlation * correlation;
-            let off = 5.0 * (2.0 / length * (1.0 + squared) / (1.0 - squared)).sqrt() + 1e-3;
-            assert!(
-                (variance / expected - 1.0).abs() <= off,
-                "{correlation}: {variance}, expected {expected}"
-            );
+            let effects = Effects { jitter_correlation, ..effects };
+            // Each delay is a draw of its own where packets are far apart, whether they keep their order or not.
+            for delays in [delays(effects, &table), delays_of(effects, &table, COUNT, 500 * MS)] {
+                (1..=3).for_each(|lag| assert_correlation(&delays, lag, correlation.powi(lag as i32)));
+                assert_chain(
+                    &format!("{correlation}"),
+                    &delays,
+                    (100e6, 20e6 / 12.0_f64.sqrt()),
+                    correlation,
+                );
+            }
         }
     }
 }
 
+/// Asserts the mean and the standard deviation of numbers of which each equals the last one with the probability
+/// `correlation`.
+fn assert_chain(what: &str, values: &[f64], (expected, sigma): (f64, f64), correlation: f64) {
+    // As many independent numbers tell as much.
+    let count = values.len() as f64 * (1.0 - correlation) / (1.0 + correlation);
+    let mean = mean(values);
+    assert!(
+        (mean - expected).abs() <= DEVIATIONS * sigma / count.sqrt(),
+        "{what}: mean {mean}, expected {expected}"
+    );
+    // The variance of a variance is at most that of a normal distribution's; a table has steps.
+    let variance = deviation(values).powi(2) / sigma.powi(2);
+    assert!(
+        (variance - 1.0).abs() <= DEVIATIONS * (2.0 / count).sqrt() + 1e-3,
+        "{what}: variance {variance} of what was asked"
+    );
+}
+
+/// A distribution by its quantiles, as iproute2 makes its tables.
+fn quantiles(of: impl Fn(f64) -> f64) -> Vec<i32> {
+    (0..4_096)
+        .map(|place| (of((f64::from(place) + 0.5) / 4_096.0).clamp(-4.0, 4.0 - 1e-4) * 8_192.0) as i32)
+        .collect()
+}
+
 #[test]
-fn what_correlated_jitter_begins_with_favours_neither_side() {
-    let effects = Effects { jitter_correlation: u32::MAX, ..uniform(100 * MS, 10 * MS) };
-    assert!(delays(effects, &[]).iter().all(|delay| *delay == 100e6));
+fn jitter_in_order_has_the_mean_and_the_spread_that_were_asked_at_any_rate() {
+    let theory = Normal::standard();
+    let normal = quantiles(|share| theory.inverse_cdf(share));
+    // A Pareto distribution with the exponent 3 has the mean 3/2 and the variance 3/4.
+    let lopsided = |share: f64| ((1.0 - share).powf(-1.0 / 3.0) - 1.5) / 0.75_f64.sqrt();
+    let pareto = quantiles(lopsided);
+    let both = quantiles(|share| 0.25 * lopsided(share) + 0.75 * theory.inverse_cdf(share));
+    let cases = [
+        ("uniform", uniform(100 * MS, 75 * MS), &Vec::new()),
+        ("normal", by_table(75 * MS, 100 * MS, 0), &normal),
+        ("normal", by_table(100 * MS, 25 * MS, 0), &normal),
+        ("pareto", by_table(100 * MS, 20 * MS, 0), &pareto),
+        ("paretonormal", by_table(100 * MS, 20 * MS, 0), &both),
+        ("a table", by_table(100 * MS, 20 * MS, 0), &table()),
+    ];
+    for (name, effects, table) in cases {
+        let asked = delays(effects, table);
+        for interval_ns in [200 * MS, 20 * MS, MS, MS / 20] {
+            // Enough time for ten thousand draws.
+            let time_ns = 10_000 * 3 * effects.jitter_ns;
+            let count = (time_ns / interval_ns).clamp(10_000, 8_000_000);
+            let delays = delays_of(effects, table, count, interval_ns);
+            let what =
+                format!("{name} {} {}, one each {interval_ns} ns", effects.delay_ns, effects.jitter_ns);
+            let draws = (count * interval_ns / (3 * effects.jitter_ns)).min(count);
+            // What so many draws may be off by at most, beside what is promised.
+            let off = DEVIATIONS / (draws as f64).sqrt();
+            let (mean_is, mean_asked) = (mean(&delays), mean(&asked));
+            let tolerance = 0.02 * mean_asked + off * deviation(&asked);
+            assert!((mean_is - mean_asked).abs() <= tolerance, "{what}: mean {mean_is}, asked {mean_asked}");
+            let spread = deviation(&delays) / deviation(&asked);
+            assert!((spread - 1.0).abs() <= 0.15 + off, "{what}: spread {spread} of what was asked");
+            let lag = (4 * effects.jitter_ns / interval_ns + 1) as usize;
+            let found = correlation(&delays, &delays[lag..]);
+            assert!(found.abs() <= 0.05 + off, "{what}: correlation {found} at a distance of {lag}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn jitter_in_order_hardly_ever_has_to_hold_packets_back(
+        delay_ns in 0..10_000 * MS,
+        jitter_ns in 1_000..10_000 * MS,
+        intervals in proptest::collection::vec(0.0..6.0_f64, 100),
+        seed: u64,
+    ) {
+        let effects = uniform(delay_ns, jitter_ns);
+        let (mut state, mut ready_ns, mut last_ns) = (State::default(), BEGIN, 0);
+        for (number, interval) in (0..).zip(intervals) {
+            ready_ns += (interval * interval / 6.0 * jitter_ns as f64) as u64;
+            let delay_ns = effects.delay_ns(&mut state, ready_ns, RandomStreams::new(seed, number), |_| 0);
+            // Draws differ by twice the jitter at most, and hold for no less.
+            prop_assert!(ready_ns + delay_ns + 1 >= last_ns, "{number}: {ready_ns} + {delay_ns} < {last_ns}");
+            last_ns = ready_ns + delay_ns;
+        }
+    }
 }
 
 #[test]
@@ -133,7 +225,7 @@ proptest! {
     #[test]
     fn a_delay_by_a_table_is_netems(mean in 0..=MAX_DELAY_NS, sigma in 1..=MAX_DELAY_NS, t in -32_768_i32..32_768, seed: u64) {
         let effects = by_table(mean, sigma, 0);
-        let delay = effects.delay_ns(&mut State::default(), RandomStreams::new(seed, 0), |_| t);
+        let delay = effects.delay_ns(&mut State::default(), 0, RandomStreams::new(seed, 0), |_| t);
         let expected = tabledist(mean, sigma, t).clamp(0, i128::from(MAX_DELAY_NS));
         prop_assert!((i128::from(delay) - expected).abs() <= 1);
     }
@@ -145,14 +237,16 @@ proptest! {
         length: u32,
         correlation: u32,
         t: i32,
-        last: u32,
+        unordered in 0_u32..2,
+        times in proptest::array::uniform3(0_u64..1 << 62),
         seed: u64,
     ) {
-        let effects = Effects { distribution_length: length, jitter_correlation: correlation, ..uniform(mean, jitter) };
-        let mut state = State { jitter: last, ..State::default() };
-        for number in 0..3 {
+        let jitter_correlation = correlation;
+        let effects = Effects { distribution_length: length, jitter_correlation, unordered, ..uniform(mean, jitter) };
+        let mut state = State::default();
+        for (number, ready_ns) in (0..).zip(times) {
             let streams = RandomStreams::new(seed, number);
-            let delay = effects.delay_ns(&mut state, streams, |entry| if entry < length { t } else { panic!("beyond") });
+            let delay = effects.delay_ns(&mut state, ready_ns, streams, |entry| if entry < length { t } else { panic!("beyond") });
             prop_assert!(delay <= MAX_DELAY_NS);
         }
     }

@@ -137,9 +137,13 @@ fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
     if shaping.delay_ns > MAX_DELAY_NS {
         return Outcome::PassInvalid;
     }
+    if shaping.delay_ns == 0 {
+        return if loses(shaping) { Outcome::Lose } else { Outcome::Pass };
+    }
+    let due_ns = shaping.departure_ns(skb.stamp_ns(), skb.arrived_ns(now_ns));
     // Before the loss is drawn: the copy comes through here again, and the draw must be made once.
     let mut orphan_failed = false;
-    if shaping.orphan != 0 && skb.must_be_orphaned(shaping.delay_ns, now_ns) {
+    if shaping.orphan != 0 && skb.must_be_orphaned(due_ns, now_ns) {
         match skb.orphan(now_ns) {
             Sent::Queued => return Outcome::Replaced,
             Sent::Dropped => return Outcome::Refused,
@@ -147,13 +151,10 @@ fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
         }
     }
     if loses(shaping) {
-        Outcome::Lose
-    } else if shaping.delay_ns == 0 {
-        Outcome::Pass
-    } else {
-        let due_ns = shaping.departure_ns(skb.stamp_ns(), skb.arrived_ns(now_ns));
-        Outcome::Delay { departure_ns: queue::departure_ns(shaping, due_ns), orphan_failed }
+        return Outcome::Lose;
     }
+    let departure_ns = queue::departure_ns(shaping, due_ns);
+    Outcome::Delay { departure_ns: queue::apart_ns(departure_ns, skb.is_charged()), orphan_failed }
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 //! the slot. A packet that then has to wait is orphaned last, and the copy that takes its place carries its departure.
 
 use shaper_common::{
-    Shaping,
+    LATE_NS, Shaping,
     policy::{Effects, Schedule},
     random::{RandomStream, RandomStreams},
 };
@@ -16,7 +16,7 @@ use crate::{
     corrupt::Corruption,
     counters,
     kernel::now_ns,
-    schedule,
+    queue, schedule,
     skb::Skb,
     state::ClassState,
     target,
@@ -28,7 +28,11 @@ pub(crate) fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
     let now_ns = now_ns();
     let note = skb.take_note();
     if let Note::Departure(departure_ns) = note {
-        return Outcome::Delay { departure_ns, orphan_failed: false };
+        return if departure_ns > now_ns {
+            Outcome::Delay { departure_ns, orphan_failed: false }
+        } else {
+            Outcome::Pass
+        };
     }
     if shaping.has_expired(now_ns) {
         return Outcome::Pass;
@@ -66,26 +70,35 @@ impl<'a> Packet<'a> {
 
     #[inline(always)]
     fn outcome(mut self, is_duplicate: bool) -> Outcome {
-        if !is_duplicate && self.effects.duplicate != 0 {
-            let streams = RandomStreams::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
-            if self.effects.duplicates(self.state.chain(), streams) {
-                self.duplicate();
-            }
-        }
+        let is_duplicated = !is_duplicate && self.is_duplicated();
         let number = self.state.packets().fetch_add(1);
         self.streams = RandomStreams::new(self.schedule.seed, number);
         let is_lost = self.effects.loses(self.state.chain(), number, self.streams);
         if is_lost && !self.is_marked(self.effects.loss_ecn != 0) {
-            return Outcome::Lose;
+            // Of a packet and its duplicate one is lost, and it does not matter which (`netem_enqueue`, Linux 6.1).
+            if !is_duplicated {
+                return Outcome::Lose;
+            }
+        } else if is_duplicated {
+            self.duplicate();
         }
         if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.streams) {
             self.corrupt();
         }
         // Neither it nor a packet before it waits.
-        if !self.effects.waits() && self.state.departure_ns().load() <= self.now_ns {
+        if !self.effects.waits() && self.state.departure_ns().load() + LATE_NS <= self.now_ns {
             return Outcome::Pass;
         }
         self.departure_ns(is_lost).map_or(Outcome::Overflow, |departure_ns| self.wait(departure_ns))
+    }
+
+    #[inline(always)]
+    fn is_duplicated(&self) -> bool {
+        if self.effects.duplicate == 0 {
+            return false;
+        }
+        let streams = RandomStreams::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
+        self.effects.duplicates(self.state.chain(), streams)
     }
 
     /// Marks the packet if `asked` and if its sender uses ECN. Returns true if it did.
@@ -125,14 +138,17 @@ impl<'a> Packet<'a> {
             counters::reordered(self.skb);
             self.slotted_ns(carried_ns)?
         } else {
-            let delay_ns = self.effects.delay_ns(self.state.chain(), self.streams, schedule::time);
+            let delay_ns =
+                self.effects.delay_ns(self.state.chain(), carried_ns, self.streams, schedule::time);
             let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
             match self.effects.unordered {
                 0 => self.state.depart(departure_ns, self.effects.early_ns()),
                 _ => departure_ns,
             }
         };
-        bottleneck::note(self.schedule, self.state, departure_ns);
+        if departure_ns > self.now_ns {
+            bottleneck::note(self.schedule, self.state, departure_ns);
+        }
         Some(departure_ns)
     }
 
@@ -168,18 +184,18 @@ impl<'a> Packet<'a> {
 
     #[inline(always)]
     fn wait(&self, departure_ns: u64) -> Outcome {
-        if departure_ns <= self.now_ns {
-            return Outcome::Pass;
-        }
-        let waits_ns = departure_ns - self.now_ns;
         let mut orphan_failed = false;
-        if self.effects.orphan != 0 && self.skb.must_be_orphaned(waits_ns, self.now_ns) {
-            match self.skb.orphan_until(departure_ns) {
+        if self.effects.orphan != 0 && self.skb.must_be_orphaned(departure_ns, self.now_ns) {
+            match self.skb.orphan_until(queue::apart_ns(departure_ns, false)) {
                 Sent::Queued => return Outcome::Replaced,
                 Sent::Dropped => return Outcome::Refused,
                 Sent::Failed => orphan_failed = true,
             }
         }
+        if departure_ns <= self.now_ns {
+            return Outcome::Pass;
+        }
+        let departure_ns = queue::apart_ns(departure_ns, self.skb.is_charged());
         Outcome::Delay { departure_ns, orphan_failed }
     }
 }

@@ -1,35 +1,48 @@
 //! The packets that were sent to wait in the queue before.
 //!
-//! Processors share this without a lock: missing what another one wrote costs one timer, or one copy, more or less.
+//! `fq` keeps the order of a flow, and sends flows that are due in the order of their first departures. What stays charged
+//! to a connected socket is a flow of its own, and what has left that socket is another (`fq_classify`, Linux 6.1). So a
+//! socket's packets keep their order only if those that follow what has left it leave it, too; and if the two kinds never
+//! depart at the same time: what stays charged departs at even nanoseconds, what is without a socket at odd ones.
 
-use shaper_common::{Shaping, SocketBudget};
+use core::cmp::min;
+
+use shaper_common::{LATE_NS, Shaping, SocketBudget};
 
 use crate::shared::Static;
 
 static LAST_DEPARTURE_NS: Static<u64> = Static::new(0);
+/// The latest departure of packets that have left their socket, TCP's excepted: all of that leave it.
+static LAST_ORPHAN_NS: Static<u64> = Static::new(0);
 static SOCKET_BUDGET: Static<SocketBudget> = Static::new(SocketBudget::NONE);
 
-/// Returns the departure of a packet that is due at `departure_ns`: that of the packet before it, if it is close.
+/// Returns the departure of a packet that is due at `due_ns`: that of the packet before it, if it is close.
 #[inline(always)]
-pub(crate) fn departure_ns(shaping: &Shaping, departure_ns: u64) -> u64 {
-    let last_departure_ns = LAST_DEPARTURE_NS.shared();
-    let last_ns = last_departure_ns.load();
-    let grouped_ns = shaping.grouped_ns(departure_ns, last_ns);
-    if grouped_ns != last_ns {
-        last_departure_ns.store(grouped_ns);
-    }
-    grouped_ns
+pub(crate) fn departure_ns(shaping: &Shaping, due_ns: u64) -> u64 {
+    min(due_ns, LAST_DEPARTURE_NS.shared().update(|last_ns| shaping.latest_ns(due_ns, last_ns)))
 }
 
-/// Charges a packet that waits to its socket. Returns false, and charges nothing, if it must be orphaned instead.
+/// Returns the departure of a packet that stays charged to its socket, or of one without a socket.
 #[inline(always)]
-pub(crate) fn stays_charged(length: u32, now_ns: u64, delay_ns: u64) -> bool {
+pub(crate) const fn apart_ns(departure_ns: u64, is_charged: bool) -> u64 {
+    if is_charged { departure_ns & !1 } else { departure_ns | 1 }
+}
+
+/// Charges a packet that waits until `departure_ns` to its socket. Returns false, and charges nothing, if it must be
+/// orphaned instead.
+#[inline(always)]
+pub(crate) fn stays_charged(length: u32, now_ns: u64, departure_ns: u64) -> bool {
+    let last_orphan_ns = LAST_ORPHAN_NS.shared();
+    let last_ns = last_orphan_ns.load();
+    // Processors share the budget without a lock: missing what another one wrote costs one copy, more or less.
     let socket_budget = SOCKET_BUDGET.shared();
-    match socket_budget.load().and(length.into(), now_ns, delay_ns) {
-        Some(more) => {
-            socket_budget.store(more);
-            true
-        }
-        None => false,
+    if last_ns + LATE_NS < now_ns
+        && let Some(more) =
+            socket_budget.load().and(length.into(), now_ns, departure_ns.saturating_sub(now_ns))
+    {
+        socket_budget.store(more);
+        return true;
     }
+    last_orphan_ns.update(|last_ns| if departure_ns > last_ns { departure_ns } else { last_ns });
+    false
 }

@@ -15,18 +15,26 @@ const TCP_SYN: u8 = 0x02;
 const IPV6_HEADER: u32 = 40;
 
 impl Skb {
-    /// Returns true for a packet that would hold its sender back while it waits for `delay_ns`. A list of packets never
-    /// does, as taking it from its socket takes a copy.
+    /// Returns true for a packet that would hold its sender back while it waits until `departure_ns`, or that follows one
+    /// that did. A list of packets never does, as taking it from its socket takes a copy.
     #[inline(always)]
-    pub(crate) fn must_be_orphaned(&self, delay_ns: u64, now_ns: u64) -> bool {
+    pub(crate) fn must_be_orphaned(&self, departure_ns: u64, now_ns: u64) -> bool {
         let Some(socket) = Socket::of(self) else { return false };
         if self.is_list() {
             false
         } else if socket.is_tcp() {
             is_retransmittable(self)
         } else {
-            socket.is_full() && !queue::stays_charged(self.len(), now_ns, delay_ns)
+            socket.is_full() && !queue::stays_charged(self.len(), now_ns, departure_ns)
         }
+    }
+}
+
+impl Skb {
+    /// Returns true if it is charged to a socket.
+    #[inline(always)]
+    pub(crate) fn is_charged(&self) -> bool {
+        Socket::of(self).is_some()
     }
 }
 

@@ -241,13 +241,15 @@ pub struct Datagrams {
     pub interval: Duration,
     /// Their traffic class.
     pub tos: i32,
+    /// True for those of a connected socket, which `fq` takes for a flow of its own.
+    pub connected: bool,
 }
 
 impl Datagrams {
     /// So many, of that size, at once.
     #[must_use]
     pub const fn at_once(count: u32, size: usize) -> Self {
-        Self { count, size, interval: Duration::ZERO, tos: 0 }
+        Self { count, size, interval: Duration::ZERO, tos: 0, connected: false }
     }
 }
 
@@ -301,7 +303,7 @@ pub fn datagrams(
 /// Gives the times at which they were sent, since 1970.
 fn send_datagrams(
     to: SocketAddr,
-    Datagrams { count, size, interval, tos }: Datagrams,
+    Datagrams { count, size, interval, tos, connected }: Datagrams,
 ) -> Result<Vec<Duration>> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -310,13 +312,17 @@ fn send_datagrams(
     if tos != 0 {
         setsockopt(&socket, sockopt::Ipv4Tos, &tos)?;
     }
+    if connected {
+        socket.connect(to)?;
+    }
     let mut datagram = vec![0; size];
     let mut times = Vec::new();
     let begin = Instant::now();
     for number in 0..count {
         times.push(SystemTime::now().duration_since(UNIX_EPOCH)?);
         datagram[..4].copy_from_slice(&number.to_be_bytes());
-        match socket.send_to(&datagram, to) {
+        let sent = if connected { socket.send(&datagram) } else { socket.send_to(&datagram, to) };
+        match sent {
             // A full queue is told.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
             sent => drop(sent.context("send a datagram")?),

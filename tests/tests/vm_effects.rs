@@ -117,27 +117,52 @@ fn jitter_is_distributed_as_measured_times_are() {
 }
 
 #[test]
-fn jitter_correlates_as_netems_does() {
+fn correlated_jitter_keeps_its_width() {
     needs!(Root, Fq);
     let rig = Rig::new();
+    let theory = Normal::new(50.0, 10.0).expect("it is positive");
     for percent in [25.0, 75.0] {
-        let waits = rig.waits(&format!("delay 100ms 20ms {percent}% reordering seed 6"), DRAWS);
-        // x = (1 - rho) u + rho x' (`get_crandom`) has the correlation rho and the variance (1 - rho) / (1 + rho) of u's.
-        let rho: f64 = percent / 100.0;
-        let shrunk = 20.0 / 3.0_f64.sqrt() * ((1.0 - rho) / (1.0 + rho)).sqrt();
-        let count = float(waits.len() as u64);
-        let (mean_ms, deviation_ms, found) =
-            (mean(&waits) / MS_NS, deviation(&waits) / MS_NS, autocorrelation(&waits));
+        let words = format!("delay 50ms 10ms {percent}% distribution normal reordering seed 6");
+        let mut waits = rig.waits(&words, DRAWS);
+        let (rho, found) = (percent / 100.0, autocorrelation(&waits));
         println!(
-            "{percent} %: mean {mean_ms:.3} ms, deviation {deviation_ms:.3} ({shrunk:.3}) ms, correlation {found:.4}"
+            "{percent} %: mean {} ns, deviation {} ns, correlation {found:.4}",
+            mean(&waits),
+            deviation(&waits)
         );
-        // Of such a chain, n values tell the mean as n (1 - rho) / (1 + rho) independent ones would, the correlation with
-        // a deviation of sqrt((1 - rho^2) / n) (Bartlett), the variance no better than with that of a normal one.
-        let sigma = shrunk * ((1.0 + rho) / (1.0 - rho) / count).sqrt();
-        assert!((mean_ms - 100.0).abs() <= DEVIATIONS * sigma, "{mean_ms}");
-        assert!((found - rho).abs() <= DEVIATIONS * ((1.0 - rho * rho) / count).sqrt(), "{found}");
-        let sigma = shrunk * ((1.0 + rho * rho) / (1.0 - rho * rho) / (2.0 * count)).sqrt();
-        assert!((deviation_ms - shrunk).abs() <= DEVIATIONS * sigma, "{deviation_ms} is not {shrunk}");
+        // Each delay is the last one again with the probability rho: Bartlett's formula for such a chain.
+        let count = float(waits.len() as u64);
+        assert!((found - rho).abs() <= 2.0 * DEVIATIONS / count.sqrt(), "{found}");
+        // So many different ones there are; the others repeat them.
+        waits.dedup();
+        assert_binomial("drawn anew", waits.len() as u64, DRAWS as u64, 1.0 - rho * (1.0 - 1.0 / 4_096.0));
+        assert_distribution(&words, &mut waits, 2.0 / 4_096.0, |ns| theory.cdf(ns / MS_NS));
+    }
+}
+
+#[test]
+fn of_a_packet_and_its_duplicate_one_is_lost_as_through_netem() {
+    needs!(Root, Fq, Netem);
+    let rig = Rig::new();
+    let other = rig.world.container("other").expect("a container");
+    for (loss, duplicate) in [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.3, 0.4)] {
+        let words = format!("loss {}% duplicate {}%", loss * 100.0, duplicate * 100.0);
+        rig.daemon.run("clear web");
+        rig.netem(&words);
+        other.qdisc(&format!("netem {words} limit 100000"));
+        for (whose, container) in [("ours", &rig.web), ("netem's", &other)] {
+            let count = 2_000;
+            let arrivals = rig.send(container, Datagrams::at_once(count, 100));
+            let mut copies = [0_u64; 3];
+            let mut of = vec![0_usize; count as usize];
+            arrivals.iter().for_each(|arrival| of[arrival.number as usize] += 1);
+            of.iter().for_each(|of| copies[*of] += 1);
+            // A packet that is both lost and to be duplicated arrives once; a duplicate may be lost as well.
+            let none = loss * (1.0 - duplicate);
+            let two = (1.0 - loss) * (1.0 - loss) * duplicate;
+            assert_binomial(&format!("{whose}: {words}: none"), copies[0], count.into(), none);
+            assert_binomial(&format!("{whose}: {words}: two"), copies[2], count.into(), two);
+        }
     }
 }
 

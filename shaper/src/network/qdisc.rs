@@ -20,10 +20,15 @@ const FQ_HANDLE: TcHandle = TcHandle { major: 0x5a9e, minor: 0 };
 // `include/uapi/linux/pkt_sched.h`.
 const TCA_FQ_PLIMIT: u16 = 1;
 const TCA_FQ_FLOW_PLIMIT: u16 = 2;
+const TCA_FQ_QUANTUM: u16 = 3;
+const TCA_FQ_INITIAL_QUANTUM: u16 = 4;
 const TCA_FQ_RATE_ENABLE: u16 = 5;
 const TCA_FQ_TIMER_SLACK: u16 = 13;
 const TCA_FQ_HORIZON: u16 = 14;
 const TCA_FQ_HORIZON_DROP: u16 = 15;
+
+/// The most bytes that a flow may send before the next one is asked: 1 MiB (`fq_policy`, Linux 6.1).
+const MAX_QUANTUM: u32 = 1 << 20;
 
 /// The limits of our `fq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +161,9 @@ fn fq_options(limits: FqLimits) -> Vec<TcOption> {
     let u32s = [
         (TCA_FQ_PLIMIT, limits.packets),
         (TCA_FQ_FLOW_PLIMIT, limits.packets),
+        // A flow that is due sends all that is due before the next one does: order matters here, fairness does not.
+        (TCA_FQ_QUANTUM, MAX_QUANTUM),
+        (TCA_FQ_INITIAL_QUANTUM, MAX_QUANTUM),
         // fq would mark every socket it sees as paced by fq, and not pace what has left its socket.
         (TCA_FQ_RATE_ENABLE, 0),
         (TCA_FQ_TIMER_SLACK, 0),

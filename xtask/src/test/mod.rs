@@ -93,8 +93,9 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
 /// Tests that run on this machine's kernel and on Debian's, some of them only where there is fq.
 const ON_BOTH: [&str; 4] = ["scope", "segments", "shaping", "verdicts"];
 
-/// Suites in the virtual machine that every series of kernels has to pass: what they try has crashed kernels.
-const ON_EVERY_KERNEL: [&str; 1] = ["vm_packets"];
+/// Suites in the virtual machine that every series of kernels has to pass: they show what differs between kernels, or has
+/// crashed them.
+const ON_EVERY_KERNEL: [&str; 2] = ["vm_order", "vm_packets"];
 
 /// The machines to boot, each with the tests that run in it.
 fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>) -> Vec<(Series, Vec<&'a Artifact>)> {
