@@ -32,13 +32,21 @@ pub(crate) struct Transport {
     has_header: bool,
     /// True for each fragment of IP, the first one included.
     is_fragment: bool,
+    /// The identification that the fragments of a datagram share.
+    pub(crate) identification: u32,
 }
 
 impl Transport {
     /// Reads the headers up to the transport layer. A truncated header counts as payload.
     #[inline(always)]
     pub(crate) fn read(skb: &Skb) -> Self {
-        let none = Self { protocol: 0, at: ETHERNET_HEADER, has_header: false, is_fragment: false };
+        let none = Self {
+            protocol: 0,
+            at: ETHERNET_HEADER,
+            has_header: false,
+            is_fragment: false,
+            identification: 0,
+        };
         match skb.protocol() {
             ETH_P_IP => Self::read_ipv4(skb, none),
             ETH_P_IPV6 => Self::read_ipv6(skb, none),
@@ -55,14 +63,15 @@ impl Transport {
             at: ETHERNET_HEADER + u32::from(header[0] & 0x0f) * 4,
             has_header: fragment & FRAGMENT_OFFSET == 0,
             is_fragment: fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0,
+            identification: u16::from_be_bytes([header[4], header[5]]).into(),
         }
     }
 
     #[inline(always)]
     fn read_ipv6(skb: &Skb, none: Self) -> Self {
         let Ok(protocol) = skb.load::<u8>(ETHERNET_HEADER as usize + 6) else { return none };
-        let mut this =
-            Self { protocol, at: ETHERNET_HEADER + IPV6_HEADER, has_header: true, is_fragment: false };
+        let at = ETHERNET_HEADER + IPV6_HEADER;
+        let mut this = Self { protocol, at, has_header: true, is_fragment: false, identification: 0 };
         for _ in 0..EXTENSION_HEADERS {
             if !matches!(this.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
                 break;
@@ -73,6 +82,7 @@ impl Transport {
             if this.protocol == FRAGMENT {
                 this.is_fragment = true;
                 this.has_header &= u16::from_be_bytes([high, low]) & 0xfff8 == 0;
+                this.identification = skb.load::<u32>(this.at as usize + 4).unwrap_or(0);
                 this.at += 8;
             } else {
                 this.at += (u32::from(units) + 1) * 8;
@@ -96,6 +106,18 @@ impl Transport {
         } else {
             Ports { known: true, peer: destination, local: source }
         }
+    }
+
+    /// Returns true for the fragment with the header.
+    #[inline(always)]
+    pub(crate) const fn is_first_fragment(&self) -> bool {
+        self.is_fragment && self.has_header
+    }
+
+    /// Returns true for the fragments behind that one.
+    #[inline(always)]
+    pub(crate) const fn is_later_fragment(&self) -> bool {
+        self.is_fragment && !self.has_header
     }
 
     /// Returns true for TCP, UDP and ICMP that are not in fragments.

@@ -16,6 +16,7 @@ mod bottleneck;
 mod copies;
 mod corrupt;
 mod counters;
+mod fragments;
 mod headers;
 mod kernel;
 mod log;

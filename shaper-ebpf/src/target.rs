@@ -10,6 +10,7 @@ use aya_ebpf::{
 use shaper_common::policy::{Address, MAX_RULES, Ports, Rule, RuleList};
 
 use crate::{
+    fragments,
     headers::{Transport, address},
     skb::Skb,
 };
@@ -38,15 +39,24 @@ pub(crate) fn class(skb: &Skb) -> u32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn class_of(skb: *mut __sk_buff) -> u32 {
-    find(&Skb::new(TcContext::new(skb))).unwrap_or(0)
+    find(&Skb::new(TcContext::new(skb)))
 }
 
 #[inline(always)]
-fn find(skb: &Skb) -> Option<u32> {
+fn find(skb: &Skb) -> u32 {
+    let transport = Transport::read(skb);
+    fragments::followed(skb, &transport).unwrap_or_else(|| {
+        let class = by_rules(skb, &transport).unwrap_or(0);
+        fragments::lead(skb, &transport, class);
+        class
+    })
+}
+
+#[inline(always)]
+fn by_rules(skb: &Skb, transport: &Transport) -> Option<u32> {
     let peer_sends = PEER_SENDS.load() != 0;
     let peer = address(skb, peer_sends)?;
     let list = TARGETS.get(&Key::new(128, peer))?;
-    let transport = Transport::read(skb);
     let ports = transport.ports(skb, peer_sends);
     for number in 0..MAX_RULES {
         if number >= list.count {

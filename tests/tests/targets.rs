@@ -1,12 +1,12 @@
 //! Tests of the packets of a target: packets run through the program that the daemon pinned, and real ones. The effects
 //! are losses, so that no queue is needed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use shaper_tests::{
     daemon::eventually,
     frame::{Frame, Spec, TCP, UDP},
-    needs,
+    ms, needs,
     subject::{Context, Rig, Subject, TC_ACT_STOLEN},
     traffic::{Datagrams, datagrams, tcp_bytes},
 };
@@ -129,7 +129,7 @@ fn targets_are_taken_as_other_tools_write_them() {
 }
 
 #[test]
-fn ports_are_found_behind_options_and_extension_headers_and_not_in_later_fragments() {
+fn ports_are_found_behind_options_and_extension_headers() {
     needs!(Root);
     let rig = Rig::new();
     rig.daemon.words(&["set", "web", "--netem", "partition", "--to", "all udp port 9"]);
@@ -140,9 +140,66 @@ fn ports_are_found_behind_options_and_extension_headers_and_not_in_later_fragmen
             assert!(!is_lost(&subject, port(Spec { ip_options, ..spec }, 10)), "{ip_options} {spec:?}");
         }
     }
-    let mut later = to("10.2.0.2").build();
-    later.bytes[14 + 7] = 5;
-    assert!(!is_frame_lost(&subject, &later));
+}
+
+/// A fragment of the datagram `identification`, `offset` times 8 bytes from its beginning; never the last one.
+fn fragment(spec: Spec, identification: u8, offset: u8) -> Frame {
+    let mut frame = spec.build();
+    if spec.destination.is_ipv6() {
+        let header = [UDP, 0, 0, offset << 3 | 1, 0, 0, 0, identification];
+        frame.bytes[14 + 6] = 44;
+        frame.bytes.splice(54..54, header);
+    } else {
+        frame.bytes[14 + 5] = identification;
+        frame.bytes[14 + 6] = 0x20;
+        frame.bytes[14 + 7] = offset;
+    }
+    if offset > 0 {
+        // The payload, which looks like other ports.
+        let at =
+            frame.bytes.len() - spec.build().bytes.len() + if spec.destination.is_ipv6() { 54 } else { 34 };
+        frame.bytes[at..at + 4].copy_from_slice(&[0, 10, 0, 10]);
+    }
+    frame
+}
+
+#[test]
+fn later_fragments_follow_the_first_one_which_has_the_ports() {
+    needs!(Root);
+    let rig = Rig::new();
+    rig.daemon.words(&["set", "web", "--netem", "partition", "--to", "all udp port 9"]);
+    let subject = rig.shaped("egress");
+    for spec in [to("10.2.0.2"), to("fd02::2")] {
+        let lost =
+            |spec, identification, offset| is_frame_lost(&subject, &fragment(spec, identification, offset));
+        assert!(!lost(spec, 1, 5), "its first one has not come");
+        assert!(lost(spec, 1, 0) && lost(spec, 1, 5) && lost(spec, 1, 9), "{spec:?}");
+        assert!(!lost(spec, 2, 5), "another datagram");
+        assert!(!lost(port(spec, 10), 3, 0) && !lost(port(spec, 10), 3, 5), "another port");
+        let more: Vec<bool> = (4..200).map(|number| lost(spec, number, 0) && lost(spec, number, 1)).collect();
+        assert!(more.iter().all(|lost| *lost), "as many as are on their way");
+    }
+}
+
+#[test]
+fn real_datagrams_in_fragments_are_lost_whole_or_not_at_all() {
+    needs!(Root);
+    let rig = Rig::new();
+    let receiver = rig.world.host().enter(|| UdpSocket::bind((rig.web.host_address, 0))).expect("a socket");
+    receiver.set_read_timeout(Some(ms(500))).expect("it can be set");
+    let port = receiver.local_addr().expect("it is bound").port();
+    let sender = rig.web.netns.enter(|| UdpSocket::bind((rig.web.address, 0))).expect("a socket");
+    let arrived = |to: &str| {
+        rig.daemon.run("clear web");
+        rig.daemon.words(&["set", "web", "--netem", "partition", "--to", to]);
+        for _ in 0..20 {
+            sender.send_to(&[0; 4_000], (rig.web.host_address, port)).expect("it is sent");
+        }
+        let arrived = (0..20).map_while(|_| receiver.recv(&mut [0; 5_000]).ok()).count();
+        (arrived, rig.counted("lost"), rig.counted("passed"))
+    };
+    assert_eq!(arrived(&format!("all udp port {port}")), (0, 60, 0));
+    assert_eq!(arrived(&format!("all udp port {}", port ^ 1)), (20, 0, 60));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{ProgramError, SchedClassifier},
 };
+use nix::libc::EPERM;
 
 use crate::shaping::{Attempt, Failure, ShapingError};
 
@@ -46,9 +47,9 @@ pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> ShapingError
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let denied =
-            cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied);
-        if denied {
+        // The verifier answers EACCES, to whoever asks.
+        let errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if errno == Some(EPERM) {
             return Failure::MayNotLoad.into();
         }
         causes.push(cause.to_string());

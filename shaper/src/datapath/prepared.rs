@@ -8,9 +8,9 @@ use aya::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
-    ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP, RINGS_MAP, RULES_MAP,
-    SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
-    policy::{Address, RuleList},
+    ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, FRAGMENTS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP, RINGS_MAP,
+    RULES_MAP, SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
+    policy::{Address, Rule, RuleList},
 };
 
 use super::{batch, error::OpenError, loaded::Loaded};
@@ -49,7 +49,7 @@ impl Prepared {
     }
 
     /// Returns the number of entries of each map of a policy; without a policy, one each, which nobody reads.
-    pub(super) fn sizes(policy: Option<&Self>) -> [(&'static str, u32); 10] {
+    pub(super) fn sizes(policy: Option<&Self>) -> [(&'static str, u32); 11] {
         let size = |of: &dyn Fn(&Self) -> usize| {
             // Each of them was checked against a limit far below.
             policy.map_or(1, |policy| u32::try_from(of(policy)).unwrap_or(u32::MAX).max(1))
@@ -65,6 +65,10 @@ impl Prepared {
             (STEPS_MAP, size(&|policy| policy.maps.steps.len())),
             (TARGETS_MAP, size(&targets)),
             (RULES_MAP, size(&rules)),
+            (
+                FRAGMENTS_MAP,
+                size(&|policy| if policy.maps.rules.iter().any(Rule::asks_ports) { FRAGMENTS } else { 1 }),
+            ),
             (DISTRIBUTIONS_MAP, size(&|policy| policy.maps.distributions.len())),
             (TRACES_MAP, size(&|policy| policy.maps.traces.len())),
             (RINGS_MAP, size(&|policy| policy.maps.ring_length as usize)),
@@ -107,6 +111,9 @@ impl Prepared {
         batch::update(loaded.map(TARGETS_MAP)?, &keys, &lists).map_err(|error| failed(TARGETS_MAP, &error))
     }
 }
+
+/// The datagrams in fragments that are remembered at once, by policies that ask for ports.
+const FRAGMENTS: usize = 1_024;
 
 /// Entries beyond those that are needed now, where names may get more addresses.
 const SPARE: usize = 1_024;
