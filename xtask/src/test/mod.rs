@@ -3,23 +3,24 @@
 //! there fails if the kernel complains in its log meanwhile.
 
 mod report;
+mod vm;
 
 use std::io::Read as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
 use self::report::{Report, Row, Tally};
+use self::vm::Suites;
 use crate::artifacts::{self, Artifact};
-use crate::capabilities::{REQUIRE, required_in_vm, required_on_host};
+use crate::capabilities::{REQUIRE, required_on_host};
 use crate::process::{cargo, output, shell_line};
 use crate::progress::say;
 use crate::setup::kernel::Series;
 use crate::setup::{self, Component, is_root};
-use crate::vm::{Event, GuestCommand, Machine, show};
+use crate::vm::show;
 use crate::workspace::Workspace;
 
 /// Runs all tests: on this machine, and those that need Debian's kernel in a virtual machine
@@ -63,9 +64,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         let names: Vec<_> = in_vm.iter().map(|test| test.title()).collect();
         say(&format!("left out, since they run in the virtual machine: {}", names.join(", ")));
     } else if !host {
-        for (series, tests) in boots(&in_vm, *kernel) {
-            run_in_vm(workspace, series, &tests, &daemon, filter, &mut report)?;
-        }
+        Suites { workspace, daemon: &daemon, filter, boots: boots(&in_vm, *kernel) }.run(&mut report)?;
     }
     if report.0.is_empty() {
         bail!("no test fits: see `cargo xtask test --help`, or run without a filter");
@@ -175,112 +174,4 @@ fn run_one(mut command: Command, title: String) -> Result<Row> {
         println!("{title}: {status}");
     }
     Ok(tally.finish(title, status.success(), start.elapsed()))
-}
-
-/// Boots a kernel once and runs the executables one after the other. Their tests run one at a time: they measure times.
-fn run_in_vm(
-    workspace: &Workspace,
-    kernel: Series,
-    tests: &[&Artifact],
-    daemon: &str,
-    filter: Option<&str>,
-    report: &mut Report,
-) -> Result<()> {
-    let required = required_in_vm();
-    say(&format!(
-        "booting Linux {}* in a virtual machine to run tests in it, {REQUIRE}={required}",
-        kernel.prefix()
-    ));
-    // When the first command ends, the machine is up. It reads what will run: the guest's clock runs ahead while the
-    // guest waits for files of the host.
-    let mut commands = vec![GuestCommand::new(read_ahead(tests, daemon), &workspace.root)];
-    commands.extend(tests.iter().map(|test| guest_command(test, daemon, filter, &required)));
-    let machine = Machine { kernel, memory: 4096, icount: true, timeout: Duration::from_secs(4000) };
-    let mut titles = tests.iter().map(|test| format!("vm {}* {}", kernel.prefix(), test.title()));
-    let mut current: Option<(String, Tally, Instant)> = None;
-    let ran = machine.run(workspace, &commands, |event| {
-        match (event, &mut current) {
-            (Event::Output(bytes), None) => return show(&bytes),
-            (Event::Output(bytes), Some((_, tally, _))) => {
-                tally.feed(&bytes);
-                return show(&bytes);
-            }
-            (Event::Exit(_), None) => say("the virtual machine is up"),
-            (Event::Exit(code), running @ Some(_)) => {
-                let ended = running
-                    .take()
-                    .map(|(title, tally, start)| tally.finish(title, code == 0, start.elapsed()));
-                report.0.extend(ended);
-            }
-        }
-        current = titles.next().map(|title| (title, Tally::default(), Instant::now()));
-        if let Some((title, ..)) = &current {
-            println!("\n=== {title}");
-        }
-        Ok(())
-    });
-    if let Err(error) = ran {
-        // The table must still show what came before.
-        eprintln!("error: {error:#}");
-        let (title, tally, start) =
-            current.unwrap_or_else(|| ("vm boot".to_owned(), Tally::default(), Instant::now()));
-        report.0.push(tally.finish(title, false, start.elapsed()));
-    }
-    Ok(())
-}
-
-fn read_ahead(tests: &[&Artifact], daemon: &str) -> Vec<String> {
-    let script = ["sh", "-c", "exec cat -- \"$@\" > /dev/null", "sh", daemon].map(str::to_owned);
-    let executables = tests.iter().map(|test| test.executable.to_string_lossy().into_owned());
-    script.into_iter().chain(executables).collect()
-}
-
-/// Runs a command, and fails if the kernel complained in its log meanwhile.
-const UNDER_WATCH: &str = include_str!("under_watch.sh");
-
-fn guest_command(test: &Artifact, daemon: &str, filter: Option<&str>, required: &str) -> GuestCommand {
-    let mut words = ["sh", "-c", UNDER_WATCH, "sh"].map(str::to_owned).to_vec();
-    words.extend([test.executable.to_string_lossy().into_owned(), "--test-threads=1".to_owned()]);
-    words.extend(filter.map(str::to_owned));
-    let mut command = GuestCommand::new(words, Path::new(&test.directory));
-    for (name, value) in test.environment() {
-        command = command.env(name, &value);
-    }
-    command.env("SHAPER_BIN", daemon).env(REQUIRE, required)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::{env, fs};
-
-    use super::*;
-
-    /// The exit code of a suite that ended with `code` while a kernel wrote `line`.
-    fn watched(code: &str, line: &str) -> Option<i32> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let dmesg = directory.path().join("dmesg");
-        fs::write(&dmesg, format!("#!/bin/sh\n[ \"$1\" = --clear ] || echo '{line}'\n"))
-            .expect("it is empty");
-        fs::set_permissions(&dmesg, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let path = format!("{}:{}", directory.path().display(), env::var("PATH").expect("there is one"));
-        let mut command = Command::new("sh");
-        command.args(["-c", UNDER_WATCH, "sh", "sh", "-c", code]).env("PATH", path).stdout(Stdio::null());
-        command.status().expect("sh runs everywhere").code()
-    }
-
-    #[test]
-    fn a_suite_during_which_the_kernel_complains_fails() {
-        let harmless = "[    1.0] veth0: entered promiscuous mode";
-        assert_eq!(watched("exit 0", harmless), Some(0));
-        assert_eq!(watched("exit 3", harmless), Some(3));
-        for line in [
-            "[    1.0] WARNING: CPU: 0 PID: 1 at net/core/dev.c:3000 skb_warn_bad_offload+0xbc",
-            "[    1.0] kernel BUG at net/core/skbuff.c:4270!",
-            "[    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000",
-            "[    1.0] Oops: 0002 [#1] PREEMPT SMP NOPTI",
-        ] {
-            assert_eq!(watched("exit 0", line), Some(97), "{line}");
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,9 @@ struct RunDirectory(PathBuf);
 impl RunDirectory {
     fn create(vm_dir: &Path) -> Result<Self> {
         remove_abandoned(vm_dir);
-        let directory = vm_dir.join(format!("run-{}", std::process::id()));
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let directory = vm_dir.join(format!("run-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         Ok(Self(directory))
     }
@@ -120,8 +123,9 @@ impl RunDirectory {
 fn remove_abandoned(vm_dir: &Path) {
     for entry in fs::read_dir(vm_dir).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name();
-        let Some(process) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
-        let runs = process != std::process::id().to_string() && Path::new("/proc").join(process).exists();
+        let Some(run) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
+        let process = run.split('-').next().unwrap_or_default();
+        let runs = Path::new("/proc").join(process).exists();
         // Another process may be removing it too; what stays is only space.
         if !runs && let Err(error) = fs::remove_dir_all(entry.path()) {
             eprintln!("warning: remove {}: {error}", entry.path().display());
