@@ -2,8 +2,8 @@
 //!
 //! `fq` keeps the order of a flow, and sends flows that are due in the order of their first departures. What stays charged
 //! to a connected socket is a flow of its own, and what has left that socket is another (`fq_classify`, Linux 6.1). So a
-//! socket's packets keep their order only if those that follow what has left it leave it, too; and if the two kinds never
-//! depart at the same time: what stays charged departs at even nanoseconds, what is without a socket at odd ones.
+//! socket's packets keep their order only if those that follow what has left it leave it, too; and if what has left it is
+//! due after what stayed: a nanosecond later, where both would be due at the same time.
 
 use core::cmp::min;
 
@@ -22,10 +22,10 @@ pub(crate) fn departure_ns(shaping: &Shaping, due_ns: u64) -> u64 {
     min(due_ns, LAST_DEPARTURE_NS.shared().update(|last_ns| shaping.latest_ns(due_ns, last_ns)))
 }
 
-/// Returns the departure of a packet that stays charged to its socket, or of one without a socket.
+/// Returns the departure of a packet without a socket, or of one that stays charged to its socket.
 #[inline(always)]
 pub(crate) const fn apart_ns(departure_ns: u64, is_charged: bool) -> u64 {
-    if is_charged { departure_ns & !1 } else { departure_ns | 1 }
+    if is_charged { departure_ns } else { departure_ns + 1 }
 }
 
 /// Charges a packet that waits until `departure_ns` to its socket. Returns false, and charges nothing, if it must be

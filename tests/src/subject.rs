@@ -446,8 +446,8 @@ impl<'a> Subject<'a> {
     /// When the kernel does not run it.
     #[must_use]
     pub fn waits_ns(&self, packet: &[u8], count: usize) -> Vec<Option<u64>> {
-        // Their own departure time is ahead, so that it does not matter when they are run; and even, as are departures.
-        let ready_ns = (now_ns() + 200 * SECOND_NS) & !1;
+        // Their own departure time is ahead, so that it does not matter when they are run.
+        let ready_ns = now_ns() + 200 * SECOND_NS;
         self.each(packet, &Context::departing(ready_ns), count, |ran| {
             (ran.verdict == TC_ACT_UNSPEC).then(|| ran.context.departure_ns() - ready_ns)
         })

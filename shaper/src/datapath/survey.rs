@@ -1,6 +1,6 @@
 //! A survey of the devices that shape a network namespace's interfaces.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, iter, path::Path};
 
 use netlink_packet_route::link::InfoKind;
 
@@ -44,7 +44,9 @@ impl Inside {
         let host_nsid = netns_id_of(socket, host)?;
         let mut inside = Self { links, host_nsid, first_nsid, default_routes: BTreeSet::new() };
         // There may be many routes.
-        if inside.links.iter().any(|link| leads_out(link) && !inside.is_uplink(link)) {
+        let (mut ways_out, is_uplink) =
+            (inside.links.iter().filter(|link| leads_out(link)), |link| inside.is_uplink(link));
+        if !ways_out.clone().any(is_uplink) || !ways_out.all(is_uplink) {
             inside.default_routes = default_route_devices(socket)?;
         }
         Ok(inside)
@@ -60,12 +62,15 @@ impl Inside {
             return if found.is_empty() { Err(self.has_none(chosen)) } else { Ok(found) };
         }
         let uplinks = those(&|link| leads_out(link) && self.is_uplink(link));
-        // A router between namespaces has no outside.
-        let found = if uplinks.is_empty() { those(&leads_out) } else { uplinks };
-        if found.is_empty() {
-            return Err(Refusal::NoInterface.into());
-        }
-        Ok(found)
+        // A router between namespaces has no outside, and some networks are a program's (slirp4netns, passt: a tap).
+        let others: [&dyn Fn(&Link) -> bool; 2] =
+            [&leads_out, &|link| link.is_ethernet && self.default_routes.contains(&link.ifindex)];
+        let mut found = iter::once(uplinks).chain(others.into_iter().map(those));
+        found.find(|found| !found.is_empty()).ok_or_else(|| {
+            let others = self.links.iter().filter(|link| link.name != "lo");
+            let left_out = others.map(described).take(SHOWN_LINKS).collect();
+            Refusal::NoInterface { left_out }.into()
+        })
     }
 
     /// Refuses a namespace that is connected to the first process's, and not to the daemon's: there is its host. A host in
@@ -92,7 +97,7 @@ impl Inside {
     /// route leads over it.
     fn is_uplink(&self, link: &Link) -> bool {
         let peer = link.peer.and_then(|peer| peer.nsid);
-        link.kind != Some(InfoKind::Veth)
+        !link.is_end_of_pair()
             || peer.is_some() && peer == self.host_nsid
             || self.default_routes.contains(&link.ifindex)
     }
@@ -102,7 +107,7 @@ impl Inside {
     pub(super) fn is_inner(&self, ifindex: u32) -> bool {
         let Some(link) = self.links.iter().find(|link| link.ifindex == ifindex) else { return false };
         match link.kind {
-            Some(InfoKind::Veth) => {
+            Some(InfoKind::Veth | InfoKind::Netkit) => {
                 let has_uplink = || self.links.iter().any(|link| leads_out(link) && self.is_uplink(link));
                 leads_out(link) && !self.is_uplink(link) && has_uplink()
             }
@@ -211,7 +216,7 @@ pub(super) fn point_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Locat
         return Ok(Located::Gone);
     };
     if key.direction == Direction::Ingress {
-        match link.peer.filter(|_| link.kind == Some(InfoKind::Veth)).map(|peer| peer.nsid) {
+        match link.peer.filter(|_| link.is_end_of_pair()).map(|peer| peer.nsid) {
             None | Some(None) => return Ok(Located::Gone),
             Some(nsid) if nsid != inside.host_nsid => {
                 let name = &link.name;
@@ -230,15 +235,29 @@ fn failed(error: NetlinkError) -> ShapingError {
     Failure::Netlink { cause: error.to_string(), advice: None }.into()
 }
 
-/// Returns true if a link leads out of the namespace: a veth whose other end is elsewhere, a device on top of one that
-/// is elsewhere, or hardware that was moved in. Bridges, tunnels and the like inside only pass on what such links
-/// carry, and would delay it twice.
+/// A link's name and kind, and why it could not be shaped if it has no Ethernet header.
+fn described(link: &Link) -> String {
+    let kind = link.kind.as_ref().map_or_else(|| "hardware".to_owned(), ToString::to_string);
+    let ethernet = if link.is_ethernet { "" } else { ", not Ethernet" };
+    format!("{} ({kind}{ethernet})", link.name)
+}
+
+/// Returns true if a link leads out of the namespace: a veth or netkit whose other end is elsewhere, a device on top of
+/// one that is elsewhere, or hardware that was moved in. Bridges, tunnels and the like inside only pass on what such
+/// links carry, and would delay it twice.
 fn leads_out(link: &Link) -> bool {
     let elsewhere = link.peer.is_some_and(|peer| peer.nsid.is_some());
     link.is_ethernet
         && match &link.kind {
             None => true,
-            Some(InfoKind::Veth | InfoKind::MacVlan | InfoKind::IpVlan) => elsewhere,
+            Some(
+                InfoKind::Veth
+                | InfoKind::Netkit
+                | InfoKind::MacVlan
+                | InfoKind::MacVtap
+                | InfoKind::IpVlan
+                | InfoKind::Vlan,
+            ) => elsewhere,
             Some(_) => false,
         }
 }
@@ -267,10 +286,10 @@ fn point(
     })
 }
 
-/// The host's end of a container's veth. The calling thread is in the host's namespace, as all are but on visits.
+/// The host's end of a container's veth or netkit. The calling thread is in the host's namespace, as all are but on visits.
 fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
     let elsewhere = || ShapingError::from(Refusal::NoHostEnd { interface: link.name.clone() });
-    let peer = link.peer.filter(|_| link.kind == Some(InfoKind::Veth)).ok_or_else(elsewhere)?;
+    let peer = link.peer.filter(|_| link.is_end_of_pair()).ok_or_else(elsewhere)?;
     if peer.nsid.is_none() || peer.nsid != inside.host_nsid {
         return Err(elsewhere());
     }

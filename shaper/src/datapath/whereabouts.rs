@@ -1,6 +1,5 @@
 //! Finds the devices of instances again, and tells those that have gone from those that cannot be seen.
 
-use netlink_packet_route::link::InfoKind;
 use shaper_common::Original;
 
 use super::{
@@ -93,8 +92,7 @@ fn host_end(
         return Ok(None);
     }
     let leads_there = |link: &Link| {
-        link.kind == Some(InfoKind::Veth)
-            && link.peer.is_some_and(|peer| peer.nsid.is_some() && peer.ifindex == ifindex)
+        link.is_end_of_pair() && link.peer.is_some_and(|peer| peer.nsid.is_some() && peer.ifindex == ifindex)
     };
     Ok(match end {
         End::Container => link_at(socket, original.peer_ifindex)?.filter(leads_there),

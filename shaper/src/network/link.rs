@@ -45,6 +45,13 @@ pub(crate) struct Link {
     group: u32,
 }
 
+impl Link {
+    /// Returns true for an end of a pair of devices, each of which receives what the other one sends.
+    pub(crate) fn is_end_of_pair(&self) -> bool {
+        matches!(self.kind, Some(InfoKind::Veth | InfoKind::Netkit))
+    }
+}
+
 /// All devices of the socket's namespace.
 ///
 /// # Errors

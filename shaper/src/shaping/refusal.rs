@@ -8,8 +8,11 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     /// Nothing connects the container to the outside.
-    #[error("it has no network interface that could be shaped")]
-    NoInterface,
+    #[error("it has no network interface that leads out of it: it has {}", listed(left_out))]
+    NoInterface {
+        /// The interfaces that there are, with their kinds.
+        left_out: Vec<String>,
+    },
     /// No interface of the container is among those that were chosen.
     #[error("it has no interface {chosen}: it has {}", listed(has))]
     NoSuchInterface {

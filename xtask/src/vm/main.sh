@@ -18,7 +18,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # An overlay cannot be the upper layer of another: what makes overlays of its own gets a file system that can.
 mount -t tmpfs tmpfs /var/lib/docker
 ln -sfn "$(cat $guest/modules)" "/lib/modules/$(uname -r)"
-modprobe -a sch_fq sch_netem sch_ingress cls_bpf act_mirred veth bridge virtio_net
+modprobe -a sch_fq sch_netem sch_ingress cls_bpf act_mirred veth bridge virtio_net tun
 ip link set eth0 name spare
 ip link set lo up
 ulimit -n 65536
