@@ -1,9 +1,16 @@
 //! Packets that effects leave alone: the kernel parts them by how they lie in memory, and nothing may change that.
 
+use std::{fs, iter, net::UdpSocket};
+
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBufForce, UdpGsoSegment},
+};
 use shaper_tests::{
     frame::{Spec, TCP},
-    needs,
+    ms, needs,
     subject::{Context, Rig, TC_ACT_UNSPEC},
+    traffic::tcp_bytes,
 };
 
 fn gso() -> Context {
@@ -55,4 +62,41 @@ fn lists_of_packets_are_not_duplicated() {
     let list = Context::new().with(Context::GSO_SIZE, 0xffff_u32.to_ne_bytes());
     let (_, counted) = rig.subject("duplicate 100%").repeat(&sctp, &list, 10);
     assert_eq!((counted.skipped.packets, counted.duplicated.packets), (10, 0));
+}
+
+#[test]
+fn no_wrong_byte_is_delivered_of_packets_in_segments() {
+    needs!(Root);
+    let rig = Rig::new();
+    let other = rig.world.container("other").expect("a container");
+    rig.world.host().enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("it forwards");
+    for container in [&rig.web, &other] {
+        let line = format!("ip route add default via {}", container.host_address);
+        container.netns.run(&line).expect("a route");
+    }
+    // Bulk TCP from another container, whose checksums nobody has computed.
+    rig.daemon.words(&["set", "web", "--netem", "corrupt 5%", "--direction", "ingress"]);
+    let web = rig.web.address.into();
+    let transfer = tcp_bytes(&other.netns, &rig.web.netns, web, 20_000_000).expect("it arrives");
+    assert_eq!((transfer.turned, transfer.bytes >= 20_000_000), (0, true), "{transfer:?}");
+    assert!(rig.counted("skipped") > 0, "it came in segments");
+
+    // UDP that the kernel parts.
+    rig.daemon.run("clear web");
+    rig.netem("corrupt 100%");
+    let receiver = rig.world.host().enter(|| UdpSocket::bind((rig.web.host_address, 0))).expect("a socket");
+    receiver.set_read_timeout(Some(ms(500))).expect("it can be set");
+    setsockopt(&receiver, RcvBufForce, &(64 << 20)).expect("it holds all");
+    let to = receiver.local_addr().expect("it is bound");
+    let sender = rig.web.netns.enter(|| UdpSocket::bind((rig.web.address, 0))).expect("a socket");
+    setsockopt(&sender, UdpGsoSegment, &1_000).expect("the kernel parts UDP");
+    for _ in 0..100 {
+        sender.send_to(&[0; 10_000], to).expect("it is sent");
+    }
+    let mut datagram = [1; 2_000];
+    let arrived =
+        iter::from_fn(|| receiver.recv(&mut datagram).ok().map(|length| datagram[..length].to_vec()));
+    let arrived: Vec<_> = arrived.take(1_000).collect();
+    assert!(arrived.iter().all(|bytes| **bytes == [0; 1_000]), "what arrives is what was sent");
+    assert_eq!((arrived.len(), rig.counted("skipped")), (1_000, 1_000));
 }

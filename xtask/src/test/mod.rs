@@ -36,16 +36,19 @@ pub(crate) struct Arguments {
     /// Run only what runs in the virtual machine: tests/tests/vm_*.rs, and those that both kernels have to pass
     #[arg(long)]
     vm: bool,
-    /// Boot only this series of kernels (default: 6.1, and 6.12 for the suites that need both)
+    /// Boot only this series of kernels (default: 6.1, and 6.12 for the suites about packets)
     #[arg(long, value_enum, conflicts_with = "host")]
     kernel: Option<Series>,
+    /// Run every suite of the virtual machine on each series of kernels
+    #[arg(long, conflicts_with_all = ["host", "kernel"])]
+    full: bool,
     /// Run only tests whose names contain this
     filter: Option<String>,
 }
 
 /// `cargo xtask test`.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let Arguments { host, vm, kernel, filter } = arguments;
+    let Arguments { host, vm, kernel, full, filter } = arguments;
     let components = [Component::Bpf, Component::Test, Component::Vm];
     setup::ensure(workspace, if *host { &components[..2] } else { &components })?;
     let filter = filter.as_deref();
@@ -64,7 +67,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         let names: Vec<_> = in_vm.iter().map(|test| test.title()).collect();
         say(&format!("left out, since they run in the virtual machine: {}", names.join(", ")));
     } else if !host {
-        Suites { workspace, daemon: &daemon, filter, boots: boots(&in_vm, *kernel) }.run(&mut report)?;
+        Suites { workspace, daemon: &daemon, filter, boots: boots(&in_vm, *kernel, *full) }
+            .run(&mut report)?;
     }
     if report.0.is_empty() {
         bail!("no test fits: see `cargo xtask test --help`, or run without a filter");
@@ -92,15 +96,16 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
 /// Tests that run on this machine's kernel and on Debian's, some of them only where there is fq.
 const ON_BOTH: [&str; 4] = ["scope", "segments", "shaping", "verdicts"];
 
-/// Suites in the virtual machine that every series of kernels has to pass: they show what differs between kernels, or has
-/// crashed them.
-const ON_EVERY_KERNEL: [&str; 2] = ["vm_order", "vm_packets"];
+/// Suites in the virtual machine that run on the first series of kernels only, but with `--full`: what they show does not
+/// depend on the kernel's network.
+const ON_ONE_KERNEL: [&str; 7] =
+    ["scope", "segments", "shaping", "vm_docker", "vm_moves", "vm_paste", "vm_state"];
 
 /// The machines to boot, each with the tests that run in it.
-fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>) -> Vec<(Series, Vec<&'a Artifact>)> {
+fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>, full: bool) -> Vec<(Series, Vec<&'a Artifact>)> {
     let runs_on = |series, test: &Artifact| match asked {
         Some(asked) => asked == series,
-        None => series == Series::default() || ON_EVERY_KERNEL.contains(&test.target.as_str()),
+        None => full || series == Series::default() || !ON_ONE_KERNEL.contains(&test.target.as_str()),
     };
     let boots = Series::value_variants().iter().map(|series| {
         let tests = tests.iter().copied().filter(|test| runs_on(*series, test));
