@@ -15,6 +15,7 @@ pub mod probe;
 pub mod require;
 pub mod scene;
 pub mod subject;
+pub mod tcx;
 pub mod torture;
 pub mod tracer;
 pub mod traffic;

@@ -4,11 +4,11 @@
 use std::{fs, time::Duration};
 
 use aya::maps::{Array, Map, MapData};
-use nix::sys::signal::Signal;
+use nix::{libc::EINVAL, sys::signal::Signal};
 use shaper_common::Original;
 use shaper_tests::{
     daemon::{Daemon, eventually},
-    needs,
+    needs, tcx,
     traffic::ping,
     world::{Container, World},
 };
@@ -66,6 +66,59 @@ fn a_removed_classifier_is_said_once_and_put_back_by_the_next_set() {
     }
     daemon.run("clear web");
     assert_eq!(web.netns.traces(), before);
+}
+
+fn reason(daemon: &Daemon) -> String {
+    daemon.view("web")["interfaces"][0]["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_classifier_in_front_that_lets_nothing_through_is_said_and_overtaken_by_the_next_set() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world();
+    daemon.run("set web --loss 100%");
+    assert_eq!(lost(&web), 20);
+    // A new classifier of the same priority comes first (`cls_bpf_change`); this one matches everything.
+    let file = world.directory().join("everything");
+    fs::write(&file, "1,6 0 0 4294967295,").expect("it can be written");
+    let filter = format!("bpf bytecode-file {} flowid 1:1", file.display());
+    web.netns
+        .run(&format!("tc filter add dev eth0 egress protocol all prio 1 {filter}"))
+        .expect("anybody may");
+    eventually("it is seen", || {
+        assert_eq!(lost(&web), 0, "the loss is off");
+        reason(&daemon).contains("lets no packet through to the classifier").then_some(())
+    });
+    assert_eq!(reason(&daemon), "a bpf classifier of priority 1 lets no packet through to the classifier");
+    daemon.run("set web --for 1h");
+    assert_eq!((lost(&web), reason(&daemon)), (20, String::new()), "ours is first again");
+}
+
+#[test]
+fn a_tcx_program_that_lets_nothing_through_is_said_and_no_set_succeeds_until_it_is_gone() {
+    needs!(Root);
+    let (_world, web, daemon) = shaped_world();
+    daemon.run("set web --loss 100%");
+    let program = match web.netns.enter(|| tcx::pass_everything("eth0")) {
+        Err(error) if error.raw_os_error() == Some(EINVAL) => {
+            eprintln!("skipped: TCX is there from Linux 6.6 on: {error}");
+            return;
+        }
+        program => program.expect("it is attached"),
+    };
+    eventually("it is seen", || {
+        assert_eq!(lost(&web), 0, "the loss is off");
+        reason(&daemon).contains("lets no packet through to the classifier").then_some(())
+    });
+    assert!(reason(&daemon).starts_with("the TCX program "), "{}", reason(&daemon));
+    let complaint = daemon.complaint("set web --loss 50%");
+    assert!(complaint.contains("may keep ours from running"), "{complaint}");
+    drop(program);
+    eventually("it is intact", || {
+        lost(&web);
+        reason(&daemon).is_empty().then_some(())
+    });
+    assert_eq!(lost(&web), 20);
 }
 
 #[test]

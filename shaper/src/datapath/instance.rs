@@ -25,6 +25,7 @@ use shaper_common::{ASKED_MAP, COUNTERS_MAP, Counters, ORIGINAL_MAP, Original, P
 
 use super::{
     Queue,
+    bypass::Bypass,
     device::{AttachPoint, Device, Key},
     error::OpenError,
     loaded::Loaded,
@@ -58,6 +59,7 @@ pub(super) struct Instance {
     original: Mutex<Original>,
     queue: Mutex<Queue>,
     state: Mutex<ShapingState>,
+    bypass: Bypass,
     held: AtomicBool,
 }
 
@@ -165,6 +167,7 @@ impl Instance {
             original: Mutex::new(original),
             queue: Mutex::default(),
             state: Mutex::default(),
+            bypass: Bypass::default(),
             held: point.device.is_held(original.gso_max_segs).into(),
         })
     }
@@ -339,6 +342,22 @@ impl Instance {
             sum += *cpu;
         }
         Ok(sum)
+    }
+
+    /// Returns the number of packets that it saw.
+    ///
+    /// # Errors
+    ///
+    /// When the counters cannot be read.
+    pub(super) fn seen_packets(&self) -> Result<u64, MapError> {
+        let counters = self.counters()?;
+        let tallies = [counters.passed, counters.delayed, counters.lost, counters.overflowed];
+        Ok(tallies.iter().map(|tally| tally.packets).sum())
+    }
+
+    /// The looks at what leaves its device unseen.
+    pub(super) const fn bypass(&self) -> &Bypass {
+        &self.bypass
     }
 
     /// The view of it; an unknown state when its maps cannot be read.

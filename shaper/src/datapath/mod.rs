@@ -6,6 +6,7 @@
 mod adoption;
 mod attach;
 mod batch;
+mod bypass;
 mod change;
 mod clearing;
 mod device;

@@ -12,11 +12,12 @@ use super::{
     whereabouts::on_device,
 };
 use crate::{
-    network::{Socket, egress_filters},
+    network::{Socket, delete_filter, egress_filters},
     shaping::{ShapingError, ShapingState},
 };
 
-/// Attaches an instance's own program again, if somebody took it off its device.
+/// Attaches an instance's own program again, if somebody took it off its device, or put something in front that lets no
+/// packet through.
 ///
 /// # Errors
 ///
@@ -32,11 +33,16 @@ pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
-            if present.runs(instance.program_id()).is_some() {
+            let filter = present.runs(instance.program_id());
+            if filter.is_some() && !instance.bypass().is_known() {
                 return Ok(());
             }
             present.admits_classifier(device)?;
             admits_no_tcx(device)?;
+            if let Some(filter) = filter {
+                delete_filter(&socket, device.ifindex, filter).map_err(|error| explain(&error))?;
+            }
+            instance.bypass().end();
             put_classifier(&socket, &mut classifier, instance, present.hook.is_some())
         })
         .map_err(cannot_enter)?

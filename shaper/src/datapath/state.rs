@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Datapath,
+    bypass::{self, Counts},
     device::{Device, End},
     error::{cannot_enter, explain},
     instance::Instance,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, root},
+    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_sent, root},
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
 
@@ -127,6 +128,7 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
         }
         faults.push("classifier removed".to_owned());
     }
+    let in_front = bypass::in_front(device, &filters, instance.program_id());
     let needs_queue = in_force && shaping.needs_queue();
     if needs_queue || instance.queue().is_some() {
         let root = root(socket, device.ifindex)?;
@@ -137,12 +139,28 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
         }
         instance.mark_queueless(needs_queue && queue.is_none());
     }
+    match in_front.filter(|_| faults.is_empty()) {
+        Some(other) if leaves_unseen(socket, instance)? => {
+            faults.push(format!("{other} lets no packet through to the classifier"));
+        }
+        Some(_) => {}
+        None => instance.bypass().end(),
+    }
     Ok(Seen::Present(match faults.as_slice() {
         [] => ShapingState::Intact,
         // What is over needs nothing.
         _ if !in_force => ShapingState::Intact,
         faults => ShapingState::Broken(faults.join(", ")),
     }))
+}
+
+/// Returns true if packets leave an instance's device, in the socket's namespace, that its classifier does not see.
+fn leaves_unseen(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
+    let sent = packets_sent(socket, instance.device().ifindex)?;
+    let waiting = instance.queue().map_or(0, |queue| queue.waiting);
+    // Last, so that what is sent meanwhile has been seen.
+    let Ok(seen) = instance.seen_packets() else { return Ok(false) };
+    Ok(instance.bypass().note(Counts { sent, seen, waiting }))
 }
 
 /// Returns true if the other end of a host's veth is the container's interface, where it was.

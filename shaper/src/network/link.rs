@@ -85,6 +85,27 @@ pub(crate) fn link_at(socket: &Socket, ifindex: u32) -> Result<Option<Link>, Net
     }
 }
 
+/// The number of packets that a device has sent.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub(crate) fn packets_sent(socket: &Socket, ifindex: u32) -> Result<u64, NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    let operation = || format!("read the counters of the network device with ifindex {ifindex}");
+    let answer = socket.one(operation, RouteNetlinkMessage::GetLink(message))?;
+    let Some(RouteNetlinkMessage::NewLink(message)) = answer else { return Ok(0) };
+    Ok(message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats.tx_packets),
+            _ => None,
+        })
+        .unwrap_or(0))
+}
+
 /// A question that leaves out what is counted, most of the answer.
 fn brief() -> LinkMessage {
     let mut message = LinkMessage::default();

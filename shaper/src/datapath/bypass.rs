@@ -1,0 +1,107 @@
+//! Tells whether packets leave a device unseen, as something runs in front of the classifier and does not let them
+//! through to it: a TCX program (Linux 6.6) that does not say "next", or a classifier that ends the classification.
+
+use std::mem;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use parking_lot::Mutex;
+
+use super::device::Device;
+use crate::network::Filter;
+
+/// The packets that may leave unseen between two looks, as the counts are not read at the same moment.
+const SLACK: u64 = 10;
+
+/// The counts of one look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    /// Packets that left the device.
+    pub(super) sent: u64,
+    /// Packets that the classifier saw.
+    pub(super) seen: u64,
+    /// Packets that wait in the queue.
+    pub(super) waiting: u64,
+}
+
+impl Counts {
+    /// Returns true if packets have left unseen since `before`, false if none have; nothing if none have left at all, or
+    /// if it cannot be told.
+    fn tell_unseen(self, before: Self) -> Option<bool> {
+        let sent = self.sent.saturating_sub(before.sent);
+        let seen = self.seen.saturating_sub(before.seen) + before.waiting;
+        if sent > 2 * seen + SLACK { Some(true) } else { (sent > 0 && sent <= seen).then_some(false) }
+    }
+}
+
+/// The looks at a device on which something runs in front of the classifier.
+#[derive(Debug, Default)]
+pub(super) struct Bypass(Mutex<Looks>);
+
+#[derive(Debug, Default)]
+struct Looks {
+    last: Option<Counts>,
+    is_bypassed: bool,
+}
+
+impl Bypass {
+    /// Takes in the counts of a look; returns true if packets leave unseen.
+    pub(super) fn note(&self, counts: Counts) -> bool {
+        let mut looks = self.0.lock();
+        let told = looks.last.replace(counts).and_then(|before| counts.tell_unseen(before));
+        looks.is_bypassed = told.unwrap_or(looks.is_bypassed);
+        looks.is_bypassed
+    }
+
+    /// Forgets all looks: nothing runs in front.
+    pub(super) fn end(&self) {
+        mem::take(&mut *self.0.lock());
+    }
+
+    /// Returns true if packets left unseen when it was looked at last.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.lock().is_bypassed
+    }
+}
+
+/// Returns what runs in front of the classifier `program_id` on a device, whose classifiers are `filters`.
+pub(super) fn in_front(device: &Device, filters: &[Filter], program_id: u32) -> Option<String> {
+    // Kernels without TCX refuse the question.
+    let programs =
+        SchedClassifier::query_tcx(&device.name, TcAttachType::Egress).map(|(_, programs)| programs);
+    let tcx = programs.unwrap_or_default().first().map(|program| {
+        format!("the TCX program {} (id {})", program.name_as_str().unwrap_or("without a name"), program.id())
+    });
+    let other = filters.first().filter(|first| first.program_id != Some(program_id));
+    tcx.or_else(|| other.map(|other| format!("a {} classifier of priority {}", other.kind, other.priority)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(sent: u64, seen: u64, waiting: u64) -> Counts {
+        Counts { sent, seen, waiting }
+    }
+
+    #[test]
+    fn packets_that_left_unseen_are_told_from_those_that_waited() {
+        let before = counts(100, 300, 50);
+        assert_eq!(counts(150, 300, 0).tell_unseen(before), Some(false), "they had been seen before");
+        assert_eq!(counts(211, 300, 0).tell_unseen(before), Some(true));
+        assert_eq!(counts(210, 300, 0).tell_unseen(before), None, "it may be chance");
+        assert_eq!(counts(100, 400, 150).tell_unseen(before), None, "nothing left");
+        assert_eq!(counts(1_100, 1_300, 50).tell_unseen(before), Some(false));
+    }
+
+    #[test]
+    fn a_bypass_is_known_until_packets_are_seen_again_or_nothing_runs_in_front() {
+        let bypass = Bypass::default();
+        assert!(!bypass.note(counts(1_000, 0, 0)), "there is nothing to compare it with");
+        assert!(bypass.note(counts(1_100, 0, 0)));
+        assert!(bypass.note(counts(1_100, 0, 0)), "nothing left since");
+        assert!(!bypass.note(counts(1_200, 100, 0)));
+        assert!(bypass.note(counts(1_300, 100, 0)) && bypass.is_known());
+        bypass.end();
+        assert!(!bypass.is_known());
+    }
+}
