@@ -122,6 +122,41 @@ fn a_tcx_program_that_lets_nothing_through_is_said_and_no_set_succeeds_until_it_
 }
 
 #[test]
+fn what_a_container_receives_past_its_hosts_end_is_said() {
+    needs!(Root);
+    let (world, web, daemon) = shaped_world();
+    let other = world.container("other").expect("a container");
+    world.host().enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("it forwards");
+    for container in [&web, &other] {
+        let line = format!("ip route add default via {}", container.host_address);
+        container.netns.run(&line).expect("a route");
+    }
+    let lost = || {
+        let pings = ping(&other.netns, web.address, 20, Duration::from_millis(1), &["-W", "0.2"]);
+        let pings = pings.expect("ping works");
+        pings.sent - pings.received
+    };
+    daemon.run("set web --loss 100% --direction ingress");
+    assert_eq!(lost(), 20);
+    let redirected = match world.host().enter(|| tcx::redirect_to_peer(&other.host_end, &web.host_end)) {
+        Err(error) if error.raw_os_error() == Some(EINVAL) => {
+            eprintln!("skipped: TCX is there from Linux 6.6 on: {error}");
+            return;
+        }
+        program => program.expect("it is attached"),
+    };
+    let expected = format!("packets reach the container past {}, as by bpf_redirect_peer", web.host_end);
+    eventually("it is seen", || {
+        assert_eq!(lost(), 0, "they go another way");
+        (reason(&daemon) == expected).then_some(())
+    });
+    let complaint = daemon.complaint("set web --loss 50% --direction ingress");
+    assert!(complaint.contains(&expected), "{complaint}");
+    drop(redirected);
+    eventually("it is intact", || (lost() == 20 && reason(&daemon).is_empty()).then_some(()));
+}
+
+#[test]
 fn clearing_what_is_broken_gives_back_what_there_is() {
     needs!(Root);
     let (world, web, daemon) = shaped_world();

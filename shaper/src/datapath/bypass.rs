@@ -1,5 +1,6 @@
-//! Tells whether packets leave a device unseen, as something runs in front of the classifier and does not let them
-//! through to it: a TCX program (Linux 6.6) that does not say "next", or a classifier that ends the classification.
+//! Tells whether packets pass that the classifier does not see. Something may run in front of it and not let them through:
+//! a TCX program (Linux 6.6) that does not say "next", or a classifier that ends the classification. Or they reach the
+//! container by `bpf_redirect_peer`, which leads past its host's end.
 
 use std::mem;
 
@@ -9,14 +10,14 @@ use parking_lot::Mutex;
 use super::device::Device;
 use crate::network::Filter;
 
-/// The packets that may leave unseen between two looks, as the counts are not read at the same moment.
+/// The packets that may pass unseen between two looks, as the counts are not read at the same moment.
 const SLACK: u64 = 10;
 
 /// The counts of one look.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts {
-    /// Packets that left the device.
-    pub(super) sent: u64,
+    /// Packets that left the device, or reached the container.
+    pub(super) passed: u64,
     /// Packets that the classifier saw.
     pub(super) seen: u64,
     /// Packets that wait in the queue.
@@ -24,16 +25,20 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Returns true if packets have left unseen since `before`, false if none have; nothing if none have left at all, or
-    /// if it cannot be told.
+    /// Returns true if packets have passed unseen since `before`, false if all were seen; nothing if it cannot be told.
     fn tell_unseen(self, before: Self) -> Option<bool> {
-        let sent = self.sent.saturating_sub(before.sent);
-        let seen = self.seen.saturating_sub(before.seen) + before.waiting;
-        if sent > 2 * seen + SLACK { Some(true) } else { (sent > 0 && sent <= seen).then_some(false) }
+        let passed = self.passed.saturating_sub(before.passed);
+        let seen = self.seen.saturating_sub(before.seen);
+        let expected = seen + before.waiting;
+        if passed > 2 * expected + SLACK {
+            Some(true)
+        } else {
+            (seen > 0 && passed <= expected).then_some(false)
+        }
     }
 }
 
-/// The looks at a device on which something runs in front of the classifier.
+/// The looks at a device that packets may pass unseen.
 #[derive(Debug, Default)]
 pub(super) struct Bypass(Mutex<Looks>);
 
@@ -44,7 +49,7 @@ struct Looks {
 }
 
 impl Bypass {
-    /// Takes in the counts of a look; returns true if packets leave unseen.
+    /// Takes in the counts of a look; returns true if packets pass unseen.
     pub(super) fn note(&self, counts: Counts) -> bool {
         let mut looks = self.0.lock();
         let told = looks.last.replace(counts).and_then(|before| counts.tell_unseen(before));
@@ -52,12 +57,12 @@ impl Bypass {
         looks.is_bypassed
     }
 
-    /// Forgets all looks: nothing runs in front.
+    /// Forgets all looks: no packet can pass unseen.
     pub(super) fn end(&self) {
         mem::take(&mut *self.0.lock());
     }
 
-    /// Returns true if packets left unseen when it was looked at last.
+    /// Returns true if packets passed unseen when it was looked at last.
     pub(super) fn is_known(&self) -> bool {
         self.0.lock().is_bypassed
     }
@@ -79,17 +84,18 @@ pub(super) fn in_front(device: &Device, filters: &[Filter], program_id: u32) -> 
 mod tests {
     use super::*;
 
-    fn counts(sent: u64, seen: u64, waiting: u64) -> Counts {
-        Counts { sent, seen, waiting }
+    fn counts(passed: u64, seen: u64, waiting: u64) -> Counts {
+        Counts { passed, seen, waiting }
     }
 
     #[test]
-    fn packets_that_left_unseen_are_told_from_those_that_waited() {
+    fn packets_that_passed_unseen_are_told_from_those_that_waited() {
         let before = counts(100, 300, 50);
-        assert_eq!(counts(150, 300, 0).tell_unseen(before), Some(false), "they had been seen before");
+        assert_eq!(counts(150, 300, 0).tell_unseen(before), None, "they had been seen before");
         assert_eq!(counts(211, 300, 0).tell_unseen(before), Some(true));
         assert_eq!(counts(210, 300, 0).tell_unseen(before), None, "it may be chance");
-        assert_eq!(counts(100, 400, 150).tell_unseen(before), None, "nothing left");
+        assert_eq!(counts(100, 300, 50).tell_unseen(before), None, "nothing passed");
+        assert_eq!(counts(100, 400, 50).tell_unseen(before), Some(false), "they are lost");
         assert_eq!(counts(1_100, 1_300, 50).tell_unseen(before), Some(false));
     }
 
@@ -98,7 +104,7 @@ mod tests {
         let bypass = Bypass::default();
         assert!(!bypass.note(counts(1_000, 0, 0)), "there is nothing to compare it with");
         assert!(bypass.note(counts(1_100, 0, 0)));
-        assert!(bypass.note(counts(1_100, 0, 0)), "nothing left since");
+        assert!(bypass.note(counts(1_100, 0, 0)), "nothing passed since");
         assert!(!bypass.note(counts(1_200, 100, 0)));
         assert!(bypass.note(counts(1_300, 100, 0)) && bypass.is_known());
         bypass.end();

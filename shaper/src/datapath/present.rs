@@ -31,6 +31,11 @@ impl Present {
         self.filters.iter().find(|filter| filter.program_id == Some(program_id))
     }
 
+    /// Returns true if the classifier that runs a program is the first one.
+    pub(super) fn runs_first(&self, program_id: u32) -> bool {
+        self.filters.first().is_some_and(|first| first.program_id == Some(program_id))
+    }
+
     /// Returns an error unless the device lets a classifier of ours run before all others.
     pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
         let name = &device.name;

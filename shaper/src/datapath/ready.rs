@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     network::{Socket, delete_filter, egress_filters},
-    shaping::{ShapingError, ShapingState},
+    shaping::{Refusal, ShapingError, ShapingState},
 };
 
 /// Attaches an instance's own program again, if somebody took it off its device, or put something in front that lets no
@@ -21,7 +21,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the device does not admit it any more.
+/// When the device does not admit it any more, or packets reach the container past the device.
 pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
     if instance.state() == ShapingState::Intact {
         return Ok(());
@@ -39,6 +39,9 @@ pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
             }
             present.admits_classifier(device)?;
             admits_no_tcx(device)?;
+            if present.runs_first(instance.program_id()) {
+                return Err(Refusal::Bypassed { device: device.name.clone() }.into());
+            }
             if let Some(filter) = filter {
                 delete_filter(&socket, device.ifindex, filter).map_err(|error| explain(&error))?;
             }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_sent, root},
+    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_received, packets_sent, root},
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
 
@@ -139,12 +139,8 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
         }
         instance.mark_queueless(needs_queue && queue.is_none());
     }
-    match in_front.filter(|_| faults.is_empty()) {
-        Some(other) if leaves_unseen(socket, instance)? => {
-            faults.push(format!("{other} lets no packet through to the classifier"));
-        }
-        Some(_) => {}
-        None => instance.bypass().end(),
+    if faults.is_empty() {
+        faults.extend(bypass_fault(socket, instance, in_front)?);
     }
     Ok(Seen::Present(match faults.as_slice() {
         [] => ShapingState::Intact,
@@ -154,13 +150,30 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
     }))
 }
 
-/// Returns true if packets leave an instance's device, in the socket's namespace, that its classifier does not see.
-fn leaves_unseen(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
-    let sent = packets_sent(socket, instance.device().ifindex)?;
+/// Says so if packets pass that the classifier of an instance does not see: as something runs `in_front`, or as they reach
+/// the container past its host's end.
+fn bypass_fault(
+    socket: &Socket,
+    instance: &Instance,
+    in_front: Option<String>,
+) -> Result<Option<String>, NetlinkError> {
+    let device = instance.device();
+    let passed = match device.peer.filter(|_| device.end == End::Host) {
+        Some(peer) => packets_received(socket, peer)?,
+        None if in_front.is_some() => packets_sent(socket, device.ifindex)?,
+        None => None,
+    };
     let waiting = instance.queue().map_or(0, |queue| queue.waiting);
-    // Last, so that what is sent meanwhile has been seen.
-    let Ok(seen) = instance.seen_packets() else { return Ok(false) };
-    Ok(instance.bypass().note(Counts { sent, seen, waiting }))
+    // Read last, so that what passes meanwhile has been seen.
+    let (Some(passed), Ok(seen)) = (passed, instance.seen_packets()) else {
+        instance.bypass().end();
+        return Ok(None);
+    };
+    let is_bypassed = instance.bypass().note(Counts { passed, seen, waiting });
+    Ok(is_bypassed.then(|| match in_front {
+        Some(other) => format!("{other} lets no packet through to the classifier"),
+        None => format!("packets reach the container past {}, as by bpf_redirect_peer", device.name),
+    }))
 }
 
 /// Returns true if the other end of a host's veth is the container's interface, where it was.

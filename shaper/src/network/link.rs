@@ -2,14 +2,20 @@
 
 use std::os::fd::AsRawFd as _;
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, Stats64,
+    },
     nsid::{NsidAttribute, NsidMessage},
 };
-use nix::libc::ENODEV;
+use nix::libc::{EINVAL, ENODEV};
 
 use super::{NetlinkError, Netns, Socket};
+
+/// Asks about a device of the namespace with this number (`include/uapi/linux/if_link.h`).
+const IFLA_TARGET_NETNSID: u16 = 46;
 
 /// The device at the other end of a veth, or below a macvlan or ipvlan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,25 +91,42 @@ pub(crate) fn link_at(socket: &Socket, ifindex: u32) -> Result<Option<Link>, Net
     }
 }
 
-/// The number of packets that a device has sent.
+/// The packets that a device of the socket's namespace has sent; none if it has gone.
 ///
 /// # Errors
 ///
 /// When the kernel does not say.
-pub(crate) fn packets_sent(socket: &Socket, ifindex: u32) -> Result<u64, NetlinkError> {
+pub(crate) fn packets_sent(socket: &Socket, ifindex: u32) -> Result<Option<u64>, NetlinkError> {
+    Ok(statistics(socket, ifindex, None)?.map(|statistics| statistics.tx_packets))
+}
+
+/// The packets that a device's peer, which may be in another namespace, has received; none if it has gone.
+///
+/// # Errors
+///
+/// As [`packets_sent`].
+pub(crate) fn packets_received(socket: &Socket, peer: Peer) -> Result<Option<u64>, NetlinkError> {
+    Ok(statistics(socket, peer.ifindex, peer.nsid)?.map(|statistics| statistics.rx_packets))
+}
+
+fn statistics(socket: &Socket, ifindex: u32, nsid: Option<i32>) -> Result<Option<Stats64>, NetlinkError> {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
+    if let Some(nsid) = nsid {
+        let target = DefaultNla::new(IFLA_TARGET_NETNSID, nsid.to_ne_bytes().to_vec());
+        message.attributes.push(LinkAttribute::Other(target));
+    }
     let operation = || format!("read the counters of the network device with ifindex {ifindex}");
-    let answer = socket.one(operation, RouteNetlinkMessage::GetLink(message))?;
-    let Some(RouteNetlinkMessage::NewLink(message)) = answer else { return Ok(0) };
-    Ok(message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(stats.tx_packets),
-            _ => None,
-        })
-        .unwrap_or(0))
+    let message = match socket.one(operation, RouteNetlinkMessage::GetLink(message)) {
+        Ok(Some(RouteNetlinkMessage::NewLink(message))) => message,
+        Ok(_) => return Ok(None),
+        Err(error) if matches!(error.errno(), Some(ENODEV | EINVAL)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(message.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(statistics) => Some(statistics),
+        _ => None,
+    }))
 }
 
 /// A question that leaves out what is counted, most of the answer.

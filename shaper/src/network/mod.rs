@@ -15,7 +15,8 @@ mod socket;
 pub(crate) use address::addresses;
 pub(crate) use filter::{Filter, delete_filter, egress_filters, has_filters};
 pub(crate) use link::{
-    Link, Peer, link_at, links, netns_id_of, packets_sent, set_gso_max_segs, set_tx_queue_len,
+    Link, Peer, link_at, links, netns_id_of, packets_received, packets_sent, set_gso_max_segs,
+    set_tx_queue_len,
 };
 pub(crate) use netns::Netns;
 pub(crate) use qdisc::{FqLimits, Qdisc, add_clsact, add_fq, delete_clsact, delete_root, hook, root};

@@ -155,6 +155,15 @@ pub(crate) enum Refusal {
         /// The first part of its handle.
         major: u16,
     },
+    /// Packets reach the container past the host's end of its veth.
+    #[error(
+        "packets reach the container past {device}, as by bpf_redirect_peer (Cilium's host routing): what it receives \
+         cannot be shaped there; shape what it sends, or what its peers send"
+    )]
+    Bypassed {
+        /// The device.
+        device: String,
+    },
     /// A TCX program would run first.
     #[error(
         "{device}: the TCX program {program} (id {id}) runs before any classifier and may keep ours from running: \
