@@ -272,7 +272,7 @@ fn reordered(share: f64, gap: u32) -> Vec<bool> {
 }
 
 #[test]
-fn with_a_gap_and_certainty_every_so_manieth_packet_is_reordered() {
+fn with_a_gap_and_certainty_every_nth_packet_is_reordered() {
     for gap in [1, 2, 5] {
         let expected: Vec<bool> = (1..=COUNT).map(|number| number % gap == 0).collect();
         assert_eq!(reordered(1.0, gap as u32), expected);

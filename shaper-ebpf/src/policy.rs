@@ -133,7 +133,8 @@ impl<'a> Packet<'a> {
     /// Returns the departure; none where the bottleneck's queue is full, or slots are.
     #[inline(always)]
     fn departure_ns(&self, is_marked: bool) -> Option<u64> {
-        let carried_ns = self.carried_ns(is_marked)?;
+        let ready_ns = self.skb.ready_ns(self.now_ns);
+        let carried_ns = self.carried_ns(ready_ns, is_marked)?;
         let departure_ns = if self.effects.reorders(self.state.chain(), self.streams) {
             counters::reordered(self.skb);
             self.slotted_ns(carried_ns)?
@@ -146,7 +147,7 @@ impl<'a> Packet<'a> {
                 _ => departure_ns,
             }
         };
-        if departure_ns > self.now_ns {
+        if departure_ns > ready_ns {
             bottleneck::note(self.schedule, self.state, departure_ns);
         }
         Some(departure_ns)
@@ -154,8 +155,7 @@ impl<'a> Packet<'a> {
 
     /// Returns the time at which the bottleneck has carried the packet.
     #[inline(always)]
-    fn carried_ns(&self, is_marked: bool) -> Option<u64> {
-        let ready_ns = self.skb.ready_ns(self.now_ns);
+    fn carried_ns(&self, ready_ns: u64, is_marked: bool) -> Option<u64> {
         if !self.effects.has_bottleneck() {
             return Some(ready_ns);
         }

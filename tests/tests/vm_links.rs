@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 use shaper_tests::{
     frame::{CE, ECT, Frame, Spec, UDP_HEADERS},
     ms, needs,
-    statistics::{assert_distribution, float},
+    statistics::{assert_binomial, assert_distribution, float},
     subject::{Context, Rig, SECOND_NS, SLACK, TC_ACT_SHOT, TC_ACT_UNSPEC, now_ns},
     traffic::{Arrival, Datagrams, Transfer, tcp},
     world::Container,
@@ -219,6 +219,19 @@ fn packets_that_know_ecn_are_marked_beyond_the_threshold() {
     let unmarked = rig.send(&rig.web, Datagrams::at_once(100, 1_000 - UDP_HEADERS));
     assert!(unmarked.iter().all(|arrival| arrival.tos & 3 == 0), "who does not know of it is not told");
     assert_eq!(unmarked.len(), 100);
+}
+
+#[test]
+fn as_many_packets_wait_as_the_limit_says_beside_those_that_overtake() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let waits =
+        rig.subject("delay 1s reorder 50% limit 300 seed 22").waits_ns(&Spec::udp(100).build().bytes, 1_000);
+    let waiting = waits.iter().flatten().filter(|wait| **wait >= SECOND_NS).count();
+    assert_eq!(waiting, 300, "each of them waits");
+    let full = waits.iter().position(Option::is_none).expect("it is full at some time");
+    assert!(waits[full..].iter().all(Option::is_none), "and nobody has left");
+    assert_binomial("overtook", (full - waiting) as u64, full as u64, 0.5);
 }
 
 /// Milliseconds at which a link carries a packet of 1504 bytes, of a trace of 20 ms.

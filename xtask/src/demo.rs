@@ -88,8 +88,13 @@ fn run_here(demo: &str, shaper: &str) -> Result<ExitCode> {
 
 fn run_in_vm(workspace: &Workspace, demo: String, shaper: &str) -> Result<ExitCode> {
     say("booting the virtual machine (about 10 s), then starting the demo in it");
-    let machine =
-        Machine { kernel: Series::default(), memory: 4096, icount: true, timeout: Duration::from_secs(1800) };
+    let machine = Machine {
+        kernel: Series::default(),
+        memory: 4096,
+        icount: true,
+        cpu: vm::ALL_FEATURES,
+        timeout: Duration::from_secs(1800),
+    };
     let directory = env::current_dir().context("find the current directory")?;
     let command = GuestCommand::new(vec![demo], &directory).env("SHAPER_BIN", shaper);
     let code = vm::run_one(workspace, &machine, command)?;

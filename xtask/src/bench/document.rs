@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use crate::process::{find_program, output};
 use crate::setup::kernel::{Kernel, Series};
@@ -20,8 +21,9 @@ pub(super) fn machine(workspace: &Workspace) -> Result<String> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read what kernel this is")?;
     let series: Vec<_> = release.trim().splitn(3, ['.', '-']).take(2).collect();
-    let guest = Kernel::find(&workspace.vm_dir(), Series::default())
-        .map_or("none".to_owned(), |kernel| kernel.release);
+    let guests =
+        Series::value_variants().iter().filter_map(|series| Kernel::find(&workspace.vm_dir(), *series));
+    let guests = guests.map(|kernel| kernel.release).collect::<Vec<_>>().join(" and ");
     let qemu = find_program("qemu-system-x86_64").map(|qemu| output(Command::new(qemu).arg("--version")));
     let qemu = qemu.transpose()?.unwrap_or_default();
     let qemu = qemu.lines().next().unwrap_or("no QEMU").replace("QEMU emulator version ", "QEMU ");
@@ -29,7 +31,7 @@ pub(super) fn machine(workspace: &Workspace) -> Result<String> {
         output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(&workspace.root));
     let commit = commit.unwrap_or_else(|_| "unknown".to_owned());
     Ok(format!(
-        "Commit {}; {count} processors, {model}, Linux {}; in the virtual machine {}, Linux {guest}.\n",
+        "Commit {}; {count} processors, {model}, Linux {}; in virtual machines of {}, Linux {guests}.\n",
         commit.trim(),
         series.join("."),
         qemu.split(" (").next().unwrap_or_default()

@@ -48,6 +48,12 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Adds to the title where it was measured.
+    pub(super) fn measured_on(&mut self, place: &str) {
+        let title = self.value["title"].as_str().unwrap_or_default();
+        self.value["title"] = format!("{title}; {place}").into();
+    }
+
     /// The table with its method and its bounds.
     pub(super) fn to_markdown(&self) -> String {
         let text = |name: &str| self.value[name].as_str().unwrap_or_default().to_owned();

@@ -13,7 +13,7 @@ use crate::artifacts::Artifact;
 use crate::capabilities::{REQUIRE, required_in_vm};
 use crate::progress::say;
 use crate::setup::kernel::Series;
-use crate::vm::{Event, GuestCommand, Machine, show};
+use crate::vm::{ALL_FEATURES, Event, GuestCommand, Machine, show};
 use crate::workspace::Workspace;
 
 /// The most suites that a machine runs before another one is booted, which takes some ten seconds; fewer keep all processors
@@ -63,7 +63,8 @@ impl Suites<'_> {
         let mut commands = vec![GuestCommand::new(read_ahead(tests, self.daemon), &self.workspace.root)];
         let required = required_in_vm();
         commands.extend(tests.iter().map(|test| guest_command(test, self.daemon, self.filter, &required)));
-        let machine = Machine { kernel, memory: 4096, icount: true, timeout: Duration::from_secs(4000) };
+        let timeout = Duration::from_secs(4000);
+        let machine = Machine { kernel, memory: 4096, icount: true, cpu: ALL_FEATURES, timeout };
         let mut suites = tests.iter();
         let mut current = Running::of("boot".to_owned(), kernel);
         let ran = machine.run(self.workspace, &commands, |event| {

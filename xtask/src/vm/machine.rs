@@ -24,9 +24,14 @@ pub(crate) struct Machine {
     pub(crate) memory: u32,
     /// One processor whose instructions take one nanosecond of guest time each, whatever else the host does.
     pub(crate) icount: bool,
+    /// The processor's model and features, as QEMU takes them.
+    pub(crate) cpu: &'static str,
     /// When to give up on the commands.
     pub(crate) timeout: Duration,
 }
+
+/// All features that QEMU emulates.
+pub(crate) const ALL_FEATURES: &str = "max";
 
 impl Machine {
     /// Boots, runs the commands one after the other, and tells `sink` what they print and how they end.
@@ -88,7 +93,7 @@ impl Machine {
         } else {
             command.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
         }
-        command.args(["-cpu", "max", "-m", &self.memory.to_string()]);
+        command.args(["-cpu", self.cpu, "-m", &self.memory.to_string()]);
         command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
         command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
         command.args(["-nodefaults", "-no-reboot", "-display", "none"]);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::guest::GuestCommand;
-pub(crate) use self::machine::Machine;
+pub(crate) use self::machine::{ALL_FEATURES, Machine};
 pub(crate) use self::stream::Event;
 use crate::setup::kernel::Series;
 use crate::setup::{self, Component};
@@ -47,7 +47,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: Arguments) -> Result<ExitCode> {
     setup::ensure(workspace, &[Component::Vm])?;
     let Arguments { kernel, memory, icount, timeout, command } = arguments;
-    let machine = Machine { kernel, memory, icount, timeout: Duration::from_secs(timeout) };
+    let timeout = Duration::from_secs(timeout);
+    let machine = Machine { kernel, memory, icount, cpu: ALL_FEATURES, timeout };
     let directory = env::current_dir().context("find the current directory")?;
     run_one(workspace, &machine, GuestCommand::new(command, &directory))
 }
