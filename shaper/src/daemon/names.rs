@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Daemon, hosts::AT_ONCE};
 use crate::{
     datapath::Datapath,
+    network::addresses,
     shaping::{ContainerState, Name, Refusal, ShapingError},
 };
 
@@ -76,7 +77,7 @@ impl Daemon {
         let container = self.resolve(id)?;
         let (addresses, problem) = match container.netns {
             Some(netns) if container.state != ContainerState::Stopped => {
-                (self.blocking(move |datapath| datapath.addresses(&netns)).await?, "it has no address")
+                (self.blocking(move |datapath| datapath.visit(&netns, addresses)).await?, "it has no address")
             }
             _ => (Vec::new(), "it does not run"),
         };

@@ -40,7 +40,6 @@ mod whereabouts;
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -49,19 +48,12 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use program::LogRing;
 
 use self::{
-    device::Key,
-    error::{cannot_enter, explain},
-    instance::Instance,
-    locks::Locks,
-    names::Names,
-    pins::PinName,
-    program::Loader,
+    device::Key, instance::Instance, locks::Locks, names::Names, pins::PinName, program::Loader,
     strays::Stray,
-    survey::Inside,
 };
 use crate::{
     clock::monotonic_ns,
-    network::{NetlinkError, Netns, Socket, addresses},
+    network::{NetlinkError, Netns, Socket},
     shaping::{
         Attempt, Event, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts, Refusal,
         ShapingError,
@@ -160,19 +152,17 @@ impl Datapath {
         Ok(self.loader.get_or_init(|| new))
     }
 
-    /// The addresses by which others reach a container.
+    /// Does `work` in a container's namespace, with a socket of it and the host's namespace.
     ///
     /// # Errors
     ///
-    /// When its namespace cannot be looked into.
-    pub(crate) fn addresses(&self, netns: &NetnsRef) -> Result<Vec<IpAddr>, ShapingError> {
-        let look = || -> Result<_, NetlinkError> {
-            let socket = Socket::open()?;
-            Ok((Inside::read(&socket, &self.host)?, addresses(&socket)?))
-        };
-        let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
-        let (inside, all) = looked.map_err(|error| explain(&error))?;
-        Ok(all.into_iter().filter(|(ifindex, _)| !inside.is_inner(*ifindex)).map(|(_, own)| own).collect())
+    /// When it cannot be entered, and those of `work`.
+    pub(crate) fn visit<T>(
+        &self,
+        netns: &NetnsRef,
+        work: impl FnOnce(&Socket, &Netns) -> Result<T, NetlinkError>,
+    ) -> Result<T, ShapingError> {
+        survey::visit(netns, &self.host, |socket| work(socket, &self.host))
     }
 
     /// Returns the shaping of a network namespace's interfaces.

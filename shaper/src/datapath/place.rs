@@ -1,8 +1,8 @@
 //! Finds out whether this daemon is on the host whose shaping is pinned: one in another network or pid namespace does
 //! not see the devices and processes that it would have to, and what is not seen is not gone.
 //!
-//! A daemon that pins records where it is. Inode numbers do not tell a host from what is no host, as hosts are nested:
-//! they only tell whether it is the same one.
+//! A daemon that pins records where it is. Inode numbers cannot tell a host from a container, as hosts are nested: they
+//! only tell whether it is the same host.
 
 use std::{
     fmt, fs, io,

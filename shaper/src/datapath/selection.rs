@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Datapath,
-    device::AttachPoint,
-    instance::Instance,
-    survey::{self, Inside},
+use super::{Datapath, device::AttachPoint, instance::Instance, survey};
+use crate::{
+    network::Inside,
+    shaping::{Direction, NetnsId, NetnsRef, Request, Shaping, ShapingError},
 };
-use crate::shaping::{Direction, NetnsId, NetnsRef, Request, Shaping, ShapingError};
 
 /// The interfaces that a request is for.
 pub(super) struct Selection {

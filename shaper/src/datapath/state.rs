@@ -11,13 +11,14 @@ use super::{
     error::{cannot_enter, explain},
     instance::Instance,
     present::counts,
-    restore,
-    survey::{self, Inside},
+    restore, survey,
     whereabouts::on_device,
 };
 use crate::{
     clock::monotonic_ns,
-    network::{NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_received, packets_sent, root},
+    network::{
+        Inside, NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_received, packets_sent, root,
+    },
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
 
@@ -38,12 +39,8 @@ impl Datapath {
         let shaped = self.of(netns.id);
         let (inner, outer): (Vec<_>, Vec<_>) =
             shaped.into_iter().partition(|instance| instance.device().end == End::Container);
-        let look = || -> Result<_, NetlinkError> {
-            let socket = Socket::open()?;
-            Ok((Inside::read(&socket, &self.host)?, look_at_all(&socket, inner)?))
-        };
-        let looked = survey::open(netns, &self.host)?.enter(look).map_err(cannot_enter)?;
-        let (inside, mut seen) = looked.map_err(|error| explain(&error))?;
+        let look = |socket: &Socket| Ok((Inside::read(socket, &self.host)?, look_at_all(socket, inner)?));
+        let (inside, mut seen) = survey::visit(netns, &self.host, look)?;
         if !outer.is_empty() {
             let looked = Socket::open().and_then(|socket| look_at_all(&socket, outer));
             seen.extend(looked.map_err(|error| explain(&error))?);

@@ -1,7 +1,7 @@
 //! A client's connection, which is let go when the client does not read.
 //!
-//! Hyper answers by itself what is no HTTP, without a body, and nothing about that can be set. Here those answers get a body
-//! that says what is wrong, in the form of all others.
+//! Hyper itself answers a request that is not HTTP, without a body, and this cannot be configured. Here those answers get
+//! a body that says what is wrong, in the form of all others.
 
 use std::{
     io,
