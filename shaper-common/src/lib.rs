@@ -45,8 +45,10 @@ pub const STEPS_MAP: &str = "STEPS";
 pub const TARGETS_MAP: &str = "TARGETS";
 /// Name of the array with the [`policy::Rule`]s.
 pub const RULES_MAP: &str = "RULES";
-/// Name of the hash table from a datagram in fragments to its class.
-pub const FRAGMENTS_MAP: &str = "FRAGMENTS";
+/// Name of the array with the first fragments of datagrams, and their classes.
+pub const LEADERS_MAP: &str = "LEADERS";
+/// The number of its entries, where rules ask for ports.
+pub const FRAGMENTS: u32 = 4_096;
 /// Name of the array with the entries of all distributions.
 pub const DISTRIBUTIONS_MAP: &str = "DISTRIBUTIONS";
 /// Name of the array with the entries of all delivery traces, in milliseconds.

@@ -1,17 +1,19 @@
 //! The classes of datagrams that come in fragments. The first fragment alone has the ports; the later ones follow it.
 
-use aya_ebpf::{btf_maps::LruHashMap, macros::btf_map};
-use shaper_common::{policy::Address, random::mix};
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use shaper_common::{FRAGMENTS, policy::Address, random::mix};
 
 use crate::{
     headers::{Transport, address},
     skb::Skb,
 };
 
-/// The classes of datagrams of which a first fragment came, by a number for each. One that is forgotten is as one whose
-/// first fragment has not come yet.
+/// The last first fragments, each in the place that its datagram's number gives it: the number, with the class in its last
+/// byte. A datagram whose place another one takes is as one whose first fragment has not come yet.
 #[btf_map]
-static FRAGMENTS: LruHashMap<u64, u32, 1> = LruHashMap::new();
+static LEADERS: Array<u64, 1> = Array::new();
+
+const CLASS: u64 = 0xff;
 
 /// Returns the class of a packet's first fragment, if the packet is a later one and the first one came.
 #[inline(always)]
@@ -19,8 +21,9 @@ pub(crate) fn followed(skb: &Skb, transport: &Transport) -> Option<u32> {
     if !transport.is_later_fragment() {
         return None;
     }
-    // SAFETY: at worst the entry is another datagram's by now.
-    unsafe { FRAGMENTS.get(datagram(skb, transport)?) }.copied()
+    let datagram = datagram(skb, transport)?;
+    let leader = *LEADERS.get(place(datagram))?;
+    ((leader ^ datagram) & !CLASS == 0).then_some((leader & CLASS) as u32)
 }
 
 /// Has later fragments follow a packet of `class`, if it is a first fragment.
@@ -29,13 +32,17 @@ pub(crate) fn lead(skb: &Skb, transport: &Transport, class: u32) {
     if transport.is_first_fragment()
         && let Some(datagram) = datagram(skb, transport)
     {
-        // Without room, the later ones are as without the first.
-        let _ = FRAGMENTS.insert(datagram, class, 0);
+        // It fails where there is no such place, as no rule asks for ports.
+        let _ = LEADERS.set(place(datagram), datagram & !CLASS | u64::from(class) & CLASS, 0);
     }
 }
 
-/// Returns a number for what the fragments of a datagram share (RFC 791, RFC 8200). The BPF stack has no room for all of
-/// it, and two of some thousand datagrams hardly ever have the same number.
+#[inline(always)]
+const fn place(datagram: u64) -> u32 {
+    (datagram >> 32) as u32 % FRAGMENTS
+}
+
+/// Returns a number for what the fragments of a datagram share (RFC 791, RFC 8200): two hardly ever have the same.
 #[inline(always)]
 fn datagram(skb: &Skb, transport: &Transport) -> Option<u64> {
     let of = u64::from(transport.identification) << 8 | u64::from(transport.protocol);

@@ -8,8 +8,8 @@ use aya::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
-    ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, FRAGMENTS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP, RINGS_MAP,
-    RULES_MAP, SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
+    ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, FRAGMENTS, LEADERS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP,
+    RINGS_MAP, RULES_MAP, SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
     policy::{Address, Rule, RuleList},
 };
 
@@ -57,6 +57,7 @@ impl Prepared {
         let targets = |policy: &Self| room(policy.maps.targets.len(), policy.peers.is_some());
         let rules = |policy: &Self| room(policy.maps.rules.len(), policy.peers.is_some());
         let peers = |policy: &Self| policy.peers.as_ref().map_or(0, room_for_peers);
+        let asks_ports = policy.is_some_and(|policy| policy.maps.rules.iter().any(Rule::asks_ports));
         [
             (ASKED_MAP, size(&|policy| policy.asked.len())),
             (PEERS_MAP, size(&peers)),
@@ -65,10 +66,7 @@ impl Prepared {
             (STEPS_MAP, size(&|policy| policy.maps.steps.len())),
             (TARGETS_MAP, size(&targets)),
             (RULES_MAP, size(&rules)),
-            (
-                FRAGMENTS_MAP,
-                size(&|policy| if policy.maps.rules.iter().any(Rule::asks_ports) { FRAGMENTS } else { 1 }),
-            ),
+            (LEADERS_MAP, if asks_ports { FRAGMENTS } else { 1 }),
             (DISTRIBUTIONS_MAP, size(&|policy| policy.maps.distributions.len())),
             (TRACES_MAP, size(&|policy| policy.maps.traces.len())),
             (RINGS_MAP, size(&|policy| policy.maps.ring_length as usize)),
@@ -111,9 +109,6 @@ impl Prepared {
         batch::update(loaded.map(TARGETS_MAP)?, &keys, &lists).map_err(|error| failed(TARGETS_MAP, &error))
     }
 }
-
-/// The datagrams in fragments that are remembered at once, by policies that ask for ports.
-const FRAGMENTS: usize = 1_024;
 
 /// Entries beyond those that are needed now, where names may get more addresses.
 const SPARE: usize = 1_024;
