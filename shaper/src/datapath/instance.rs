@@ -352,7 +352,8 @@ impl Instance {
     pub(super) fn seen_packets(&self) -> Result<u64, MapError> {
         let counters = self.counters()?;
         let tallies = [counters.passed, counters.delayed, counters.lost, counters.overflowed];
-        Ok(tallies.iter().map(|tally| tally.packets).sum())
+        // Anything may have been written into them.
+        Ok(tallies.iter().fold(0, |sum, tally| sum.wrapping_add(tally.packets)))
     }
 
     /// The looks at what leaves its device unseen.
