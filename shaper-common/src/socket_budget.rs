@@ -1,8 +1,8 @@
 //! The budget for packets that stay charged to their sockets while they wait in the queue.
 
-/// The most that a sender may have waiting: 96 KiB. Twice that, for what one window leaves to the next, is below the
-/// default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
-const ALLOWANCE: u64 = 96 << 10;
+/// The most that senders may send in a quarter of a delay: 40 KiB. Five times that, for what one quarter leaves to the
+/// next, waits at once, and is below the default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
+const ALLOWANCE: u64 = 40 << 10;
 
 /// The longest delay under which senders are charged at all: 2 ms.
 ///
@@ -17,7 +17,7 @@ const OVERHEAD: u64 = 662;
 /// The bytes that stay charged to their sockets at this time, of all sockets of an interface.
 ///
 /// A socket blocks when its send buffer is full of packets that wait; in a network they would not fill it. So only so
-/// much of what is sent within one delay stays charged, which a sender does not feel.
+/// much of what is sent within a quarter of a delay stays charged, which a sender does not feel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketBudget {
     since_ns: u64,
@@ -36,7 +36,7 @@ impl SocketBudget {
             return None;
         }
         let length = length + OVERHEAD;
-        if now_ns.wrapping_sub(self.since_ns) >= delay_ns {
+        if now_ns.wrapping_sub(self.since_ns) >= delay_ns / 4 {
             Some(Self { since_ns: now_ns, bytes: length })
         } else if self.bytes + length <= ALLOWANCE {
             Some(Self { since_ns: self.since_ns, bytes: self.bytes + length })
@@ -64,15 +64,16 @@ mod tests {
     #[test]
     fn a_sender_that_sends_little_is_charged_for_all_of_it() {
         assert_eq!(charged(106, 13_000, 1_000_000), 76);
-        assert_eq!(charged(106, 8_000, 1_000_000), 125);
+        assert_eq!(charged(106, 5_000, 1_000_000), 200);
         assert_eq!(charged(1_514, 500_000, 2_000_000), 4);
     }
 
     #[test]
-    fn a_sender_that_sends_much_is_charged_for_less_than_half_the_default_buffer() {
+    fn a_sender_that_sends_much_is_charged_for_less_than_the_default_buffer() {
         // What the kernel charges for a packet of each length, with its own memory (Linux 6.1 on x86-64).
         for (length, truesize) in [(106, 768), (1_514, 2_304)] {
-            assert!(2 * charged(length, 1_000, 2_000_000) * truesize < 212_992, "{length}");
+            let quarter = charged(length, 1_000, 2_000_000) / 4;
+            assert!(5 * quarter * truesize < 212_992, "{length}");
         }
     }
 
@@ -82,9 +83,9 @@ mod tests {
     }
 
     #[test]
-    fn each_delay_begins_anew() {
+    fn each_quarter_of_a_delay_begins_anew() {
         let full = SocketBudget { since_ns: 1_000, bytes: ALLOWANCE };
-        assert_eq!(full.and(64, 1_999, 1_000), None);
-        assert_eq!(full.and(64, 2_000, 1_000), Some(SocketBudget { since_ns: 2_000, bytes: 726 }));
+        assert_eq!(full.and(64, 1_249, 1_000), None);
+        assert_eq!(full.and(64, 1_250, 1_000), Some(SocketBudget { since_ns: 1_250, bytes: 726 }));
     }
 }
