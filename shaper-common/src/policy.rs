@@ -283,7 +283,7 @@ pub struct State {
     /// The latest departure that one was given, in nanoseconds of `CLOCK_MONOTONIC`.
     pub departure_ns: u64,
     /// When the bottleneck has carried all that it was given.
-    pub link_free_ns: u64,
+    pub bottleneck_free_ns: u64,
     /// The bytes of the delivery trace that are used up, counted on from turn to turn.
     pub delivered_bytes: u64,
     /// The trace: the number of its entries, and the first of them, in 32 bits each; 0 is none yet.

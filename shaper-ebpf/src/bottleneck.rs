@@ -38,7 +38,7 @@ pub(crate) fn carry(
     if effects.trace_length != 0 {
         return deliver(effects, schedule, state, bytes, ready_ns);
     }
-    let backlog = effects.backlog(ready_ns, state.link_free_ns().load());
+    let backlog = effects.backlog(ready_ns, state.bottleneck_free_ns().load());
     let room = room(effects, schedule, state, backlog, ready_ns);
     if room == Room::Full {
         return Carried::Overflow;

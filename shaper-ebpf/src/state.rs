@@ -70,7 +70,7 @@ impl ClassState {
         /// The number of packets, copies included.
         pub(crate) packets,
         /// The time from which the bottleneck is free.
-        pub(crate) link_free_ns,
+        pub(crate) bottleneck_free_ns,
         /// The bytes that the trace has delivered.
         pub(crate) delivered_bytes,
         /// The number of packets that were put into the ring.
@@ -86,7 +86,7 @@ impl ClassState {
 #[unsafe(no_mangle)]
 extern "C" fn book_time(class: u32, from_ns: u64, amount_ns: u64) -> u64 {
     match ClassState::of(class) {
-        Some(state) => state.link_free_ns().update(|busy_until| booked(busy_until, from_ns, amount_ns)),
+        Some(state) => state.bottleneck_free_ns().update(|busy_until| booked(busy_until, from_ns, amount_ns)),
         None => from_ns,
     }
 }

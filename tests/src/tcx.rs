@@ -62,7 +62,7 @@ pub fn pass_everything(device: &str) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// As [`pass_everything`].
+/// The same as those of [`pass_everything`].
 ///
 /// # Panics
 ///

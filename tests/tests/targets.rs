@@ -335,6 +335,24 @@ fn a_target_follows_a_container_to_its_addresses() {
 }
 
 #[test]
+fn fragments_to_a_name_follow_their_first_one_even_if_the_name_had_no_address() {
+    needs!(Root);
+    let rig = Rig::new();
+    let db = rig.world.container("db").expect("a container");
+    db.netns.run("ip addr flush dev eth0").expect("it had one");
+    rig.daemon.view("db");
+    rig.daemon.words(&["set", "web", "--netem", "partition", "--to", "container:db udp port 9"]);
+    db.netns.run("ip addr add 10.77.0.7/24 dev eth0").expect("it can be added");
+    let spec = to("10.77.0.7");
+    eventually("it is found there", || is_lost(&rig.shaped("egress"), spec).then_some(()));
+    let subject = rig.shaped("egress");
+    let lost = |identification, offset| is_frame_lost(&subject, &fragment(spec, identification, offset));
+    for identification in 1..100 {
+        assert!(lost(identification, 0) && lost(identification, 5), "datagram {identification}");
+    }
+}
+
+#[test]
 fn a_target_is_not_where_a_container_holds_others() {
     needs!(Root);
     let rig = Rig::new();

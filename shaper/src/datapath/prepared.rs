@@ -57,7 +57,9 @@ impl Prepared {
         let targets = |policy: &Self| room(policy.maps.targets.len(), policy.peers.is_some());
         let rules = |policy: &Self| room(policy.maps.rules.len(), policy.peers.is_some());
         let peers = |policy: &Self| policy.peers.as_ref().map_or(0, room_for_peers);
-        let asks_ports = policy.is_some_and(|policy| policy.maps.rules.iter().any(Rule::asks_ports));
+        // Names whose addresses are not known yet may bring rules of their own.
+        let asks_ports = policy
+            .is_some_and(|policy| policy.peers.is_some() || policy.maps.rules.iter().any(Rule::asks_ports));
         [
             (ASKED_MAP, size(&|policy| policy.asked.len())),
             (PEERS_MAP, size(&peers)),

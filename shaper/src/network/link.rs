@@ -104,7 +104,7 @@ pub(crate) fn packets_sent(socket: &Socket, ifindex: u32) -> Result<Option<u64>,
 ///
 /// # Errors
 ///
-/// As [`packets_sent`].
+/// The same as those of [`packets_sent`].
 pub(crate) fn packets_received(socket: &Socket, peer: Peer) -> Result<Option<u64>, NetlinkError> {
     Ok(statistics(socket, peer.ifindex, peer.nsid)?.map(|statistics| statistics.rx_packets))
 }

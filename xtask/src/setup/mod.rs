@@ -75,7 +75,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 
 /// Makes the components ready, or fails with what to type.
 ///
-/// What got installed may turn out to need something else, so there is a second look.
+/// Looks twice, as what got installed may turn out to need something else.
 pub(crate) fn ensure(workspace: &Workspace, components: &[Component]) -> Result<()> {
     let mut apt = Apt::new(workspace);
     for _ in 0..2 {
