@@ -77,16 +77,28 @@ fn real_packets_are_as_far_apart_as_the_rate_has_them_and_as_netem() {
                 netems[199],
                 each * 199
             );
-            for (number, time) in (0_u32..).zip(&ours) {
-                let off = time.abs_diff(each * number);
-                assert!(
-                    off <= SLACK,
-                    "{words}, {size} bytes, packet {number}: {time:?} is not {:?}",
-                    each * number
-                );
-            }
+            assert_evenly_spaced(&format!("{words}, {size} bytes"), &ours, each);
         }
     }
+}
+
+/// Asserts that packets arrived one every `each`, in units of the same clock.
+///
+/// The kernel may send a packet late, when a sender has just begun to occupy the only processor, but never early: the
+/// line is that of the earliest, and one in a hundred may be late by more than [`SLACK`], none by a millisecond.
+fn assert_evenly_spaced(what: &str, times: &[Duration], each: Duration) {
+    let due = |number: usize| each * u32::try_from(number).expect("they are few");
+    // Counted from a time before all of them, so that nothing is negative.
+    let ahead = |(number, time): (usize, &Duration)| due(times.len()) + *time - due(number);
+    let earliest = times.iter().enumerate().map(ahead).min().expect("there are some");
+    let late: Vec<_> = times.iter().enumerate().map(|packet| ahead(packet) - earliest).collect();
+    let most = late.iter().max().expect("there are some");
+    let beyond = late.iter().filter(|late| **late > SLACK).count();
+    assert!(
+        *most < ms(1) && beyond * 100 <= times.len(),
+        "{what}: {beyond} of {} were late by more than {SLACK:?}, one by {most:?}",
+        times.len()
+    );
 }
 
 /// Returns the sizes of the bunches, and the times between them, where those are longer than `apart`.
@@ -338,10 +350,7 @@ fn senders_share_exactly_the_rate() {
     let mut times: Vec<_> = arrivals.iter().map(|arrival| arrival.at).collect();
     times.sort();
     assert_eq!(times.len(), 2_000);
-    for (number, time) in (0_u32..).zip(&times) {
-        let off = (*time - times[0]).abs_diff(ms(1) * number);
-        assert!(off <= SLACK, "packet {number} came {:?} after the first", *time - times[0]);
-    }
+    assert_evenly_spaced("two senders", &times, ms(1));
     rig.netem("rate 20mbit");
     let transfers = thread::scope(|scope| {
         let senders: Vec<_> = (0..2).map(|_| scope.spawn(|| stream(&rig, &rig.web, ms(6_000)))).collect();

@@ -115,7 +115,7 @@ impl Hardship {
             _ => &["--runtime", "netns"],
         };
         if let Self::Attackers(attackers) = self {
-            attackers.end()?;
+            attackers.end();
         }
         let daemon = stage.world.spawn(command, stage.world.pin_dir(), arguments)?;
         daemon.view("web");
@@ -298,17 +298,15 @@ impl Attackers {
 
     /// Ends them, and removes what they put where a daemon that ended with nothing shaped had its directory: the next one
     /// refuses what belongs to somebody else.
-    fn end(&self) -> Result<()> {
+    fn end(&self) {
         self.children.borrow_mut().drain(..).for_each(kill_group);
         let pins = &self.arguments[0];
-        match pins.symlink_metadata() {
-            Ok(metadata) if Self::USERS.contains(&metadata.uid()) => match metadata.is_dir() {
-                true => fs::remove_dir(pins),
-                false => fs::remove_file(pins),
-            }
-            .with_context(|| format!("remove {}", pins.display())),
-            _ => Ok(()),
-        }
+        let theirs = || pins.symlink_metadata().is_ok_and(|metadata| Self::USERS.contains(&metadata.uid()));
+        // What an attacker had started may still be at its last system call, and put something there.
+        eventually("what the attackers put in its place is gone", || {
+            let remove = if pins.is_symlink() { fs::remove_file } else { fs::remove_dir_all };
+            (!theirs() || remove(pins).is_ok()).then_some(())
+        });
     }
 
     fn harm(&self) -> Option<String> {
