@@ -65,6 +65,8 @@ pub const PEERS_MAP: &str = "PEERS";
 pub const ASKED_ENTRY: usize = 256;
 /// Name of the constant that says whether a packet's peer is its source, as in what a container receives: 0 or 1.
 pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";
+/// Name of the constant that says whether the program sits on the TCX hook, not under clsact: 0 or 1.
+pub const TCX_CONSTANT: &str = "TCX";
 /// Name of the constant that says whether the policy has targets: 0 or 1.
 pub const TARGETED_CONSTANT: &str = "TARGETED";
 

@@ -1,6 +1,6 @@
 //! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_policy` for any.
 //!
-//! A classifier sits on the clsact egress hook of one device, in front of the device's root `fq`. Each instance has maps
+//! A classifier sits on the egress hook, TCX or clsact, of one device, in front of the device's root `fq`. Each instance has maps
 //! of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
 #![no_std]
 #![no_main]
@@ -31,13 +31,19 @@ mod state;
 mod target;
 
 use aya_ebpf::{
+    Global,
     bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
+    helpers::generated::bpf_redirect,
     macros::classifier,
     programs::TcContext,
 };
 use shaper_common::{MAX_DELAY_NS, Shaping};
 
 use crate::{copies::Sent, skb::Skb};
+
+/// 1 on the TCX hook, 0 under clsact; the kernel then removes the other one's verdict when it loads the program.
+#[unsafe(no_mangle)]
+static TCX: Global<u32> = Global::new(0);
 
 /// The verdict on a packet.
 enum Outcome {
@@ -89,8 +95,9 @@ pub fn shape_policy(ctx: TcContext) -> i32 {
 
 /// Executes the verdict on a packet.
 ///
-/// A loss is `TC_ACT_STOLEN`, as `TC_ACT_SHOT` would tell a local sender, which then retransmits. A full queue does tell,
-/// as that of any qdisc. `TC_ACT_UNSPEC` passes, and lets other classifiers on the hook run (`tcf_classify`, Linux 6.1).
+/// A loss is silent, as `TC_ACT_SHOT` would tell a local sender, which then retransmits. A full queue does tell, as that
+/// of any qdisc. `TC_ACT_UNSPEC` passes, and lets other programs on the hook run (`tcf_classify`, Linux 6.1; `tcx_run`,
+/// Linux 6.6, which calls it `TCX_NEXT`).
 #[inline(always)]
 fn execute(outcome: Outcome, skb: &mut Skb) -> i32 {
     match outcome {
@@ -109,18 +116,31 @@ fn execute(outcome: Outcome, skb: &mut Skb) -> i32 {
         }
         Outcome::Lose => {
             counters::lost(skb);
-            TC_ACT_STOLEN
+            free_silently()
         }
         Outcome::Overflow => {
             counters::overflowed(skb);
             TC_ACT_SHOT
         }
-        Outcome::Replaced => TC_ACT_STOLEN,
+        Outcome::Replaced => free_silently(),
         Outcome::Refused => {
             counters::refused(skb);
             TC_ACT_SHOT
         }
     }
+}
+
+/// Returns the verdict that frees a packet while its sender is told that it was sent.
+///
+/// TCX takes `TC_ACT_STOLEN` for `TCX_NEXT`. A redirection to a device that does not exist frees the packet
+/// (`skb_do_redirect`, Linux 6.12).
+#[inline(always)]
+fn free_silently() -> i32 {
+    if TCX.load() == 0 {
+        return TC_ACT_STOLEN;
+    }
+    // SAFETY: a helper that takes two numbers.
+    unsafe { bpf_redirect(0, 0) as i32 }
 }
 
 #[inline(always)]

@@ -38,7 +38,7 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Inspection, Named,
+        Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Hook, Inspection, Named,
         NetnsId, PolicyError, Presets, Problem, Request, RuntimeName, Shaper, ShapingError, Status, Totals,
     },
 };
@@ -65,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
     pub(crate) pin_dir: PathBuf,
+    /// The hook that programs are put on; the best that the kernel has, if none was named.
+    pub(crate) hook: Option<Hook>,
     /// A file with more presets, if there is one.
     pub(crate) presets: Option<PathBuf>,
     /// The presets that have buttons in Scope, by name.
@@ -81,7 +83,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
-    let datapath = Datapath::new(options.pin_dir.clone(), blindness(&options))
+    let datapath = Datapath::new(options.pin_dir.clone(), options.hook, blindness(&options))
         .context("look at the host's network namespace")?;
     let daemon = Arc::new(Daemon::new(datapath, presets, options.runtimes.iter().copied()));
     // Not the end: the reason may go away, and until then each request is answered with it.

@@ -11,8 +11,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    net::if_::if_nameindex,
     sched::{CloneFlags, setns, unshare},
 };
+
+use crate::tcx;
 
 /// A network namespace.
 #[derive(Debug)]
@@ -112,7 +115,37 @@ impl Netns {
     pub fn traces(&self) -> String {
         let devices = self.run("ip -d link show").expect("ip works");
         let qdiscs = self.run("tc qdisc show").expect("tc works");
-        format!("{devices}{qdiscs}")
+        let programs = self.enter(|| {
+            let devices = if_nameindex().expect("the kernel lists them");
+            let names = devices.iter().filter_map(|device| device.name().to_str().ok());
+            let programs = names.map(|name| (name, tcx::programs(name).unwrap_or_default()));
+            let some = programs.filter(|(_, programs)| !programs.is_empty());
+            some.map(|(name, programs)| format!("tcx {name}: {programs:?}\n")).collect::<String>()
+        });
+        format!("{devices}{qdiscs}{programs}")
+    }
+
+    /// Returns what classifies at a device's egress, one a line: TCX programs, and classifiers as `tc` shows them.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such device, or `tc` fails.
+    #[must_use]
+    pub fn classifiers(&self, device: &str) -> Vec<String> {
+        let programs = self.enter(|| tcx::programs(device)).unwrap_or_default();
+        let filters = self.run(&format!("tc filter show dev {device} egress")).expect("tc works");
+        let filters = filters.lines().filter(|line| line.contains("handle")).map(str::to_owned);
+        programs.into_iter().map(|id| format!("TCX program {id}")).chain(filters).collect()
+    }
+
+    /// Takes all classifiers off a device's egress, and clsact with them, as anybody may who may change the device.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such device.
+    pub fn remove_classifiers(&self, device: &str) {
+        self.enter(|| tcx::detach_all(device));
+        let _ = self.run(&format!("tc qdisc del dev {device} clsact"));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{path::Path, process::Command};
 
+use crate::tcx;
+
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -17,6 +19,8 @@ pub enum Need {
     Strace,
     /// Podman, and what makes its networks.
     Podman,
+    /// TCX, which Linux has from 6.6 on.
+    Tcx,
     /// A network card called `spare` that nobody uses.
     Nic,
 }
@@ -30,6 +34,7 @@ impl Need {
             Self::Docker => "docker",
             Self::Strace => "strace",
             Self::Podman => "podman",
+            Self::Tcx => "tcx",
             Self::Nic => "nic",
         }
     }
@@ -39,6 +44,7 @@ impl Need {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Fq => has_qdisc("fq"),
             Self::Netem => has_qdisc("netem"),
+            Self::Tcx => tcx::programs("lo").is_some(),
             Self::Nic => Path::new("/sys/class/net/spare/device").exists(),
             Self::Docker => runs("dockerd", &["--version"]),
             Self::Strace => runs("strace", &["-V"]),

@@ -26,6 +26,8 @@ pub const TC_ACT_UNSPEC: u32 = u32::MAX;
 pub const TC_ACT_SHOT: u32 = 2;
 /// It is dropped, and nobody told.
 pub const TC_ACT_STOLEN: u32 = 4;
+/// The other verdict that frees a packet silently: of a redirection to nowhere, on the TCX hook.
+const TC_ACT_REDIRECT: u32 = 7;
 /// Nanoseconds of a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 /// The time that a machine whose clock counts instructions may itself take for a packet on its way.
@@ -466,7 +468,12 @@ fn run(program: &SchedClassifier, packet: &[u8], context: &Context, repeat: u32)
     };
     let result = program.test_run(options).expect("the kernel runs it");
     packet_out.truncate(result.data_size_out as usize);
-    Ran { verdict: result.return_value, packet: packet_out, context: out }
+    // To the packet and its sender they are the same.
+    let verdict = match result.return_value {
+        TC_ACT_REDIRECT => TC_ACT_STOLEN,
+        verdict => verdict,
+    };
+    Ran { verdict, packet: packet_out, context: out }
 }
 
 /// A list of numbers, as policy files have it.

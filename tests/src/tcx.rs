@@ -1,4 +1,4 @@
-//! TCX programs (Linux 6.6) of somebody else.
+//! TCX programs (Linux 6.6): those of somebody else, and what is attached at all.
 
 use std::{
     ffi::CString,
@@ -14,10 +14,14 @@ use nix::{
 
 // `include/uapi/linux/bpf.h`, Linux 6.12.
 const BPF_PROG_LOAD: c_long = 5;
+const BPF_PROG_DETACH: c_long = 9;
+const BPF_PROG_GET_FD_BY_ID: c_long = 13;
+const BPF_PROG_QUERY: c_long = 16;
 const BPF_LINK_CREATE: c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
+const BPF_F_BEFORE: u32 = 1 << 3;
 /// `r0 = 0; exit`: `TCX_PASS`, which ends the classification.
 const PASS: [u64; 2] = [0xb7, 0x95];
 
@@ -43,8 +47,69 @@ struct Create {
     rest: [u64; 14],
 }
 
-/// Attaches a program to the egress hook of a device of the calling thread's namespace that passes each packet and lets no
-/// classifier see it; until the result is dropped.
+/// The beginning of `union bpf_attr` for `BPF_PROG_QUERY`.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    rest: [u32; 9],
+}
+
+/// The beginning of `union bpf_attr` for `BPF_PROG_DETACH`.
+#[repr(C)]
+#[derive(Default)]
+struct Detach {
+    target_ifindex: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    rest: [u32; 5],
+}
+
+/// Returns the ids of the programs on the egress hook of a device of the calling thread's namespace; nothing where the
+/// kernel has no TCX.
+///
+/// # Panics
+///
+/// When there is no such device.
+#[must_use]
+pub fn programs(device: &str) -> Option<Vec<u32>> {
+    let mut ids = [0_u32; 64];
+    let query = Query {
+        target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
+        attach_type: BPF_TCX_EGRESS,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: 64,
+        ..Query::default()
+    };
+    // It answers with 0; ids of programs are not.
+    call(BPF_PROG_QUERY, &query).ok().map(|_| ids.into_iter().filter(|id| *id != 0).collect())
+}
+
+/// Detaches all programs from the egress hook of a device of the calling thread's namespace.
+///
+/// # Panics
+///
+/// When the kernel refuses.
+pub fn detach_all(device: &str) {
+    for id in programs(device).unwrap_or_default() {
+        let program = bpf(BPF_PROG_GET_FD_BY_ID, &[id, 0, 0]).expect("it is there");
+        let detach = Detach {
+            target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
+            attach_bpf_fd: u32::try_from(program.as_raw_fd()).expect("it is not negative"),
+            attach_type: BPF_TCX_EGRESS,
+            ..Detach::default()
+        };
+        call(BPF_PROG_DETACH, &detach).expect("it can be detached");
+    }
+}
+
+/// Attaches a program to the egress hook of a device of the calling thread's namespace, in front of all others, that passes
+/// each packet and lets no other program see it; until the result is dropped.
 ///
 /// # Errors
 ///
@@ -54,7 +119,7 @@ struct Create {
 ///
 /// When there is no such device.
 pub fn pass_everything(device: &str) -> io::Result<OwnedFd> {
-    attach(device, BPF_TCX_EGRESS, &PASS)
+    attach(device, BPF_TCX_EGRESS, BPF_F_BEFORE, &PASS)
 }
 
 /// Attaches a program to the ingress hook of a device of the calling thread's namespace that sends each packet of IPv4
@@ -79,10 +144,10 @@ pub fn redirect_to_peer(device: &str, to: &str) -> io::Result<OwnedFd> {
         155 << 32 | 0x85,      // call bpf_redirect_peer
         0x95,                  // exit
     ];
-    attach(device, BPF_TCX_INGRESS, &program)
+    attach(device, BPF_TCX_INGRESS, 0, &program)
 }
 
-fn attach(device: &str, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
+fn attach(device: &str, attach_type: u32, flags: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     let license = CString::new("GPL").expect("it has no NUL");
     let load = Load {
         prog_type: BPF_PROG_TYPE_SCHED_CLS,
@@ -94,17 +159,19 @@ fn attach(device: &str, attach_type: u32, instructions: &[u64]) -> io::Result<Ow
     let program = bpf(BPF_PROG_LOAD, &load)?;
     let target_ifindex = if_nametoindex(Path::new(device)).expect("there is one");
     let prog_fd = u32::try_from(program.as_raw_fd()).expect("it is not negative");
-    bpf(BPF_LINK_CREATE, &Create { prog_fd, target_ifindex, attach_type, ..Create::default() })
+    bpf(BPF_LINK_CREATE, &Create { prog_fd, target_ifindex, attach_type, flags, ..Create::default() })
+}
+
+fn call<T>(command: c_long, attributes: &T) -> io::Result<i32> {
+    #[expect(unsafe_code, reason = "aya takes compiled objects only, and knows links only")]
+    // SAFETY: the attributes are as long as is said, and what they point to lives, and has the room that is said.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    let done = i32::try_from(done).expect("a small number");
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }
 
 fn bpf<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
-    #[expect(unsafe_code, reason = "aya takes compiled objects only")]
-    // SAFETY: the attributes are as long as is said, and what they point to lives.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
-    let fd = i32::try_from(fd).expect("a descriptor or -1");
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let fd = call(command, attributes)?;
     #[expect(unsafe_code, reason = "the kernel gives a number")]
     // SAFETY: it is new, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

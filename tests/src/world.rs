@@ -281,6 +281,16 @@ impl World {
         self.spawn(self.host.command(program()), pin_dir, &["--runtime", "netns"])
     }
 
+    /// Starts a daemon that puts its programs under clsact, on any kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it ends instead of answering.
+    pub fn daemon_on_clsact(&self) -> Result<Daemon> {
+        let arguments = ["--runtime", "netns", "--hook", "clsact"];
+        self.spawn(self.host.command(program()), &self.pin_dir, &arguments)
+    }
+
     /// Returns the names of the pins; the daemon's lock and its record of the host are no pins.
     #[must_use]
     pub fn pins(&self) -> Vec<String> {

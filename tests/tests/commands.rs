@@ -120,7 +120,8 @@ fn what_inspect_shows_can_be_seen_with_the_kernels_tools() {
 
     let inspection = json(&scene, "inspect web --json");
     let detail = &inspection["details"][0];
-    assert_eq!(line(&shown, "program"), detail["program_id"].to_string());
+    let (id, hook) = (&detail["program_id"], detail["hook"].as_str().expect("it is named"));
+    assert_eq!(line(&shown, "program"), format!("{id} on {hook}"));
     let commands: Vec<_> =
         detail["commands"].as_array().expect("a list").iter().map(|c| c.as_str().expect("text")).collect();
     assert!(commands.iter().all(|command| shown.contains(command)), "{shown}");

@@ -119,7 +119,7 @@ fn what_somebody_took_off_is_seen_as_broken_and_a_click_puts_it_back() {
     let web = &scene.containers[0];
     let before = web.netns.traces();
     press(&scene, "web", "pkt-drop-low", ["-", "10%"]);
-    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    web.netns.remove_classifiers("eth0");
     eventually("Scope shows it", || {
         let report = scene.report();
         let summary = report.node("web")?.latest("traffic-control-summary")?.to_owned();
@@ -281,7 +281,7 @@ fn a_report_never_fails_because_of_one_container() {
     let [web, db, _] = &scene.containers[..] else { panic!("there are three") };
     web.netns.run("ip link del eth0").expect("it can go");
     fs::remove_dir_all(scene.world.pins_of(db, "egress").expect("its pins")).expect("anybody may");
-    db.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    db.netns.remove_classifiers("eth0");
     assert_eq!(scene.report().container.nodes.len(), 3);
     for name in ["web", "db"] {
         // Whether there is something to do or not, it is said.

@@ -32,16 +32,8 @@ fn lost(web: &Container) -> u32 {
 
 /// All that can be seen of the devices of the container and of the host, with their classifiers.
 fn devices(world: &World, web: &Container) -> String {
-    let filters = |netns: &Netns, device: &str| {
-        netns.run(&format!("tc filter show dev {device} egress")).expect("tc works")
-    };
-    [
-        web.netns.traces(),
-        world.host().traces(),
-        filters(&web.netns, "eth0"),
-        filters(world.host(), &web.host_end),
-    ]
-    .concat()
+    let classifiers = [web.netns.classifiers("eth0"), world.host().classifiers(&web.host_end)].concat();
+    [web.netns.traces(), world.host().traces(), classifiers.join("\n")].concat()
 }
 
 fn spawn(world: &World, command: Command) -> Daemon {

@@ -79,7 +79,7 @@ fn a_classifier_that_somebody_else_removed_leaves_no_limit_behind() {
     let (_world, web, daemon) = shaped_world();
     let before = web.netns.traces();
     daemon.run("set web --loss 1%");
-    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    web.netns.remove_classifiers("eth0");
     daemon.run("set web --loss 1%");
     assert_eq!(taken_at_once(&web), 1);
     daemon.run("clear web");

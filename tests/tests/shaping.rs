@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, thread, time::Duration};
 
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use nix::sys::signal::Signal;
 use shaper_tests::{
     daemon::{Daemon, eventually},
@@ -169,7 +168,10 @@ fn the_hosts_own_namespace_is_refused() {
 #[test]
 fn a_failure_on_one_interface_leaves_all_as_they_were() {
     needs!(Root);
-    let (world, web, daemon) = shaped_world("web");
+    let world = World::new().expect("a world");
+    let web = world.container("web").expect("a container");
+    let daemon = world.daemon_on_clsact().expect("a daemon");
+    daemon.view("web");
     let (host, inside) = ("10.98.1.1".parse().expect("an address"), "10.98.1.2".parse().expect("an address"));
     world.add_interface(&web, "lan0", "vlan0", host, inside).expect("another interface");
     web.netns.run("tc qdisc add dev lan0 ingress").expect("it sits where clsact would");
@@ -240,35 +242,11 @@ fn a_missing_fq_is_said_and_leaves_nothing() {
 }
 
 #[test]
-fn a_tcx_program_that_would_run_before_ours_is_named() {
-    needs!(Root);
-    let (world, web, daemon) = shaped_world("web");
-    let db = world.container("db").expect("another container");
-    daemon.view("db");
-    daemon.run("set web --loss 1%");
-    let pin = world.pins_of(&web, "egress").expect("its pins").join("program");
-    let mut program = SchedClassifier::from_pin(pin).expect("it is pinned");
-    let attached = db.netns.enter(|| {
-        program.attach_with_options(
-            "eth0",
-            TcAttachType::Egress,
-            TcAttachOptions::TcxOrder(LinkOrder::default()),
-        )
-    });
-    if let Err(error) = attached {
-        eprintln!("skipped: TCX is there from Linux 6.6 on: {error}");
-        return;
-    }
-    let complaint = daemon.complaint("set db --loss 1%");
-    assert!(complaint.contains("the TCX program shape"), "{complaint}");
-}
-
-#[test]
 fn a_classifier_that_somebody_else_removed_is_attached_again() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");
     daemon.run("set web --loss 100%");
-    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    web.netns.remove_classifiers("eth0");
     assert_eq!(lost_from(&world, &web, 20), 0);
     daemon.run("set web --loss 100%");
     assert_eq!(lost_from(&world, &web, 20), 20);

@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use aya::maps::{Array, Map, MapData};
-use nix::{libc::EINVAL, sys::signal::Signal};
+use nix::sys::signal::Signal;
 use shaper_common::Original;
 use shaper_tests::{
     daemon::{Daemon, eventually},
@@ -13,9 +13,14 @@ use shaper_tests::{
     world::{Container, World},
 };
 
-fn shaped_world() -> (World, Container, Daemon) {
+fn world_of_web() -> (World, Container) {
     let world = World::new().expect("a world");
     let web = world.container("web").expect("a container");
+    (world, web)
+}
+
+fn shaped_world() -> (World, Container, Daemon) {
+    let (world, web) = world_of_web();
     let daemon = world.daemon().expect("a daemon");
     daemon.view("web");
     (world, web, daemon)
@@ -46,7 +51,7 @@ fn a_removed_classifier_is_said_once_and_put_back_by_the_next_set() {
     let before = web.netns.traces();
     daemon.run("set web --loss 100%");
     assert_eq!(daemon.view("web")["interfaces"][0]["state"], "intact");
-    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    web.netns.remove_classifiers("eth0");
     wait_for_state(&daemon, "broken");
     assert_eq!(daemon.view("web")["interfaces"][0]["reason"], "classifier removed");
     assert!(daemon.run("list").contains("broken: classifier removed"));
@@ -75,7 +80,9 @@ fn reason(daemon: &Daemon) -> String {
 #[test]
 fn a_classifier_in_front_that_lets_nothing_through_is_said_and_overtaken_by_the_next_set() {
     needs!(Root);
-    let (world, web, daemon) = shaped_world();
+    let (world, web) = world_of_web();
+    let daemon = world.daemon_on_clsact().expect("a daemon");
+    daemon.view("web");
     daemon.run("set web --loss 100%");
     assert_eq!(lost(&web), 20);
     // A new classifier of the same priority comes first (`cls_bpf_change`); this one matches everything.
@@ -85,32 +92,41 @@ fn a_classifier_in_front_that_lets_nothing_through_is_said_and_overtaken_by_the_
     web.netns
         .run(&format!("tc filter add dev eth0 egress protocol all prio 1 {filter}"))
         .expect("anybody may");
-    eventually("it is seen", || {
-        assert_eq!(lost(&web), 0, "the loss is off");
-        reason(&daemon).contains("lets no packet through to the classifier").then_some(())
-    });
+    wait_for_bypass(&daemon, &web);
     assert_eq!(reason(&daemon), "a bpf classifier of priority 1 lets no packet through to the classifier");
     daemon.run("set web --for 1h");
     assert_eq!((lost(&web), reason(&daemon)), (20, String::new()), "ours is first again");
 }
 
+/// Has the container ping until the daemon sees that a loss of all is off, as something in front lets nothing through.
+fn wait_for_bypass(daemon: &Daemon, web: &Container) {
+    eventually("it is seen", || {
+        assert_eq!(lost(web), 0, "the loss is off");
+        reason(daemon).contains("lets no packet through to the classifier").then_some(())
+    });
+}
+
 #[test]
-fn a_tcx_program_that_lets_nothing_through_is_said_and_no_set_succeeds_until_it_is_gone() {
-    needs!(Root);
+fn a_tcx_program_that_lets_nothing_through_is_said_and_overtaken_by_the_next_set() {
+    needs!(Root, Tcx);
     let (_world, web, daemon) = shaped_world();
     daemon.run("set web --loss 100%");
-    let program = match web.netns.enter(|| tcx::pass_everything("eth0")) {
-        Err(error) if error.raw_os_error() == Some(EINVAL) => {
-            eprintln!("skipped: TCX is there from Linux 6.6 on: {error}");
-            return;
-        }
-        program => program.expect("it is attached"),
-    };
-    eventually("it is seen", || {
-        assert_eq!(lost(&web), 0, "the loss is off");
-        reason(&daemon).contains("lets no packet through to the classifier").then_some(())
-    });
+    let _program = web.netns.enter(|| tcx::pass_everything("eth0")).expect("it is attached");
+    wait_for_bypass(&daemon, &web);
     assert!(reason(&daemon).starts_with("the TCX program "), "{}", reason(&daemon));
+    daemon.run("set web --for 1h");
+    assert_eq!((lost(&web), reason(&daemon)), (20, String::new()), "ours is first again");
+}
+
+#[test]
+fn a_tcx_program_before_a_classifier_is_said_and_no_set_succeeds_until_it_is_gone() {
+    needs!(Root, Tcx);
+    let (world, web) = world_of_web();
+    let daemon = world.daemon_on_clsact().expect("a daemon");
+    daemon.view("web");
+    daemon.run("set web --loss 100%");
+    let program = web.netns.enter(|| tcx::pass_everything("eth0")).expect("it is attached");
+    wait_for_bypass(&daemon, &web);
     let complaint = daemon.complaint("set web --loss 50%");
     assert!(complaint.contains("may keep ours from running"), "{complaint}");
     drop(program);
@@ -123,7 +139,7 @@ fn a_tcx_program_that_lets_nothing_through_is_said_and_no_set_succeeds_until_it_
 
 #[test]
 fn what_a_container_receives_past_its_hosts_end_is_said() {
-    needs!(Root);
+    needs!(Root, Tcx);
     let (world, web, daemon) = shaped_world();
     let other = world.container("other").expect("a container");
     world.host().enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("it forwards");
@@ -138,13 +154,8 @@ fn what_a_container_receives_past_its_hosts_end_is_said() {
     };
     daemon.run("set web --loss 100% --direction ingress");
     assert_eq!(lost(), 20);
-    let redirected = match world.host().enter(|| tcx::redirect_to_peer(&other.host_end, &web.host_end)) {
-        Err(error) if error.raw_os_error() == Some(EINVAL) => {
-            eprintln!("skipped: TCX is there from Linux 6.6 on: {error}");
-            return;
-        }
-        program => program.expect("it is attached"),
-    };
+    let redirected = world.host().enter(|| tcx::redirect_to_peer(&other.host_end, &web.host_end));
+    let redirected = redirected.expect("it is attached");
     let expected = format!("packets reach the container past {}, as by bpf_redirect_peer", web.host_end);
     eventually("it is seen", || {
         assert_eq!(lost(), 0, "they go another way");
@@ -163,7 +174,7 @@ fn clearing_what_is_broken_gives_back_what_there_is() {
     web.netns.run("ip link set eth0 txqueuelen 0").expect("it can be set");
     let before = web.netns.traces();
     daemon.run("set web --loss 100%");
-    web.netns.run("tc qdisc del dev eth0 clsact").expect("anybody may");
+    web.netns.remove_classifiers("eth0");
     wait_for_state(&daemon, "broken");
     daemon.run("clear web");
     assert_eq!(web.netns.traces(), before);
@@ -179,7 +190,7 @@ fn the_end_of_a_shaping_is_said_once_with_the_reason() {
     daemon.run("set web --loss 1% --direction both");
     web.netns.run("ip link del eth0").expect("it can go");
     eventually("its end is said", || (lines(&daemon, "its interface has gone").len() == 2).then_some(()));
-    assert_eq!(world.pins(), ["AYA_LOGS"]);
+    eventually("its pins go", || (world.pins() == ["AYA_LOGS"]).then_some(()));
     world.container("db").expect("another container");
     let db = world.container("db2").expect("another container");
     daemon.view("db2");
@@ -219,7 +230,8 @@ fn a_device_without_a_record_of_what_it_was_has_not_been_touched() {
         let map = MapData::from_pin(pins.join("ORIGINAL")).expect("it is pinned");
         let mut map: Array<_, Original> = Array::try_from(Map::Array(map)).expect("it is an array");
         map.set(0, Original::default(), 0).expect("it can be written");
-        web.netns.run("tc filter del dev eth0 egress").expect("it is there");
+        web.netns.enter(|| tcx::detach_all("eth0"));
+        let _ = web.netns.run("tc filter del dev eth0 egress");
         web.netns.run("ip link set eth0 gso_max_segs 65535").expect("it can be set");
     });
 }
@@ -235,6 +247,6 @@ fn pins_that_cannot_be_read_give_back_what_is_recorded() {
 fn a_queue_length_is_given_back_by_the_next_daemon_too() {
     needs!(Root);
     kill_and_change(0, |web, _| {
-        web.netns.run("tc qdisc del dev eth0 clsact").expect("as the daemon does before it dies");
+        web.netns.remove_classifiers("eth0");
     });
 }

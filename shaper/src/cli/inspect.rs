@@ -107,7 +107,7 @@ fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Resu
         netns_path.as_ref().map_or_else(|| "on the host".to_owned(), |path| format!("in {}", path.display()));
     writeln!(out, "  device   {device}, ifindex {ifindex}, {place}")?;
     writeln!(out, "  qdisc    {}", detail.root_qdisc)?;
-    writeln!(out, "  program  {}", detail.program_id)?;
+    writeln!(out, "  program  {} on {}", detail.program_id, detail.hook)?;
     writeln!(out, "  pinned   {}", detail.pin_path.display())?;
     for (index, command) in detail.commands.iter().enumerate() {
         writeln!(out, "  {:<8} {command}", if index == 0 { "see" } else { "" })?;

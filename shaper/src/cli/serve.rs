@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{log::Log, plain::Plain};
 use crate::{
     daemon::{self, Options},
-    shaping::RuntimeName,
+    shaping::{Hook, RuntimeName},
 };
 
 /// The arguments of `shaper serve`.
@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// The directory, in bpffs, for pinned programs and maps
     #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/shaper")]
     pin_dir: PathBuf,
+    /// The hook that programs are attached to [default: tcx where the kernel has it, else clsact]
+    #[arg(long, value_enum)]
+    hook: Option<Hook>,
     /// A TOML file with presets of your own, which replace shipped ones of the same name
     #[arg(long, value_name = "FILE")]
     presets: Option<PathBuf>,
@@ -122,6 +125,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         runtimes,
         netns_dir: args.netns_dir,
         pin_dir: args.pin_dir,
+        hook: args.hook,
         presets: args.presets,
         scope_presets: args.scope_preset,
     })

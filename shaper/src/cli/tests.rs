@@ -381,7 +381,7 @@ async fn inspect_shows_where_to_look() {
       queue    0 packets wait, 0 dropped
       device   eth0, ifindex 2, in /proc/42/ns/net
       qdisc    fq 8001:
-      program  17
+      program  17 on tcx
       pinned   /sys/fs/bpf/shaper/netns-4026532200-if-2-egress
       see      bpftool prog show id 17
 
@@ -393,7 +393,7 @@ async fn inspect_shows_where_to_look() {
       queue    0 packets wait, 0 dropped
       device   veth7, ifindex 9, on the host
       qdisc    fq 8001:
-      program  17
+      program  17 on tcx
       pinned   /sys/fs/bpf/shaper/netns-4026532200-if-2-ingress
       see      bpftool prog show id 17
     ");

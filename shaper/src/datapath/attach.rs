@@ -1,8 +1,8 @@
-//! Puts an instance on its device: a classifier on the clsact hook and, for a delay, an `fq` at the root.
+//! Puts an instance on its device: a classifier on the egress hook and, for a delay, an `fq` at the root.
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
-use std::{fmt::Display, mem, time::Duration};
+use std::{fmt::Display, mem, os::fd::AsFd as _, time::Duration};
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, TcError,
@@ -14,16 +14,17 @@ use shaper_common::MAX_DELAY_NS;
 use super::{
     device::Device,
     error::{cannot_enter, explain, gone},
+    hook::Attached,
     instance::Instance,
     loaded::Loaded,
     present::{PRIORITY, Present},
     restore::{self, take_off},
-    segments,
+    segments, tcx,
     whereabouts::on_device,
 };
 use crate::{
-    network::{FqLimits, Socket, add_clsact, add_fq, egress_filters, link_at},
-    shaping::{Attempt, Failure, QueueCounts, Refusal, Shaping, ShapingError, with_causes},
+    network::{Filter, FqLimits, Socket, add_clsact, add_fq, link_at},
+    shaping::{Attempt, Failure, Hook, QueueCounts, Refusal, Shaping, ShapingError, with_causes},
 };
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
@@ -39,6 +40,7 @@ pub(super) fn attach(
     loaded: &mut Loaded,
     instance: &Instance,
     shaping: &Shaping,
+    hook: Hook,
 ) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = loaded.classifier()?;
@@ -47,14 +49,13 @@ pub(super) fn attach(
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, &device).map_err(|error| explain(&error))?;
-            present.admits_classifier(&device)?;
-            admits_no_tcx(&device)?;
+            present.admits(&device, hook)?;
             if shaping.needs_queue() {
                 present.admits_queue(&device)?;
             }
             let clsact = present.hook.is_some();
             let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
-            instance.write_original(restore::record(&link, clsact))?;
+            instance.write_original(restore::record(&link, hook, clsact))?;
             let attached = put_on(&socket, classifier, instance, shaping, clsact);
             if attached.is_err() {
                 log_failure(
@@ -84,7 +85,7 @@ fn put_on(
     put_classifier(socket, classifier, instance, clsact)
 }
 
-/// Attaches a classifier, adding the hook if there is none.
+/// Attaches an instance's classifier to its hook, adding clsact if it needs it and there is none.
 pub(super) fn put_classifier(
     socket: &Socket,
     classifier: &mut SchedClassifier,
@@ -92,20 +93,28 @@ pub(super) fn put_classifier(
     clsact: bool,
 ) -> Result<(), ShapingError> {
     let device = instance.device();
-    if !clsact {
-        add_clsact(socket, device.ifindex).map_err(|error| explain(&error))?;
+    let failed = |reason: &dyn Display| Attempt::Attach(device.name.clone()).failed(reason);
+    match instance.hook() {
+        Hook::Tcx => {
+            let program = classifier.fd().map_err(|error| failed(&with_causes(&error)))?;
+            tcx::attach_first(device.ifindex, program.as_fd()).map_err(|error| failed(&error))?;
+        }
+        Hook::Clsact => {
+            if !clsact {
+                add_clsact(socket, device.ifindex).map_err(|error| explain(&error))?;
+            }
+            let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() });
+            let attach = || {
+                let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
+                classifier.take_link(link)
+            };
+            // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
+            attach().map(mem::forget).map_err(|error| failed(&with_causes(&error)))?;
+        }
     }
-    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() });
-    let attach = || {
-        let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
-        classifier.take_link(link)
-    };
-    let link = attach().map_err(|error| Attempt::Attach(device.name.clone()).failed(with_causes(&error)))?;
-    // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
-    mem::forget(link);
-    let filters = egress_filters(socket, device.ifindex).map_err(|error| explain(&error))?;
-    match filters.first() {
-        Some(first) if first.program_id == Some(instance.program_id()) => Ok(()),
+    let attached = Attached::on(socket, device.ifindex).map_err(|error| explain(&error))?;
+    match attached.first() {
+        Some(first) if first.runs(instance.program_id()) => Ok(()),
         _ => Err(Failure::NotFirst { device: device.name.clone() }.into()),
     }
 }
@@ -134,48 +143,35 @@ pub(super) fn replace(
     let netns = on_device(instance)?.ok_or_else(gone)?;
     netns
         .enter(|| {
-            let filters = Socket::open().and_then(|socket| egress_filters(&socket, device.ifindex));
-            let filters = filters.map_err(|error| explain(&error))?;
-            let filter = filters
-                .iter()
-                .find(|filter| filter.program_id == Some(old_id))
-                .ok_or_else(|| ShapingError::from(Failure::ClassifierGone { device: device.name.clone() }))?;
-            let handle = u32::from(filter.handle).into();
-            let mut replace = || {
-                let link = SchedClassifierLink::attached(
-                    &device.name,
-                    TcAttachType::Egress,
-                    filter.priority,
-                    handle,
-                    None,
-                );
-                let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
-                classifier.take_link(link)
-            };
-            let link = replace().map_err(|error: ProgramError| {
-                Attempt::Replace(device.name.clone()).failed(with_causes(&error))
-            })?;
-            // As when it was attached.
-            mem::forget(link);
+            let attached = Socket::open().and_then(|socket| Attached::on(&socket, device.ifindex));
+            let attached = attached.map_err(|error| explain(&error))?;
+            let found = attached.iter().find(|attached| attached.runs(old_id));
+            let failed = |reason: &dyn Display| Attempt::Replace(device.name.clone()).failed(reason);
+            match found {
+                Some(Attached::Tcx(_)) => {
+                    let program = classifier.fd().map_err(|error| failed(&with_causes(&error)))?;
+                    tcx::replace(device.ifindex, program.as_fd(), old_id).map_err(|error| failed(&error))?;
+                }
+                Some(Attached::Classifier(filter)) => replace_classifier(classifier, device, filter)
+                    .map_err(|error| failed(&with_causes(&error)))?,
+                None => return Err(Failure::ClassifierGone { device: device.name.clone() }.into()),
+            }
             Ok(())
         })
         .map_err(cannot_enter)?
 }
 
-/// TCX programs (Linux 6.6) run before clsact, and one that does not say "next" keeps ours from ever running.
-pub(super) fn admits_no_tcx(device: &Device) -> Result<(), ShapingError> {
-    // Kernels without TCX refuse the question.
-    let Ok((_, programs)) = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress) else {
-        return Ok(());
-    };
-    programs.first().map_or(Ok(()), |program| {
-        Err(Refusal::TcxFirst {
-            device: device.name.clone(),
-            program: program.name_as_str().unwrap_or("without a name").to_owned(),
-            id: program.id(),
-        }
-        .into())
-    })
+fn replace_classifier(
+    classifier: &mut SchedClassifier,
+    device: &Device,
+    filter: &Filter,
+) -> Result<(), ProgramError> {
+    let handle = u32::from(filter.handle).into();
+    let link =
+        SchedClassifierLink::attached(&device.name, TcAttachType::Egress, filter.priority, handle, None);
+    let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
+    // As when it was attached.
+    classifier.take_link(link).map(mem::forget)
 }
 
 fn log_failure<T>(device: &Device, taken: Result<T, impl Display>) {

@@ -4,11 +4,7 @@
 
 use std::mem;
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use parking_lot::Mutex;
-
-use super::device::Device;
-use crate::network::Filter;
 
 /// The packets that may pass unseen between two looks, as the counts are not read at the same moment.
 const SLACK: u64 = 10;
@@ -66,18 +62,6 @@ impl Bypass {
     pub(super) fn is_known(&self) -> bool {
         self.0.lock().is_bypassed
     }
-}
-
-/// Returns what runs in front of the classifier `program_id` on a device, whose classifiers are `filters`.
-pub(super) fn in_front(device: &Device, filters: &[Filter], program_id: u32) -> Option<String> {
-    // Kernels without TCX refuse the question.
-    let programs =
-        SchedClassifier::query_tcx(&device.name, TcAttachType::Egress).map(|(_, programs)| programs);
-    let tcx = programs.unwrap_or_default().first().map(|program| {
-        format!("the TCX program {} (id {})", program.name_as_str().unwrap_or("without a name"), program.id())
-    });
-    let other = filters.first().filter(|first| first.program_id != Some(program_id));
-    tcx.or_else(|| other.map(|other| format!("a {} classifier of priority {}", other.kind, other.priority)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     network::{Socket, root},
-    shaping::InterfaceInspection,
+    shaping::{Hook, InterfaceInspection},
 };
 
 /// Where an instance can be seen.
@@ -43,6 +43,7 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
         ifindex: device.ifindex,
         netns_path,
         pin_path: instance.pins().to_owned(),
+        hook: instance.hook(),
         program_id: instance.program_id(),
         root_qdisc,
         commands: vec![
@@ -50,7 +51,10 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
             format!("bpftool map dump pinned {pins}/{}", shaper_common::COUNTERS_MAP),
             format!("bpftool prog show id {}", instance.program_id()),
             format!("{enter}tc -s qdisc show dev {}", device.name),
-            format!("{enter}tc filter show dev {} egress", device.name),
+            match instance.hook() {
+                Hook::Tcx => format!("{enter}bpftool net show dev {}", device.name),
+                Hook::Clsact => format!("{enter}tc filter show dev {} egress", device.name),
+            },
         ],
     }
 }

@@ -28,6 +28,7 @@ use super::{
     bypass::Bypass,
     device::{AttachPoint, Device, Key},
     error::OpenError,
+    hook,
     loaded::Loaded,
     pins::{self},
     prepared::{self, Prepared},
@@ -37,7 +38,7 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     shaping::{
-        Attempt, Event, EventKind, InterfaceView, Name, NetnsRef, Outcomes, Peers, Policy, Shaping,
+        Attempt, Event, EventKind, Hook, InterfaceView, Name, NetnsRef, Outcomes, Peers, Policy, Shaping,
         ShapingError, ShapingState,
     },
 };
@@ -71,7 +72,8 @@ impl fmt::Display for Instance {
 
 impl Instance {
     /// Loads a program for `point` and pins it, with its maps, in the new directory `staged`, from where it is still to
-    /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters.
+    /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters, and
+    /// sits on the same hook, otherwise on `hook`.
     ///
     /// # Errors
     ///
@@ -81,14 +83,16 @@ impl Instance {
         point: &AttachPoint,
         policy: Option<(&Arc<Policy>, Prepared)>,
         old: Option<&Self>,
+        hook: Hook,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
+        let hook = old.map_or(hook, Self::hook);
         let staged = pins::stage(pin_dir, point.key.pin_name())?;
         let stage = || {
             if let Some(old) = old {
                 old.share_with(&staged)?;
             }
-            let mut loaded = loader.load(&staged, policy.as_ref().map(|(_, prepared)| prepared))?;
+            let mut loaded = loader.load(&staged, policy.as_ref().map(|(_, prepared)| prepared), hook)?;
             if let Some((_, prepared)) = &policy {
                 prepared.fill(&mut loaded)?;
                 for name in pins::POLICY_MAPS {
@@ -202,6 +206,11 @@ impl Instance {
 
     pub(super) const fn program_id(&self) -> u32 {
         self.program_id
+    }
+
+    /// The hook that it is on.
+    pub(super) fn hook(&self) -> Hook {
+        hook::of(&self.original())
     }
 
     /// The record of what its device was.

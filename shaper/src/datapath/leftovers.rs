@@ -1,4 +1,4 @@
-//! Finds classifiers of ours that no instance has: their pins were removed, bpffs was mounted anew, or another daemon
+//! Finds classifiers and queues of ours that no instance has: their pins were removed, bpffs was mounted anew, or another daemon
 //! pinned them elsewhere.
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
@@ -15,6 +15,7 @@ use super::{
     Datapath,
     device::{AttachPoint, End},
     error::{OpenError, cannot_enter, explain, gone},
+    hook::Attached,
     instance::Instance,
     pins,
     program::Loader,
@@ -22,13 +23,13 @@ use super::{
     survey::{self},
 };
 use crate::{
-    network::{Filter, NetlinkError, Socket, delete_filter, egress_filters, link_at},
+    network::{NetlinkError, Socket, link_at},
     shaping::{Attempt, Directions, NetnsRef, ShapingError},
 };
 
 /// A classifier of ours on a device.
 struct Leftover {
-    filter: Filter,
+    attached: Attached,
     program_id: u32,
     /// The maps of its program.
     shaping: u32,
@@ -37,13 +38,13 @@ struct Leftover {
 
 impl Leftover {
     /// The classifier, with its program, if it is ours: other programs may have its name, but not its maps as well.
-    fn of(filter: Filter) -> Result<Option<(Self, ProgramInfo)>, ShapingError> {
-        let failed =
-            |error: &dyn std::error::Error| Attempt::LookAtClassifier(filter.name.clone()).failed(error);
+    fn of(attached: Attached) -> Result<Option<(Self, ProgramInfo)>, ShapingError> {
         let mut programs = loaded_programs().filter_map(Result::ok);
-        let Some(program) = programs.find(|program| Some(program.id()) == filter.program_id) else {
+        let Some(program) = programs.find(|program| attached.runs(program.id())) else {
             return Ok(None);
         };
+        let name = program.name_as_str().unwrap_or_default().to_owned();
+        let failed = |error: &dyn std::error::Error| Attempt::LookAtClassifier(name.clone()).failed(error);
         let mut maps = BTreeMap::new();
         for id in program.map_ids().map_err(|error| failed(&error))?.unwrap_or_default() {
             let map = MapInfo::from_id(id).map_err(|error| failed(&error))?;
@@ -52,7 +53,7 @@ impl Leftover {
         let (Some(&shaping), Some(&counters)) = (maps.get(SHAPING_MAP), maps.get(COUNTERS_MAP)) else {
             return Ok(None);
         };
-        Ok(Some((Self { filter, program_id: program.id(), shaping, counters }, program)))
+        Ok(Some((Self { attached, program_id: program.id(), shaping, counters }, program)))
     }
 
     /// Pins it, as it was before. The record of what its device was had no other reference than its pin, nor had the policy.
@@ -63,7 +64,7 @@ impl Leftover {
         loader: &Loader,
         pin_dir: &Path,
     ) -> Result<Instance, OpenError> {
-        if self.filter.name == POLICY_PROGRAM {
+        if program.name_as_str() == Some(POLICY_PROGRAM) {
             return Err(OpenError { text: "its policy is not known any more".to_owned(), is_unusable: true });
         }
         let staged = pins::stage(pin_dir, point.key.pin_name())?;
@@ -79,7 +80,7 @@ impl Leftover {
         pin()
             .map_err(|error| OpenError::new("pin the program", &*error))
             // It makes and pins the map that is missing.
-            .and_then(|()| Ok(loader.load(&staged, None).map(drop)?))
+            .and_then(|()| Ok(loader.load(&staged, None, self.attached.hook()).map(drop)?))
             .and_then(|()| Instance::open(point, &staged, pin_dir))
             .inspect_err(|_| pins::remove(&staged))
     }
@@ -116,8 +117,8 @@ impl Datapath {
         spare: impl Fn(&AttachPoint, u32) -> bool,
     ) -> Result<bool, ShapingError> {
         let mut found = false;
-        for (point, filter) in self.suspects(points)? {
-            let Some((leftover, program)) = Leftover::of(filter)? else { continue };
+        for (point, attached) in self.suspects(points)? {
+            let Some((leftover, program)) = Leftover::of(attached)? else { continue };
             if spare(point, leftover.program_id) {
                 continue;
             }
@@ -135,6 +136,12 @@ impl Datapath {
                 Err(error) => return Err(error.into()),
             }
         }
+        for point in points.iter().filter(|point| self.instance(&point.key).is_none()) {
+            if restore::clear_queue(point, &self.host)? {
+                tracing::warn!(interface = %point, "removed a queue of ours that had lost its program and its pins");
+                found = true;
+            }
+        }
         Ok(found)
     }
 
@@ -142,7 +149,7 @@ impl Datapath {
     fn suspects<'a>(
         &self,
         points: &'a [AttachPoint],
-    ) -> Result<Vec<(&'a AttachPoint, Filter)>, ShapingError> {
+    ) -> Result<Vec<(&'a AttachPoint, Attached)>, ShapingError> {
         let (inner, outer): (Vec<_>, Vec<_>) =
             points.iter().partition(|point| point.device.end == End::Container);
         let mut found = Vec::new();
@@ -161,16 +168,15 @@ impl Datapath {
     fn list_suspects<'a>(
         &self,
         points: Vec<&'a AttachPoint>,
-    ) -> Result<Vec<(&'a AttachPoint, Filter)>, NetlinkError> {
+    ) -> Result<Vec<(&'a AttachPoint, Attached)>, NetlinkError> {
         let socket = Socket::open()?;
         let mut found = Vec::new();
         for point in points {
             let own = self.instance(&point.key).map(|instance| instance.program_id());
-            let filters = egress_filters(&socket, point.device.ifindex)?;
-            let is_suspect = |filter: &Filter| {
-                is_named_as_ours(&filter.name) && (own.is_none() || filter.program_id != own)
-            };
-            found.extend(filters.into_iter().filter(is_suspect).map(|filter| (point, filter)));
+            let others = Attached::on(&socket, point.device.ifindex)?.into_iter();
+            let others = others.filter(|attached| !own.is_some_and(|own| attached.runs(own)));
+            let suspects = others.filter(|other| other.is_named_as_ours(&point.device));
+            found.extend(suspects.map(|suspect| (point, suspect)));
         }
         Ok(found)
     }
@@ -186,7 +192,9 @@ impl Datapath {
         let device = &point.device;
         let look = || link_at(&Socket::open()?, device.ifindex);
         let link = survey::on_device(point, &self.host, look)?.ok_or_else(gone)?;
-        instance.write_original(restore::guess(device, &link))?;
+        let recorded = self.record_of_moved(leftover.program_id);
+        let guess = || restore::guess(device, &link, leftover.attached.hook());
+        instance.write_original(recorded.unwrap_or_else(guess))?;
         ready::resume(&instance)?;
         tracing::info!(interface = %instance, "adopted without its pins");
         self.instances_mut().insert(point.key, instance.into());
@@ -196,11 +204,7 @@ impl Datapath {
     /// Takes a classifier off a device that an instance is on as well.
     fn remove_beside(&self, point: &AttachPoint, leftover: &Leftover) -> Result<(), ShapingError> {
         tracing::warn!(interface = %point, program = leftover.program_id, "removing a second classifier");
-        let delete = || delete_filter(&Socket::open()?, point.device.ifindex, &leftover.filter);
-        survey::on_device(point, &self.host, delete)
+        let take_off = || leftover.attached.take_off(&Socket::open()?, point.device.ifindex);
+        survey::on_device(point, &self.host, take_off)
     }
-}
-
-fn is_named_as_ours(name: &str) -> bool {
-    [PROGRAM, POLICY_PROGRAM].contains(&name)
 }

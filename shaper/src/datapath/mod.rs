@@ -13,6 +13,7 @@ mod device;
 mod disposal;
 mod error;
 mod following;
+mod hook;
 mod inspection;
 mod instance;
 mod leftovers;
@@ -35,6 +36,7 @@ mod settling;
 mod state;
 mod strays;
 mod survey;
+mod tcx;
 mod whereabouts;
 
 use std::{
@@ -55,7 +57,7 @@ use crate::{
     clock::monotonic_ns,
     network::{NetlinkError, Netns, Socket},
     shaping::{
-        Attempt, Event, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts, Refusal,
+        Attempt, Event, Hook, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts, Refusal,
         ShapingError,
     },
 };
@@ -66,6 +68,8 @@ pub(crate) type Blindness = Box<dyn Fn() -> Option<String> + Send + Sync>;
 /// All shaping of this host.
 pub(crate) struct Datapath {
     pin_dir: PathBuf,
+    /// The hook that programs are put on.
+    hook: Hook,
     /// Where the host's ends of veths are.
     host: Netns,
     loader: OnceLock<Loader>,
@@ -90,14 +94,15 @@ pub(crate) struct Datapath {
 
 impl Datapath {
     /// A datapath that pins in `pin_dir`, which must be in bpffs by the time something is shaped. Nothing is changed as long
-    /// as `blindness` returns a reason.
+    /// as `blindness` returns a reason. Programs are put on `hook`, or on the best that the kernel has.
     ///
     /// # Errors
     ///
     /// When `/proc` is not mounted.
-    pub(crate) fn new(pin_dir: PathBuf, blindness: Blindness) -> io::Result<Self> {
+    pub(crate) fn new(pin_dir: PathBuf, hook: Option<Hook>, blindness: Blindness) -> io::Result<Self> {
         Ok(Self {
             pin_dir,
+            hook: hook.unwrap_or_else(hook::best),
             host: Netns::own()?,
             loader: OnceLock::new(),
             preparing: Mutex::default(),
@@ -146,6 +151,7 @@ impl Datapath {
             return Err(Refusal::Blind { reason }.into());
         }
         let new = Loader::new(&self.pin_dir)?;
+        tracing::info!(hook = %self.hook, "the kernel takes the program");
         self.adopt().map_err(|error| Attempt::ReadPins(self.pin_dir.clone()).failed(error))?;
         self.seek_strays();
         *self.unread.lock() = None;

@@ -1,20 +1,20 @@
-//! The qdiscs and filters of a device, ours or not.
+//! The qdiscs and programs of a device, ours or not.
 
-use super::device::Device;
+use super::{device::Device, hook::Attached};
 use crate::{
-    network::{Filter, NetlinkError, Qdisc, Socket, egress_filters, hook, root},
-    shaping::{QueueCounts, Refusal, ShapingError},
+    network::{NetlinkError, Qdisc, Socket, hook, root},
+    shaping::{Hook, QueueCounts, Refusal, ShapingError},
 };
 
 /// Classifiers run in the order of their priorities, and ours is to be the first: a packet's copy without a socket then
 /// takes the others along exactly once.
 pub(super) const PRIORITY: u16 = 1;
 
-/// The qdiscs and filters of a device.
+/// The qdiscs and programs of a device.
 pub(super) struct Present {
     root: Option<Qdisc>,
     pub(super) hook: Option<Qdisc>,
-    filters: Vec<Filter>,
+    attached: Vec<Attached>,
 }
 
 impl Present {
@@ -23,26 +23,35 @@ impl Present {
         Ok(Self {
             root: root(socket, ifindex)?,
             hook: hook(socket, ifindex)?,
-            filters: egress_filters(socket, ifindex)?,
+            attached: Attached::on(socket, ifindex)?,
         })
     }
 
-    pub(super) fn runs(&self, program_id: u32) -> Option<&Filter> {
-        self.filters.iter().find(|filter| filter.program_id == Some(program_id))
+    /// Returns what runs a program.
+    pub(super) fn runs(&self, program_id: u32) -> Option<&Attached> {
+        self.attached.iter().find(|attached| attached.runs(program_id))
     }
 
-    /// Returns true if the classifier that runs a program is the first one.
+    /// Returns true if a program is the first one that packets meet.
     pub(super) fn runs_first(&self, program_id: u32) -> bool {
-        self.filters.first().is_some_and(|first| first.program_id == Some(program_id))
+        self.attached.first().is_some_and(|first| first.runs(program_id))
     }
 
-    /// Returns an error unless the device lets a classifier of ours run before all others.
-    pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
+    /// Returns an error unless a program of ours on a hook of the device would run before all others. On the TCX hook any
+    /// can.
+    pub(super) fn admits(&self, device: &Device, hook: Hook) -> Result<(), ShapingError> {
         let name = &device.name;
+        if hook == Hook::Tcx {
+            return Ok(());
+        }
+        if let Some(first) = self.attached.first().filter(|first| first.hook() == Hook::Tcx) {
+            return Err(Refusal::TcxFirst { device: name.clone(), program: first.describe(device) }.into());
+        }
         if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
             return Err(Refusal::HookTaken { device: name.clone(), kind: other.kind.clone() }.into());
         }
-        let first = self.filters.iter().find(|filter| filter.priority <= PRIORITY);
+        let filters = self.attached.iter().filter_map(Attached::classifier);
+        let first = filters.into_iter().find(|filter| filter.priority <= PRIORITY);
         if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
             let (device, kind) = (name.clone(), other.kind.clone());
             return Err(Refusal::PriorityTaken { device, kind, priority: PRIORITY }.into());

@@ -9,14 +9,17 @@ use std::{
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use parking_lot::Mutex;
-use shaper_common::{POLICY_PROGRAM, PROGRAM};
+use shaper_common::{POLICY_PROGRAM, PROGRAM, TCX_CONSTANT};
 
 use super::{
     loaded::{Loaded, refused},
     pins, place,
     prepared::Prepared,
 };
-use crate::{files::Lock, shaping::ShapingError};
+use crate::{
+    files::Lock,
+    shaping::{Hook, ShapingError},
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shaper-ebpf"));
 
@@ -83,14 +86,19 @@ impl Loader {
     }
 
     /// Loads one more instance into the kernel, to be pinned in `directory`; maps that are pinned there already are its
-    /// own.
+    /// own. It can be attached to `hook` only.
     ///
     /// # Errors
     ///
     /// Without permission, and when the verifier refuses it.
-    pub(super) fn load(&self, directory: &Path, policy: Option<&Prepared>) -> Result<Loaded, ShapingError> {
+    pub(super) fn load(
+        &self,
+        directory: &Path,
+        policy: Option<&Prepared>,
+        hook: Hook,
+    ) -> Result<Loaded, ShapingError> {
         let name = if policy.is_some() { POLICY_PROGRAM } else { PROGRAM };
-        let ebpf = self.open(directory, policy).map_err(|error| refused(&error))?;
+        let ebpf = self.open(directory, policy, hook).map_err(|error| refused(&error))?;
         let mut loaded = Loaded { ebpf, name };
         // Verified outside the loader's lock, as that takes most of the time.
         loaded.classifier()?.load().map_err(|error| refused(&error))?;
@@ -98,7 +106,7 @@ impl Loader {
     }
 
     /// Parses the object and makes its maps.
-    fn open(&self, directory: &Path, policy: Option<&Prepared>) -> Result<Ebpf, EbpfError> {
+    fn open(&self, directory: &Path, policy: Option<&Prepared>, hook: Hook) -> Result<Ebpf, EbpfError> {
         let mut loader = self.loader.lock();
         for name in pins::SHARED_MAPS {
             loader.map_pin_path(name, directory.join(name));
@@ -109,6 +117,8 @@ impl Loader {
         for (name, value) in Prepared::constants(policy) {
             loader.override_global(name, value, true);
         }
+        let on_tcx = if hook == Hook::Tcx { &1_u32 } else { &0 };
+        loader.override_global(TCX_CONSTANT, on_tcx, true);
         loader.load(OBJECT)
     }
 }

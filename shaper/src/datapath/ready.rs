@@ -3,16 +3,17 @@
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
 use super::{
-    attach::{admits_no_tcx, put_classifier, put_queue},
+    attach::{put_classifier, put_queue},
     device::Device,
     error::{cannot_enter, explain, gone},
+    hook::{self, Attached},
     instance::Instance,
     present::{Present, our_queue},
     segments,
     whereabouts::on_device,
 };
 use crate::{
-    network::{Socket, delete_filter, egress_filters},
+    network::Socket,
     shaping::{Refusal, ShapingError, ShapingState},
 };
 
@@ -33,17 +34,16 @@ pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
-            let filter = present.runs(instance.program_id());
-            if filter.is_some() && !instance.bypass().is_known() {
+            let attached = present.runs(instance.program_id());
+            if attached.is_some() && !instance.bypass().is_known() {
                 return Ok(());
             }
-            present.admits_classifier(device)?;
-            admits_no_tcx(device)?;
+            present.admits(device, instance.hook())?;
             if present.runs_first(instance.program_id()) {
                 return Err(Refusal::Bypassed { device: device.name.clone() }.into());
             }
-            if let Some(filter) = filter {
-                delete_filter(&socket, device.ifindex, filter).map_err(|error| explain(&error))?;
+            if let Some(attached) = attached {
+                attached.take_off(&socket, device.ifindex).map_err(|error| explain(&error))?;
             }
             instance.bypass().end();
             put_classifier(&socket, &mut classifier, instance, present.hook.is_some())
@@ -61,11 +61,11 @@ pub(super) fn resume(instance: &Instance) -> Result<bool, ShapingError> {
     let look = || {
         let socket = Socket::open()?;
         instance.note_queue(our_queue(&socket, device)?);
-        egress_filters(&socket, device.ifindex)
+        Attached::on(&socket, device.ifindex)
     };
     let Some(netns) = on_device(instance)? else { return Ok(false) };
-    let filters = netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
-    Ok(filters.iter().any(|filter| filter.program_id == Some(instance.program_id())))
+    let attached = netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))?;
+    Ok(hook::runs(&attached, instance.program_id()))
 }
 
 /// Gives an instance that has held no queue so far the one that a delay needs.

@@ -4,26 +4,30 @@ use shaper_common::Original;
 
 use super::{
     device::{AttachPoint, Device, End},
+    hook::{self, Attached},
     present::{Present, our_queue},
     segments,
     survey::{self},
 };
 use crate::{
     network::{
-        Filter, Link, NetlinkError, Netns, Socket, delete_clsact, delete_filter, delete_root, egress_filters,
-        has_filters, link_at, set_tx_queue_len,
+        Link, NetlinkError, Netns, Socket, delete_clsact, delete_root, has_filters, link_at, set_tx_queue_len,
     },
-    shaping::ShapingError,
+    shaping::{Hook, ShapingError},
 };
 
 /// The length that a device gets with its first qdisc (`include/net/pkt_sched.h`, `net/sched/sch_api.c`).
 const DEFAULT_TX_QUEUE_LEN: u32 = 1_000;
 
 /// The record of a device that nothing of ours is on.
-pub(super) fn record(link: &Link, has_clsact: bool) -> Original {
+pub(super) fn record(link: &Link, hook: Hook, has_clsact: bool) -> Original {
     Original {
         tx_queue_len: link.tx_queue_len,
-        clsact: has_clsact.into(),
+        hook: match hook {
+            Hook::Tcx => Original::TCX,
+            Hook::Clsact if has_clsact => Original::FOREIGN_CLSACT,
+            Hook::Clsact => Original::OWN_CLSACT,
+        },
         gso_max_segs: link.gso_max_segs,
         valid: 1,
         peer_ifindex: peer_ifindex(link),
@@ -75,11 +79,11 @@ pub(super) fn take_off(
         return Ok(false);
     }
     take_queue(socket, device, original)?;
-    if let Some(filter) = ours {
-        delete_filter(socket, device.ifindex, filter)?;
+    if let Some(ours) = ours {
+        ours.take_off(socket, device.ifindex)?;
     }
-    let was_there = original.clsact != 0;
-    if present.hook.is_some() && !was_there && !has_filters(socket, device.ifindex)? {
+    let is_own = original.hook == Original::OWN_CLSACT;
+    if present.hook.is_some() && is_own && !has_filters(socket, device.ifindex)? {
         delete_clsact(socket, device.ifindex)?;
     }
     give_back(socket, device, original)?;
@@ -98,11 +102,15 @@ pub(super) fn give_back(socket: &Socket, device: &Device, original: Original) ->
 }
 
 /// Returns true if a device may keep something of its shaping where it is found. The host's end of a veth may even keep
-/// the classifier, where it stayed and the container's end left.
+/// the classifier, where it stayed and the container's end left; and any device its TCX program, which moves with it.
 pub(super) const fn is_kept(original: &Original, end: End) -> bool {
     let keeps = match end {
         End::Host => true,
-        End::Container => original.tx_queue_len == 0 || segments::may_be_held(original.gso_max_segs, end),
+        End::Container => {
+            original.tx_queue_len == 0
+                || original.hook == Original::TCX
+                || segments::may_be_held(original.gso_max_segs, end)
+        }
     };
     keeps && original.valid != 0
 }
@@ -139,19 +147,45 @@ pub(super) fn clear_off(
     let device = &point.device;
     survey::on_device(point, host, || {
         let socket = Socket::open()?;
-        let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == program_id;
-        if recorded.is_none() && !egress_filters(&socket, device.ifindex)?.iter().any(runs) {
-            return Ok(());
-        }
+        let attached = Attached::on(&socket, device.ifindex)?;
+        let ours = attached.iter().find(|attached| program_id.is_some_and(|id| attached.runs(id)));
+        let hook = match (recorded, ours) {
+            (Some(original), _) => hook::of(&original),
+            (None, Some(ours)) => ours.hook(),
+            (None, None) => return Ok(()),
+        };
         let Some(link) = link_at(&socket, device.ifindex)? else { return Ok(()) };
-        take_off(&socket, device, program_id, recorded.unwrap_or_else(|| guess(device, &link))).map(drop)
+        take_off(&socket, device, program_id, recorded.unwrap_or_else(|| guess(device, &link, hook)))
+            .map(drop)
+    })
+}
+
+/// Takes a queue of ours off a device that no program of ours is on, as somebody took it off and removed the pins; says
+/// whether there was one.
+///
+/// # Errors
+///
+/// When the device cannot be looked at, or the kernel refuses.
+pub(super) fn clear_queue(point: &AttachPoint, host: &Netns) -> Result<bool, ShapingError> {
+    let device = &point.device;
+    survey::on_device(point, host, || {
+        let socket = Socket::open()?;
+        if our_queue(&socket, device)?.is_none() {
+            return Ok(false);
+        }
+        let attached = Attached::on(&socket, device.ifindex)?;
+        let Some(link) = link_at(&socket, device.ifindex)? else { return Ok(false) };
+        if attached.iter().any(|attached| attached.is_named_as_ours(device)) {
+            return Ok(false);
+        }
+        take_off(&socket, device, None, guess(device, &link, Hook::Tcx))
     })
 }
 
 /// Guesses the record of a device of which there is none: it had any other length than none, and a clsact that holds
 /// nothing does nothing.
-pub(super) fn guess(device: &Device, link: &Link) -> Original {
-    Original { tx_queue_len: 1, gso_max_segs: segments::guess(device), ..record(link, false) }
+pub(super) fn guess(device: &Device, link: &Link, hook: Hook) -> Original {
+    Original { tx_queue_len: 1, gso_max_segs: segments::guess(device), ..record(link, hook, false) }
 }
 
 /// Takes our queue off a device, and what waits in it.

@@ -140,7 +140,7 @@ impl Datapath {
         let prepared = policy
             .map(|policy| Prepared::new(policy, point.key.direction, now_ns, &self.peers(policy, old)))
             .transpose()?;
-        Instance::stage(self.loader()?, point, policy.zip(prepared), old, &self.pin_dir)
+        Instance::stage(self.loader()?, point, policy.zip(prepared), old, self.hook, &self.pin_dir)
     }
 
     /// Returns the addresses of the names in a policy; of those that are not known, the ones in `old`, if any.
@@ -152,7 +152,7 @@ impl Datapath {
     fn attach(&self, point: &AttachPoint, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
         let (mut loaded, instance) = self.stage(point, shaping, None, now_ns)?;
         let attached = pins::publish(&self.pin_dir, point.key.pin_name())
-            .and_then(|()| attach::attach(&mut loaded, &instance, shaping));
+            .and_then(|()| attach::attach(&mut loaded, &instance, shaping, self.hook));
         if attached.is_err() {
             instance.unpin();
         }

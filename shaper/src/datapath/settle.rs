@@ -4,6 +4,7 @@
 
 use super::{
     error::{cannot_enter, explain},
+    hook::{self, Attached},
     instance::Instance,
     present::our_queue,
     restore::{self, take_off, take_queue},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    network::{Filter, NetlinkError, Socket, egress_filters},
+    network::{NetlinkError, Socket},
     shaping::ShapingError,
 };
 
@@ -80,9 +81,8 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
 /// Returns true if an instance's device is where it was.
 fn is_on_device(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
     let device = instance.device();
-    let runs = |filter: &Filter| filter.program_id == Some(instance.program_id());
     Ok(restore::is_there(socket, device, &instance.original())?
-        || egress_filters(socket, device.ifindex)?.iter().any(runs))
+        || hook::runs(&Attached::on(socket, device.ifindex)?, instance.program_id()))
 }
 
 /// Takes an instance off its device at once, with whatever waits in its queue; says whether the device is there.

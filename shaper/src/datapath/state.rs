@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::{
     Datapath,
-    bypass::{self, Counts},
+    bypass::Counts,
     device::{Device, End},
     error::{cannot_enter, explain},
+    hook::{self, Attached},
     instance::Instance,
     present::counts,
     restore, survey,
@@ -16,9 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    network::{
-        Inside, NetlinkError, Qdisc, Socket, egress_filters, link_at, packets_received, packets_sent, root,
-    },
+    network::{Inside, NetlinkError, Qdisc, Socket, link_at, packets_received, packets_sent, root},
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
 
@@ -118,14 +117,14 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
     if device.end == End::Host && !has_its_interface(socket, device)? {
         return Ok(Seen::Gone);
     }
-    let filters = egress_filters(socket, device.ifindex)?;
-    if !filters.iter().any(|filter| filter.program_id == Some(instance.program_id())) {
+    let attached = Attached::on(socket, device.ifindex)?;
+    if !hook::runs(&attached, instance.program_id()) {
         if !restore::is_there(socket, device, &instance.original())? {
             return Ok(Seen::Gone);
         }
         faults.push("classifier removed".to_owned());
     }
-    let in_front = bypass::in_front(device, &filters, instance.program_id());
+    let in_front = attached.first().filter(|first| !first.runs(instance.program_id()));
     let needs_queue = in_force && shaping.needs_queue();
     if needs_queue || instance.queue().is_some() {
         let root = root(socket, device.ifindex)?;
@@ -152,7 +151,7 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
 fn bypass_fault(
     socket: &Socket,
     instance: &Instance,
-    in_front: Option<String>,
+    in_front: Option<&Attached>,
 ) -> Result<Option<String>, NetlinkError> {
     let device = instance.device();
     let passed = match device.peer.filter(|_| device.end == End::Host) {
@@ -168,7 +167,9 @@ fn bypass_fault(
     };
     let is_bypassed = instance.bypass().note(Counts { passed, seen, waiting });
     Ok(is_bypassed.then(|| match in_front {
-        Some(other) => format!("{other} lets no packet through to the classifier"),
+        Some(other) => {
+            format!("{} lets no packet through to the classifier", other.describe(device))
+        }
         None => format!("packets reach the container past {}, as by bpf_redirect_peer", device.name),
     }))
 }

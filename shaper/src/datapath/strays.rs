@@ -1,7 +1,7 @@
 //! Gives devices back what they were that left their namespace while they were shaped.
 //!
 //! A device that is moved, or that its namespace leaves behind when it ends, as it does hardware, loses its qdiscs and
-//! classifiers, but keeps its queue length and the single segments that it took for a loss.
+//! classifiers, but keeps its TCX programs, its queue length, and the single segments that it took for a loss.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,12 +15,13 @@ use super::{
     Datapath,
     device::{Device, End, Key},
     error::{OpenError, cannot_enter, explain},
+    hook::{self, Attached},
     instance::{Instance, recorded},
     pins::{self, PinName},
     restore,
 };
 use crate::{
-    network::{Filter, Link, NetlinkError, Netns, Socket, egress_filters, link_at, links},
+    network::{Link, NetlinkError, Netns, Socket, link_at, links},
     shaping::{Direction, NetnsRef, ShapingError},
 };
 
@@ -99,8 +100,8 @@ impl Stray {
         };
         let give_back = || {
             let socket = Socket::open()?;
-            let runs = |filter: &Filter| filter.program_id.is_some() && filter.program_id == self.program_id;
-            if egress_filters(&socket, device.ifindex)?.iter().any(runs) {
+            let attached = Attached::on(&socket, device.ifindex)?;
+            if self.program_id.is_some_and(|id| hook::runs(&attached, id)) {
                 return restore::take_off(&socket, &device, self.program_id, self.original).map(drop);
             }
             restore::give_back(&socket, &device, self.original)
@@ -118,6 +119,17 @@ impl Datapath {
             Some(stray) => self.strays.lock().push(stray),
             None => instance.unpin(),
         }
+    }
+
+    /// Returns the record of the device that a program of ours was put on, which may have moved with it since.
+    pub(super) fn record_of_moved(&self, program_id: u32) -> Option<Original> {
+        let instances = self.all();
+        let instance = instances.iter().find(|instance| instance.program_id() == program_id);
+        let of_stray = || {
+            let strays = self.strays.lock();
+            strays.iter().find(|stray| stray.program_id == Some(program_id)).map(|stray| stray.original)
+        };
+        instance.map(|instance| instance.original()).or_else(of_stray)
     }
 
     /// Looks for devices that left, in all namespaces, and gives them back what they were.

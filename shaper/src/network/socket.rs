@@ -9,7 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{SocketAddr, protocols::NETLINK_ROUTE};
 use thiserror::Error;
 
-/// Why the kernel did not do what it was asked over rtnetlink.
+/// Why the kernel did not do what it was asked of network devices.
 #[derive(Debug, Error)]
 #[error("{operation}: {source}")]
 pub(crate) struct NetlinkError {
@@ -19,6 +19,11 @@ pub(crate) struct NetlinkError {
 }
 
 impl NetlinkError {
+    /// The refusal of an `operation` that was asked for in another way.
+    pub(crate) const fn new(operation: String, source: io::Error) -> Self {
+        Self { operation, source }
+    }
+
     /// The kernel's error number, if it was the kernel that refused.
     pub(crate) fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()

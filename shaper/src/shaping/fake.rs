@@ -263,6 +263,7 @@ fn detail(view: &InterfaceView) -> InterfaceInspection {
         ifindex,
         netns_path,
         pin_path: PathBuf::from(format!("/sys/fs/bpf/shaper/netns-4026532200-if-2-{}", view.direction)),
+        hook: Hook::Tcx,
         program_id: 17,
         root_qdisc: "fq 8001:".to_owned(),
         commands: vec!["bpftool prog show id 17".to_owned()],

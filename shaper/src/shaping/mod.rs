@@ -10,6 +10,7 @@ mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
 mod history;
+mod hook;
 mod outcomes;
 mod refusal;
 mod shaper;
@@ -21,6 +22,7 @@ pub(crate) use error::{ShapingError, with_causes};
 pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};
 pub(crate) use history::History;
+pub(crate) use hook::Hook;
 pub(crate) use outcomes::Outcomes;
 pub(crate) use refusal::{Refusal, UNSEEN};
 pub(crate) use shaper::Shaper;

@@ -164,18 +164,16 @@ pub(crate) enum Refusal {
         /// The device.
         device: String,
     },
-    /// A TCX program would run first.
+    /// A TCX program would run before a classifier.
     #[error(
-        "{device}: the TCX program {program} (id {id}) runs before any classifier and may keep ours from running: \
-         detach it (`bpftool net show`), or shape the other end"
+        "{device}: {program} runs before any classifier and may keep ours from running: detach it (`bpftool net \
+         show`), or have the daemon use the same hook (`shaper serve --hook tcx`), then clear and set again"
     )]
     TcxFirst {
         /// The device.
         device: String,
-        /// The program's name.
+        /// The program.
         program: String,
-        /// The program's id.
-        id: u32,
     },
     /// A host's name in a target stands for no address.
     #[error(

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Direction, Outcomes, Shaping, Whole};
+use super::{Container, Direction, Hook, Outcomes, Shaping, Whole};
 
 /// The counters of the `fq` queue; all zero where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +223,8 @@ pub(crate) struct InterfaceInspection {
     pub(crate) netns_path: Option<PathBuf>,
     /// The directory with the pinned program and maps.
     pub(crate) pin_path: PathBuf,
+    /// The hook that its program is on.
+    pub(crate) hook: Hook,
     /// The program's id.
     pub(crate) program_id: u32,
     /// The device's root qdisc, as kind and handle.

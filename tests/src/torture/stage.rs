@@ -94,16 +94,13 @@ impl Stage {
     pub fn leftovers(&self) -> Option<String> {
         let now = (self.web.netns.traces(), self.world.host().traces());
         let host_end = &self.web.host_end;
-        let filters = [
-            self.web.netns.run("tc filter show dev eth0 egress").unwrap_or_default(),
-            self.world.host().run(&format!("tc filter show dev {host_end} egress")).unwrap_or_default(),
-        ];
+        let classifiers = [self.web.netns.classifiers("eth0"), self.world.host().classifiers(host_end)];
         let pins = self.world.pins();
         let mut found = Vec::new();
         for (place, before, now) in [("web", &self.before.0, &now.0), ("host", &self.before.1, &now.1)] {
             found.extend(different_lines(before, now).map(|line| format!("{place}: {line}")));
         }
-        found.extend(filters.into_iter().filter(|filters| filters.contains("bpf")));
+        found.extend(classifiers.concat());
         found.extend(pins.into_iter().filter(|pin| pin.contains("netns-")));
         (!found.is_empty()).then(|| found.join("; "))
     }

@@ -1,0 +1,129 @@
+//! The programs and classifiers at a device's egress, on either hook.
+
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+use shaper_common::{Original, POLICY_PROGRAM, PROGRAM};
+
+use super::{device::Device, tcx};
+use crate::{
+    network::{Filter, NetlinkError, Socket, delete_filter, egress_filters},
+    shaping::Hook,
+};
+
+/// Index of the loopback device, in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// Returns the hook that loses no packets when a program is put on it, if the kernel has it, else the other one.
+pub(super) fn best() -> Hook {
+    match tcx::programs(LOOPBACK) {
+        Ok(Some(_)) => Hook::Tcx,
+        _ => Hook::Clsact,
+    }
+}
+
+/// Returns the hook that an instance was put on.
+pub(super) const fn of(original: &Original) -> Hook {
+    if original.hook == Original::TCX { Hook::Tcx } else { Hook::Clsact }
+}
+
+/// A program or a classifier at a device's egress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Attached {
+    /// A program on the TCX hook, by its id.
+    Tcx(u32),
+    /// A classifier under clsact.
+    Classifier(Filter),
+}
+
+impl Attached {
+    /// Returns what sits at the egress of a device of the socket's namespace, in the order in which packets meet it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not list it.
+    pub(super) fn on(socket: &Socket, ifindex: u32) -> Result<Vec<Self>, NetlinkError> {
+        let failed = |error| NetlinkError::new(format!("list the TCX programs of ifindex {ifindex}"), error);
+        let tcx = tcx::programs(ifindex).map_err(failed)?.unwrap_or_default();
+        let filters = egress_filters(socket, ifindex)?;
+        Ok(tcx.into_iter().map(Self::Tcx).chain(filters.into_iter().map(Self::Classifier)).collect())
+    }
+
+    /// Returns the hook that it sits on.
+    pub(super) const fn hook(&self) -> Hook {
+        match self {
+            Self::Tcx(_) => Hook::Tcx,
+            Self::Classifier(_) => Hook::Clsact,
+        }
+    }
+
+    /// Returns the classifier, if it is one.
+    pub(super) const fn classifier(&self) -> Option<&Filter> {
+        match self {
+            Self::Tcx(_) => None,
+            Self::Classifier(filter) => Some(filter),
+        }
+    }
+
+    /// Returns the id of the BPF program, if it is one.
+    pub(super) const fn program_id(&self) -> Option<u32> {
+        match self {
+            Self::Tcx(id) => Some(*id),
+            Self::Classifier(filter) => filter.program_id,
+        }
+    }
+
+    /// Returns true if it is the program of this id.
+    pub(super) fn runs(&self, program_id: u32) -> bool {
+        self.program_id() == Some(program_id)
+    }
+
+    /// Returns the name that the program was given; empty if it has none, is none, or is not on `device` any more, which
+    /// is in the calling thread's namespace.
+    pub(super) fn name(&self, device: &Device) -> String {
+        match self {
+            Self::Tcx(id) => {
+                let programs = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress);
+                let programs = programs.map(|(_, programs)| programs).unwrap_or_default();
+                let own = programs.iter().find(|program| program.id() == *id);
+                own.and_then(ProgramInfo::name_as_str).unwrap_or_default().to_owned()
+            }
+            Self::Classifier(filter) => filter.name.clone(),
+        }
+    }
+
+    /// Returns true if it has the name of a program of ours, as [`Self::name`] finds it; others may have it, too.
+    pub(super) fn is_named_as_ours(&self, device: &Device) -> bool {
+        [PROGRAM, POLICY_PROGRAM].contains(&self.name(device).as_str())
+    }
+
+    /// Says what it is, as [`Self::name`] does.
+    pub(super) fn describe(&self, device: &Device) -> String {
+        match self {
+            Self::Tcx(id) => match self.name(device).as_str() {
+                "" => format!("the TCX program without a name (id {id})"),
+                name => format!("the TCX program {name} (id {id})"),
+            },
+            Self::Classifier(filter) => {
+                format!("a {} classifier of priority {}", filter.kind, filter.priority)
+            }
+        }
+    }
+
+    /// Takes it off its device, which is in the socket's namespace.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub(super) fn take_off(&self, socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
+        match self {
+            Self::Tcx(id) => tcx::detach(ifindex, *id).map_err(|error| {
+                NetlinkError::new(format!("detach program {id} of ifindex {ifindex}"), error)
+            }),
+            Self::Classifier(filter) => delete_filter(socket, ifindex, filter),
+        }
+    }
+}
+
+/// Returns true if one of them is the program `id`.
+pub(super) fn runs(attached: &[Attached], id: u32) -> bool {
+    attached.iter().any(|attached| attached.runs(id))
+}
