@@ -14,10 +14,10 @@ use nix::{
 
 // `include/uapi/linux/bpf.h`, Linux 6.12.
 const BPF_PROG_LOAD: c_long = 5;
-const BPF_PROG_DETACH: c_long = 9;
-const BPF_PROG_GET_FD_BY_ID: c_long = 13;
 const BPF_PROG_QUERY: c_long = 16;
 const BPF_LINK_CREATE: c_long = 28;
+const BPF_LINK_GET_FD_BY_ID: c_long = 30;
+const BPF_LINK_DETACH: c_long = 34;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
@@ -57,17 +57,10 @@ struct Query {
     attach_flags: u32,
     prog_ids: u64,
     count: u32,
-    rest: [u32; 9],
-}
-
-/// The beginning of `union bpf_attr` for `BPF_PROG_DETACH`.
-#[repr(C)]
-#[derive(Default)]
-struct Detach {
-    target_ifindex: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    rest: [u32; 5],
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    rest: [u64; 2],
 }
 
 /// Returns the ids of the programs on the egress hook of a device of the calling thread's namespace; nothing where the
@@ -78,34 +71,35 @@ struct Detach {
 /// When there is no such device.
 #[must_use]
 pub fn programs(device: &str) -> Option<Vec<u32>> {
-    let mut ids = [0_u32; 64];
-    let query = Query {
-        target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
-        attach_type: BPF_TCX_EGRESS,
-        prog_ids: ids.as_mut_ptr() as u64,
-        count: 64,
-        ..Query::default()
-    };
-    // It answers with 0; ids of programs are not.
-    call(BPF_PROG_QUERY, &query).ok().map(|_| ids.into_iter().filter(|id| *id != 0).collect())
+    query(device).map(|programs| programs.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Detaches all programs from the egress hook of a device of the calling thread's namespace.
+/// Detaches all programs from the egress hook of a device of the calling thread's namespace, whoever has their links.
 ///
 /// # Panics
 ///
 /// When the kernel refuses.
 pub fn detach_all(device: &str) {
-    for id in programs(device).unwrap_or_default() {
-        let program = bpf(BPF_PROG_GET_FD_BY_ID, &[id, 0, 0]).expect("it is there");
-        let detach = Detach {
-            target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
-            attach_bpf_fd: u32::try_from(program.as_raw_fd()).expect("it is not negative"),
-            attach_type: BPF_TCX_EGRESS,
-            ..Detach::default()
-        };
-        call(BPF_PROG_DETACH, &detach).expect("it can be detached");
+    for (_, link_id) in query(device).unwrap_or_default() {
+        let link = bpf(BPF_LINK_GET_FD_BY_ID, &[link_id, 0, 0]).expect("it is there");
+        call(BPF_LINK_DETACH, &[link.as_raw_fd()]).expect("it can be detached");
     }
+}
+
+/// Returns the ids of the programs and of their links.
+fn query(device: &str) -> Option<Vec<(u32, u32)>> {
+    let (mut ids, mut link_ids) = ([0_u32; 64], [0_u32; 64]);
+    let query = Query {
+        target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
+        attach_type: BPF_TCX_EGRESS,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: 64,
+        link_ids: link_ids.as_mut_ptr() as u64,
+        ..Query::default()
+    };
+    call(BPF_PROG_QUERY, &query).ok()?;
+    // No program has the id 0.
+    Some(ids.into_iter().zip(link_ids).filter(|(id, _)| *id != 0).collect())
 }
 
 /// Attaches a program to the egress hook of a device of the calling thread's namespace, in front of all others, that passes

@@ -2,6 +2,7 @@
 
 use std::{
     net::UdpSocket,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use shaper_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, eventually},
     needs, tcx,
     traffic::ping,
     world::{Container, World},
@@ -115,6 +116,35 @@ fn a_queue_whose_program_and_pins_somebody_removed_is_taken_off_by_the_next_clea
     daemon.view("web");
     let _ = daemon.shaper("clear web").output();
     assert_eq!(web.netns.traces(), before, "{}", daemon.log());
+}
+
+#[test]
+fn what_the_manual_removes_without_a_daemon_leaves_nothing() {
+    needs!(Root, Fq);
+    let manual = include_str!("../../docs/operations.md");
+    let (_, script) = manual.split_once("```sh\nfor netns in ").expect("it has the script");
+    let (script, _) = script.split_once("```").expect("the script ends");
+    let (everywhere, script) = script.split_once("; do").expect("a loop");
+    assert!(everywhere.contains("lsns") && everywhere.contains("/run/netns"), "{everywhere}");
+    for clsact in [false, true] {
+        let (world, web) = world_of_web();
+        let before = (web.netns.traces(), world.host().traces());
+        let daemon = if clsact { world.daemon_on_clsact() } else { world.daemon() }.expect("a daemon");
+        daemon.view("web");
+        daemon.run("set web --latency 10ms --direction both");
+        daemon.run("set web --loss 1% --corrupt 1%");
+        daemon.kill(Signal::SIGKILL);
+        let (inside, outside) = (web.netns.path().display(), world.host().path().display());
+        let script = script.replace("/sys/fs/bpf/shaper", &world.pin_dir().display().to_string());
+        let script = format!("for netns in {inside} {outside}; do{script}");
+        let done = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
+        assert!(done.success());
+        // The kernel ends a link some time after its last pin.
+        eventually("nothing is left", || {
+            ((web.netns.traces(), world.host().traces()) == before).then_some(())
+        });
+        assert_eq!(world.pins(), [""; 0]);
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn shaping_whose_pins_were_removed_is_taken_over_and_can_be_cleared() {
     let world = World::new().expect("a world");
     let web = world.container("web").expect("a container");
     let before = (web.netns.traces(), world.host().traces());
-    let daemon = world.daemon().expect("a daemon");
+    let daemon = world.daemon_on_clsact().expect("a daemon");
     daemon.view("web");
     daemon.run("set web --loss 100% --direction both");
     daemon.kill(Signal::SIGKILL);

@@ -91,15 +91,16 @@ fn the_daemon_makes_the_system_calls_that_are_listed_and_no_others() {
     let world = World::new().expect("a world");
     let _containers = ["web", "db"].map(|name| world.container(name).expect("a container"));
     let log = world.directory().join("strace");
-    let start = || {
+    let start = |hook: &[&str]| {
         let mut command = world.host().command("strace");
         command.args(traced(&program(), &log));
-        let daemon = world.spawn(command, world.pin_dir(), &["--runtime", "netns"]).expect("it answers");
+        let arguments = [&["--runtime", "netns"], hook].concat();
+        let daemon = world.spawn(command, world.pin_dir(), &arguments).expect("it answers");
         daemon.view("web");
         daemon.view("db");
         daemon
     };
-    let daemon = start();
+    let daemon = start(&[]);
     exercise(&world, &daemon);
     // The commands run beside the daemon, with the same list.
     let status = Command::new("strace")
@@ -109,8 +110,10 @@ fn the_daemon_makes_the_system_calls_that_are_listed_and_no_others() {
         .status();
     assert!(status.expect("strace runs").success());
     daemon.kill(Signal::SIGTERM);
-    let daemon = start();
-    daemon.run("clear --all");
+    let daemon = start(&["--hook", "clsact"]);
+    for command in ["clear --all", "set web --loss 1%", "set web --corrupt 1%", "clear web"] {
+        daemon.run(command);
+    }
     daemon.kill(Signal::SIGTERM);
 
     let (made, listed) = (made(&fs::read_to_string(&log).expect("a log")), listed());

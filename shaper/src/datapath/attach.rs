@@ -2,10 +2,11 @@
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
-use std::{fmt::Display, mem, os::fd::AsFd as _, time::Duration};
+use std::{error::Error, fmt::Display, mem, os::fd::AsFd as _, time::Duration};
 
 use aya::programs::{
-    ProgramError, SchedClassifier, TcAttachType, TcError,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError,
+    links::FdLink,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 use nix::libc::{EEXIST, ENOENT};
@@ -19,7 +20,7 @@ use super::{
     loaded::Loaded,
     present::{PRIORITY, Present},
     restore::{self, take_off},
-    segments, tcx,
+    segments,
     whereabouts::on_device,
 };
 use crate::{
@@ -96,8 +97,13 @@ pub(super) fn put_classifier(
     let failed = |reason: &dyn Display| Attempt::Attach(device.name.clone()).failed(reason);
     match instance.hook() {
         Hook::Tcx => {
-            let program = classifier.fd().map_err(|error| failed(&with_causes(&error)))?;
-            tcx::attach_first(device.ifindex, program.as_fd()).map_err(|error| failed(&error))?;
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let attach = || -> Result<FdLink, Box<dyn Error>> {
+                let id = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
+                Ok(classifier.take_link(id)?.try_into()?)
+            };
+            let link = attach().map_err(|error| failed(&with_causes(&*error)))?;
+            instance.keep_link(link)?;
         }
         Hook::Clsact => {
             if !clsact {
@@ -148,9 +154,9 @@ pub(super) fn replace(
             let found = attached.iter().find(|attached| attached.runs(old_id));
             let failed = |reason: &dyn Display| Attempt::Replace(device.name.clone()).failed(reason);
             match found {
-                Some(Attached::Tcx(_)) => {
+                Some(Attached::Tcx(old)) => {
                     let program = classifier.fd().map_err(|error| failed(&with_causes(&error)))?;
-                    tcx::replace(device.ifindex, program.as_fd(), old_id).map_err(|error| failed(&error))?;
+                    old.replace_with(program.as_fd()).map_err(|error| failed(&error))?;
                 }
                 Some(Attached::Classifier(filter)) => replace_classifier(classifier, device, filter)
                     .map_err(|error| failed(&with_causes(&error)))?,

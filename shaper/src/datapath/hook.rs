@@ -3,7 +3,10 @@
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use shaper_common::{Original, POLICY_PROGRAM, PROGRAM};
 
-use super::{device::Device, tcx};
+use super::{
+    device::Device,
+    tcx::{self, TcxProgram},
+};
 use crate::{
     network::{Filter, NetlinkError, Socket, delete_filter, egress_filters},
     shaping::Hook,
@@ -28,8 +31,8 @@ pub(super) const fn of(original: &Original) -> Hook {
 /// A program or a classifier at a device's egress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Attached {
-    /// A program on the TCX hook, by its id.
-    Tcx(u32),
+    /// A program on the TCX hook.
+    Tcx(TcxProgram),
     /// A classifier under clsact.
     Classifier(Filter),
 }
@@ -66,7 +69,7 @@ impl Attached {
     /// Returns the id of the BPF program, if it is one.
     pub(super) const fn program_id(&self) -> Option<u32> {
         match self {
-            Self::Tcx(id) => Some(*id),
+            Self::Tcx(program) => Some(program.id),
             Self::Classifier(filter) => filter.program_id,
         }
     }
@@ -80,7 +83,7 @@ impl Attached {
     /// is in the calling thread's namespace.
     pub(super) fn name(&self, device: &Device) -> String {
         match self {
-            Self::Tcx(id) => {
+            Self::Tcx(TcxProgram { id, .. }) => {
                 let programs = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress);
                 let programs = programs.map(|(_, programs)| programs).unwrap_or_default();
                 let own = programs.iter().find(|program| program.id() == *id);
@@ -98,9 +101,9 @@ impl Attached {
     /// Says what it is, as [`Self::name`] does.
     pub(super) fn describe(&self, device: &Device) -> String {
         match self {
-            Self::Tcx(id) => match self.name(device).as_str() {
-                "" => format!("the TCX program without a name (id {id})"),
-                name => format!("the TCX program {name} (id {id})"),
+            Self::Tcx(program) => match self.name(device).as_str() {
+                "" => format!("the TCX program without a name (id {})", program.id),
+                name => format!("the TCX program {name} (id {})", program.id),
             },
             Self::Classifier(filter) => {
                 format!("a {} classifier of priority {}", filter.kind, filter.priority)
@@ -115,8 +118,8 @@ impl Attached {
     /// When it is not there.
     pub(super) fn take_off(&self, socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
         match self {
-            Self::Tcx(id) => tcx::detach(ifindex, *id).map_err(|error| {
-                NetlinkError::new(format!("detach program {id} of ifindex {ifindex}"), error)
+            Self::Tcx(program) => program.detach().map_err(|error| {
+                NetlinkError::new(format!("detach the program {} of ifindex {ifindex}", program.id), error)
             }),
             Self::Classifier(filter) => delete_filter(socket, ifindex, filter),
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    fmt, io,
+    fmt, fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +14,10 @@ use std::{
 
 use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray},
-    programs::SchedClassifier,
+    programs::{
+        SchedClassifier,
+        links::{FdLink, PinnedLink},
+    },
 };
 use nix::{
     errno::Errno,
@@ -43,7 +46,7 @@ use crate::{
     },
 };
 
-/// A shaped interface and direction. Holds descriptors of maps only, nothing that would keep a namespace alive.
+/// A shaped interface and direction. Holds descriptors of maps and of a link only, none of which keeps a namespace alive.
 pub(super) struct Instance {
     key: Key,
     interface: String,
@@ -62,6 +65,8 @@ pub(super) struct Instance {
     state: Mutex<ShapingState>,
     bypass: Bypass,
     held: AtomicBool,
+    /// The link of its program, on the TCX hook: while it is open, the program stays even if its pins are removed.
+    link: Mutex<Option<PinnedLink>>,
 }
 
 impl fmt::Display for Instance {
@@ -113,6 +118,24 @@ impl Instance {
             let map = MapData::from_pin(self.pins.join(name)).map_err(|error| cannot_pin(&error))?;
             map.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
         }
+        if self.hook() == Hook::Tcx {
+            let link =
+                PinnedLink::from_pin(self.pins.join(pins::LINK)).map_err(|error| cannot_pin(&error))?;
+            FdLink::from(link).pin(staged.join(pins::LINK)).map_err(|error| cannot_pin(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Pins the link that attaches its program, in the place of one that somebody detached.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be pinned; it is detached then.
+    pub(super) fn keep_link(&self, link: FdLink) -> Result<(), ShapingError> {
+        let path = self.pins.join(pins::LINK);
+        // Most often there is none.
+        let _ = fs::remove_file(&path);
+        *self.link.lock() = Some(link.pin(path).map_err(|error| cannot_pin(&error))?);
         Ok(())
     }
 
@@ -173,6 +196,7 @@ impl Instance {
             state: Mutex::default(),
             bypass: Bypass::default(),
             held: point.device.is_held(original.gso_max_segs).into(),
+            link: Mutex::new(PinnedLink::from_pin(directory.join(pins::LINK)).ok()),
         })
     }
 

@@ -75,6 +75,9 @@ impl Leftover {
             SchedClassifier::from_program_info(program, PROGRAM.into())?.pin(staged.join(pins::PROGRAM))?;
             MapData::from_id(self.shaping)?.pin(staged.join(SHAPING_MAP))?;
             MapData::from_id(self.counters)?.pin(staged.join(COUNTERS_MAP))?;
+            if let Attached::Tcx(program) = &self.attached {
+                program.pin_link(&staged.join(pins::LINK))?;
+            }
             Ok(())
         };
         pin()

@@ -21,6 +21,8 @@ use crate::{
 
 /// The pin of the program in an instance's directory.
 pub(super) const PROGRAM: &str = "program";
+/// The pin of the link that attaches it, on the TCX hook.
+pub(super) const LINK: &str = "link";
 /// The pin of the ring that all instances log to.
 pub(super) const LOG_RING: &str = "AYA_LOGS";
 /// The record of the host: a symbolic link, as bpffs admits no plain files, that leads nowhere.

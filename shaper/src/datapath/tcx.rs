@@ -1,38 +1,38 @@
 //! Programs on a device's TCX egress hook (Linux 6.6), by system calls that aya does not offer.
 //!
-//! They are attached as programs, not by links: a link ends with its last pin, and somebody who unmounts bpffs would leave
-//! a queue without its program. A program stays until it is detached or the device ends, as a classifier does.
+//! Each of ours is attached by a link (`struct tcx_link`), which is pinned: it goes where the device goes, and ends with the
+//! device, with its last pin and descriptor, or when it is detached.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use nix::libc::{self, EINVAL, ENODEV, ENOENT};
 
-// `enum bpf_cmd`, `enum bpf_attach_type` and the flags of `BPF_PROG_ATTACH` (`include/uapi/linux/bpf.h`, Linux 6.6).
-const PROG_ATTACH: libc::c_int = 8;
-const PROG_DETACH: libc::c_int = 9;
-const PROG_GET_FD_BY_ID: libc::c_int = 13;
+// `enum bpf_cmd` and `enum bpf_attach_type` (`include/uapi/linux/bpf.h`, Linux 6.6).
+const OBJ_PIN: libc::c_int = 6;
 const PROG_QUERY: libc::c_int = 16;
+const LINK_UPDATE: libc::c_int = 29;
+const LINK_GET_FD_BY_ID: libc::c_int = 30;
+const LINK_DETACH: libc::c_int = 34;
 const TCX_EGRESS: u32 = 47;
-const REPLACE: u32 = 1 << 2;
-const BEFORE: u32 = 1 << 3;
 
 /// The most programs on one hook (`BPF_MPROG_MAX`).
-const MAX_PROGRAMS: usize = 64;
+const MAX_PROGRAMS: u8 = 64;
 
-/// The part of `union bpf_attr` that attaches and detaches.
-#[repr(C)]
-#[derive(Default)]
-struct Attach {
-    target_ifindex: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
-    replace_bpf_fd: u32,
-    relative_fd: u32,
-    expected_revision: u64,
+/// A program on the hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TcxProgram {
+    /// The id.
+    pub(super) id: u32,
+    /// The id of the link that attaches it; 0 if none does.
+    link_id: u32,
 }
 
 /// The part of `union bpf_attr` that asks for what is attached.
@@ -52,34 +52,35 @@ struct Query {
     revision: u64,
 }
 
-/// The part of `union bpf_attr` that opens by id.
+/// The part of `union bpf_attr` that pins.
 #[repr(C)]
-#[derive(Default)]
-struct ById {
-    id: u32,
-    next_id: u32,
-    open_flags: u32,
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
-/// Returns the ids of the programs on the hook of a device of the calling thread's namespace, first things first; none
-/// where the kernel has no TCX. A device that has gone has none.
+/// Returns the programs on the hook of a device of the calling thread's namespace, first things first; none where the kernel
+/// has no TCX. A device that has gone has none.
 ///
 /// # Errors
 ///
 /// When the kernel does not say.
-pub(super) fn programs(ifindex: u32) -> io::Result<Option<Vec<u32>>> {
-    let mut ids = vec![0_u32; MAX_PROGRAMS];
+pub(super) fn programs(ifindex: u32) -> io::Result<Option<Vec<TcxProgram>>> {
+    let mut ids = [0_u32; MAX_PROGRAMS as usize];
+    let mut link_ids = ids;
     let mut query = Query {
         target_ifindex: ifindex,
         attach_type: TCX_EGRESS,
         prog_ids: ids.as_mut_ptr() as u64,
-        count: MAX_PROGRAMS as u32,
+        count: MAX_PROGRAMS.into(),
+        link_ids: link_ids.as_mut_ptr() as u64,
         ..Query::default()
     };
     match bpf(PROG_QUERY, &mut query) {
         Ok(_) => {
-            ids.truncate(query.count as usize);
-            Ok(Some(ids))
+            let programs = ids.into_iter().zip(link_ids).map(|(id, link_id)| TcxProgram { id, link_id });
+            Ok(Some(programs.take(query.count as usize).collect()))
         }
         Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENODEV)) => Ok(Some(Vec::new())),
         Err(error) if error.raw_os_error() == Some(EINVAL) => Ok(None),
@@ -87,63 +88,57 @@ pub(super) fn programs(ifindex: u32) -> io::Result<Option<Vec<u32>>> {
     }
 }
 
-/// Attaches a program in front of all others.
-///
-/// # Errors
-///
-/// When the kernel refuses, for example `EEXIST` for a program that is there already.
-pub(super) fn attach_first(ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-    let attach_bpf_fd = program.as_raw_fd().cast_unsigned();
-    let attach = Attach { attach_flags: BEFORE, attach_bpf_fd, ..on(ifindex) };
-    change(PROG_ATTACH, attach)
+impl TcxProgram {
+    /// Puts another program in its place: each packet is seen by one of the two.
+    ///
+    /// # Errors
+    ///
+    /// When it is not attached by a link, or the kernel refuses.
+    pub(super) fn replace_with(self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let link = self.link()?;
+        // `link_fd`, `new_prog_fd`, `flags`, `old_prog_fd`.
+        let mut update = [link.as_raw_fd().cast_unsigned(), program.as_raw_fd().cast_unsigned(), 0, 0];
+        bpf(LINK_UPDATE, &mut update).map(drop)
+    }
+
+    /// Detaches it, whoever has its link pinned or open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::replace_with`].
+    pub(super) fn detach(self) -> io::Result<()> {
+        let link = self.link()?;
+        bpf(LINK_DETACH, &mut [link.as_raw_fd().cast_unsigned()]).map(drop)
+    }
+
+    /// Pins its link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::replace_with`].
+    pub(super) fn pin_link(self, path: &Path) -> io::Result<()> {
+        let link = self.link()?;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let mut pin =
+            Pin { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd().cast_unsigned(), file_flags: 0 };
+        bpf(OBJ_PIN, &mut pin).map(drop)
+    }
+
+    fn link(self) -> io::Result<OwnedFd> {
+        // `link_id`, `next_id`, `open_flags`.
+        let fd = bpf(LINK_GET_FD_BY_ID, &mut [self.link_id, 0, 0])?;
+        #[expect(unsafe_code, reason = "the kernel gives a number")]
+        // SAFETY: it is new, and nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
 }
 
-/// Puts a program in the place of the program `old`: each packet is seen by one of the two.
-///
-/// # Errors
-///
-/// When `old` is not there (`ENOENT`), or the kernel refuses.
-pub(super) fn replace(ifindex: u32, program: BorrowedFd<'_>, old: u32) -> io::Result<()> {
-    let old = open(old)?;
-    let attach = Attach {
-        attach_flags: REPLACE,
-        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
-        replace_bpf_fd: old.as_raw_fd().cast_unsigned(),
-        ..on(ifindex)
-    };
-    change(PROG_ATTACH, attach)
-}
-
-/// Detaches a program.
-///
-/// # Errors
-///
-/// When it is not there (`ENOENT`), or the kernel refuses.
-pub(super) fn detach(ifindex: u32, program: u32) -> io::Result<()> {
-    let program = open(program)?;
-    change(PROG_DETACH, Attach { attach_bpf_fd: program.as_raw_fd().cast_unsigned(), ..on(ifindex) })
-}
-
-fn on(ifindex: u32) -> Attach {
-    Attach { target_ifindex: ifindex, attach_type: TCX_EGRESS, ..Attach::default() }
-}
-
-fn change(command: libc::c_int, mut attributes: Attach) -> io::Result<()> {
-    bpf(command, &mut attributes).map(drop)
-}
-
-fn open(id: u32) -> io::Result<OwnedFd> {
-    let fd = bpf(PROG_GET_FD_BY_ID, &mut ById { id, ..ById::default() })?;
-    #[expect(unsafe_code, reason = "the kernel gives a number")]
-    // SAFETY: it is new, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Gives one of the three commands to the kernel, with attributes made for it.
+/// Gives one of these commands to the kernel, with the attributes that it takes.
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
     let attributes: *mut T = attributes;
     #[expect(unsafe_code, reason = "neither aya nor nix has these commands")]
-    // SAFETY: the attributes are as long as is said, and no ids are written beyond the buffer whose room `Query` states.
+    // SAFETY: the attributes are as long as is said; the path that they point to lives, and no more ids are written than
+    // `Query` says that there is room for.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     match libc::c_int::try_from(done) {
         Ok(done) if done >= 0 => Ok(done),

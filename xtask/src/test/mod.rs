@@ -94,7 +94,7 @@ fn build(workspace: &Workspace) -> Result<(Vec<Artifact>, String)> {
 }
 
 /// Tests that run on this machine's kernel and on Debian's, some of them only where there is fq.
-const ON_BOTH: [&str; 4] = ["scope", "segments", "shaping", "verdicts"];
+const ON_BOTH: [&str; 5] = ["hooks", "scope", "segments", "shaping", "verdicts"];
 
 /// Suites in the virtual machine that run on the first series of kernels only, but with `--full`: what they show does not
 /// depend on the kernel's network.

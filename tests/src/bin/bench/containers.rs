@@ -31,10 +31,19 @@ pub(crate) struct Containers {
 
 impl Containers {
     pub(crate) fn new() -> Result<Self> {
+        Self::with(World::daemon)
+    }
+
+    /// The same, with a daemon that puts its programs under clsact.
+    pub(crate) fn on_clsact() -> Result<Self> {
+        Self::with(World::daemon_on_clsact)
+    }
+
+    fn with(daemon: impl FnOnce(&World) -> Result<Daemon>) -> Result<Self> {
         let world = World::new()?;
         let [bare, netem, web] =
             [world.container("bare")?, world.container("netem")?, world.container("web")?];
-        let daemon = world.daemon()?;
+        let daemon = daemon(&world)?;
         daemon.view("web");
         Ok(Self { bare, netem, web, daemon, world })
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use shaper_tests::world::Container;
+use shaper_tests::{tcx, world::Container};
 
 use crate::{
     containers::Containers,
@@ -23,7 +23,14 @@ const PACE: Duration = Duration::from_micros(200);
 /// Both tables.
 pub(crate) fn run() -> Result<Vec<Table>> {
     let bench = Containers::new()?;
-    Ok(vec![burst(&bench)?, changes(&bench)?])
+    let mut changes = changes(&bench)?;
+    losses_elsewhere(&Containers::on_clsact()?, "clsact", &mut changes)?;
+    // Without TCX, the daemon puts its programs under clsact anyway.
+    if tcx::programs("lo").is_some() {
+        let lost = losses_elsewhere(&bench, "TCX", &mut changes)?;
+        changes.at_most("loss to elsewhere on TCX: neither delivered nor counted", lost, 0.0);
+    }
+    Ok(vec![burst(&bench)?, changes])
 }
 
 /// The fate of the packets that were offered.
@@ -86,7 +93,8 @@ fn changes(bench: &Containers) -> Result<Table> {
          taken off: fq and clsact as `tc` adds and deletes them, with nothing that delays or drops; what is lost \
          then, the kernel loses while it exchanges a device's qdisc. Set, change, clear: 10 ms, then 20 ms, then \
          nothing; what waits in netem is freed with it. Changes with a loss: 10 ms and 1 %, then 20 ms and 1 %, and \
-         the counters read at the end.",
+         the counters read at the end. Loss to elsewhere: of packets to an address that none goes to, so that all \
+         that is lost is lost by attaching and detaching.",
         &HEADER,
     );
     let tc = |line: &str| bench.netem.netns.run(line).map(drop);
@@ -114,6 +122,19 @@ fn changes(bench: &Containers) -> Result<Table> {
     table.at_most("set, change, clear: neither delivered nor counted", ours.missing().abs(), 0.0);
     changes_with_loss(bench, &mut table)?;
     Ok(table)
+}
+
+/// Sets, changes and clears a loss of packets to elsewhere, of which there are none; returns how many were lost nonetheless.
+fn losses_elsewhere(bench: &Containers, hook: &str, table: &mut Table) -> Result<f64> {
+    let ours = under_load(bench, &bench.web, || {
+        bench.daemon.run("set web --loss 100% --to 10.255.0.0/16");
+        bench.daemon.run("set web --loss 50% --to 10.255.0.0/16");
+        bench.daemon.run("clear web");
+        Ok(())
+    })?;
+    let ours = account(ours, Some(0));
+    table.row(ours.cells(&format!("shaper on {hook}: loss to elsewhere, set, change, clear")));
+    Ok(ours.missing().abs())
 }
 
 fn changes_with_loss(bench: &Containers, table: &mut Table) -> Result<()> {
