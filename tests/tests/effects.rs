@@ -262,11 +262,11 @@ fn processors_that_book_a_link_at_once_lose_none_of_its_time() {
     needs!(Root);
     let rig = Rig::new();
     let subject = rig.subject("loss every 1000000");
-    // A link needs a queue for what waits; that it is booked right does not.
+    // A bottleneck needs a queue for what waits; that it is booked right does not.
     subject.change_effects(|effects| *effects = Effects { rate: 125_000, ..Effects::default() });
     let (packet, time_ns) = ([0; 64], 64 * 8_000);
     let departs = || subject.once(&packet, &Context::new()).context.departure_ns();
-    // So that the link is never free while this goes on.
+    // So that the bottleneck is never free while this goes on.
     let _ = subject.repeat(&packet, &Context::new(), 1_000);
     let begin_ns = departs();
     thread::scope(|scope| {

@@ -160,7 +160,7 @@ fn a_preset_is_one_word_for_both_ways() {
     };
     let pings = ping(&web.netns, web.host_address, 20, ms(10), &[]).expect("ping works");
     let least = delay("egress") + delay("ingress");
-    // Beside the delays, the links take less than a millisecond for a ping of 98 bytes.
+    // Beside the delays, the bottlenecks take less than a millisecond for a ping of 98 bytes.
     assert!(pings.mean >= least && pings.mean <= least + ms(1) + SLACK, "{:?} is not {least:?}", pings.mean);
     let view = daemon.view("web");
     let policies =

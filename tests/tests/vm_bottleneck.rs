@@ -1,5 +1,5 @@
-//! Links: rates, slots, queues with an end, marks and traces: what the program decides, against theory; and what becomes of
-//! real packets, beside netem (and tbf) with the same words in the same boot.
+//! Tests of bottlenecks: rates, slots, queues with an end, marks and traces: what the program decides, against theory; and
+//! what becomes of real packets, beside netem (and tbf) with the same words in the same boot.
 
 use std::{thread, time::Duration};
 
@@ -169,7 +169,7 @@ fn exactly_as_many_packets_wait_as_the_queue_has_room_for() {
         ("rate 8mbit queue 20ms queue 7packets queue 15kb", 7),
         // netem's thousand packets, in bytes.
         ("rate 8mbit", 1_514),
-        // Without a link, all that is delayed waits.
+        // Without a bottleneck, all that is delayed waits.
         ("delay 50ms limit 10", 10),
     ] {
         let subject = rig.subject(words);
@@ -246,7 +246,7 @@ fn as_many_packets_wait_as_the_limit_says_beside_those_that_overtake() {
     assert_binomial("overtook", (full - waiting) as u64, full as u64, 0.5);
 }
 
-/// Milliseconds at which a link carries a packet of 1504 bytes, of a trace of 20 ms.
+/// The milliseconds at which a bottleneck carries a packet of 1504 bytes, of a trace of 20 ms.
 const TRACE: [u64; 6] = [1, 3, 3, 7, 12, 20];
 
 #[test]
