@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
 use self::report::{Report, Row, Tally};
-use self::vm::Suites;
+use self::vm::{Boot, Suites};
 use crate::artifacts::{self, Artifact};
 use crate::capabilities::{REQUIRE, required_on_host};
 use crate::process::{cargo, output, shell_line};
@@ -101,17 +101,22 @@ const ON_BOTH: [&str; 5] = ["hooks", "scope", "segments", "shaping", "verdicts"]
 const ON_ONE_KERNEL: [&str; 7] =
     ["scope", "segments", "shaping", "vm_docker", "vm_moves", "vm_paste", "vm_state"];
 
+/// Suites that run on two processors, where no clock counts instructions.
+const ON_TWO_PROCESSORS: [&str; 1] = ["vm_parallel"];
+
 /// The machines to boot, each with the tests that run in it.
-fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>, full: bool) -> Vec<(Series, Vec<&'a Artifact>)> {
+fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>, full: bool) -> Vec<Boot<'a>> {
     let runs_on = |series, test: &Artifact| match asked {
         Some(asked) => asked == series,
         None => full || series == Series::default() || !ON_ONE_KERNEL.contains(&test.target.as_str()),
     };
-    let boots = Series::value_variants().iter().map(|series| {
+    let boots = Series::value_variants().iter().flat_map(|series| {
         let tests = tests.iter().copied().filter(|test| runs_on(*series, test));
-        (*series, tests.collect::<Vec<_>>())
+        let (parallel, others) =
+            tests.partition(|test: &&Artifact| ON_TWO_PROCESSORS.contains(&test.target.as_str()));
+        [(true, others), (false, parallel)].map(|(icount, tests)| Boot { kernel: *series, icount, tests })
     });
-    boots.filter(|(_, tests)| !tests.is_empty()).collect()
+    boots.filter(|boot| !boot.tests.is_empty()).collect()
 }
 
 fn runs_in_vm(test: &Artifact) -> bool {

@@ -27,15 +27,22 @@ pub(super) struct Suites<'a> {
     pub(super) daemon: &'a str,
     /// Only tests whose names contain this are run.
     pub(super) filter: Option<&'a str>,
-    /// The suites of each series of kernels.
-    pub(super) boots: Vec<(Series, Vec<&'a Artifact>)>,
+    pub(super) boots: Vec<Boot<'a>>,
+}
+
+/// A kind of machine, and the suites that run in it.
+pub(super) struct Boot<'a> {
+    pub(super) kernel: Series,
+    /// True for one processor whose clock counts instructions, false for two.
+    pub(super) icount: bool,
+    pub(super) tests: Vec<&'a Artifact>,
 }
 
 impl Suites<'_> {
     /// Runs all suites and puts their results in the report.
     pub(super) fn run(&self, report: &mut Report) -> Result<()> {
         let batches =
-            self.boots.iter().flat_map(|(series, tests)| tests.chunks(SUITES).map(|tests| (*series, tests)));
+            self.boots.iter().flat_map(|boot| boot.tests.chunks(SUITES).map(move |tests| (boot, tests)));
         let batches = Mutex::new(batches);
         let rows = Mutex::new(report);
         let machines = thread::available_parallelism().context("count the processors")?.get();
@@ -47,8 +54,8 @@ impl Suites<'_> {
         thread::scope(|scope| {
             for _ in 0..machines {
                 scope.spawn(|| {
-                    while let Some((series, tests)) = next() {
-                        self.run_in_one(series, tests, &rows);
+                    while let Some((boot, tests)) = next() {
+                        self.run_in_one(boot, tests, &rows);
                     }
                 });
             }
@@ -57,14 +64,15 @@ impl Suites<'_> {
     }
 
     /// Boots a kernel and runs the suites one after the other. Their tests run one at a time: they measure times.
-    fn run_in_one(&self, kernel: Series, tests: &[&Artifact], rows: &Mutex<&mut Report>) {
+    fn run_in_one(&self, boot: &Boot<'_>, tests: &[&Artifact], rows: &Mutex<&mut Report>) {
+        let Boot { kernel, icount, .. } = *boot;
         // When the first command ends, the machine is up. It reads what will run: the guest's clock runs ahead while the
         // guest waits for files of the host.
         let mut commands = vec![GuestCommand::new(read_ahead(tests, self.daemon), &self.workspace.root)];
         let required = required_in_vm();
         commands.extend(tests.iter().map(|test| guest_command(test, self.daemon, self.filter, &required)));
         let timeout = Duration::from_secs(4000);
-        let machine = Machine { kernel, memory: 4096, icount: true, cpu: ALL_FEATURES, timeout };
+        let machine = Machine { kernel, memory: 4096, icount, cpu: ALL_FEATURES, timeout };
         let mut suites = tests.iter();
         let mut current = Running::of("boot".to_owned(), kernel);
         let ran = machine.run(self.workspace, &commands, |event| {
