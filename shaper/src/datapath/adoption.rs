@@ -174,7 +174,7 @@ impl Datapath {
 
     /// Takes off what an instance that cannot be read, one of another version, has on its device.
     fn clear_off(&self, point: &AttachPoint, directory: &Path) -> Result<(), ShapingError> {
-        let program_id = pins::program_id(directory);
+        let program_id = pins::program_id(directory)?;
         restore::clear_off(point, &self.host, program_id, instance::recorded(directory)?)
     }
 

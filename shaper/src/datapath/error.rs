@@ -44,10 +44,20 @@ impl OpenError {
     pub(super) fn new(attempt: &str, error: &(dyn Error + 'static)) -> Self {
         let mut causes = iter::successors(Some(error), |cause| (*cause).source());
         let refused = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+        let is_missing = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         Self {
             text: format!("{attempt}: {}", with_causes(error)),
-            is_unusable: refused.is_none_or(|error| error.kind() == io::ErrorKind::NotFound),
+            is_unusable: refused.is_none_or(|error| is_missing(error.kind())),
         }
+    }
+}
+
+/// Makes nothing of what can never be opened; what cannot be opened now is an error still.
+pub(super) fn none_if_unusable<T>(opened: Result<T, OpenError>) -> Result<Option<T>, OpenError> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.is_unusable => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

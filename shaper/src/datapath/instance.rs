@@ -30,7 +30,7 @@ use super::{
     Queue,
     bypass::Bypass,
     device::{AttachPoint, Device, Key},
-    error::OpenError,
+    error::{OpenError, none_if_unusable},
     hook,
     loaded::Loaded,
     pins::{self},
@@ -462,11 +462,8 @@ pub(super) fn read_original(directory: &Path) -> Result<Original, MapError> {
 ///
 /// When it cannot be read now.
 pub(super) fn recorded(directory: &Path) -> Result<Option<Original>, OpenError> {
-    match read_original(directory).map_err(|error| cannot_open(ORIGINAL_MAP, directory, &error)) {
-        Ok(original) => Ok(Some(original).filter(|original| original.valid != 0)),
-        Err(error) if error.is_unusable => Ok(None),
-        Err(error) => Err(error),
-    }
+    let original = read_original(directory).map_err(|error| cannot_open(ORIGINAL_MAP, directory, &error));
+    Ok(none_if_unusable(original)?.filter(|original| original.valid != 0))
 }
 
 /// Descriptors that are to stay free: without any, no request would be answered.

@@ -13,7 +13,10 @@ use shaper_common::{
     STEPS_MAP, TARGETS_MAP,
 };
 
-use super::disposal;
+use super::{
+    disposal,
+    error::{OpenError, none_if_unusable},
+};
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
     shaping::{Attempt, Direction, Refusal, ShapingError},
@@ -163,13 +166,21 @@ pub(super) fn is_pinned_beside(pin_dir: &Path, name: PinName, program_id: u32) -
     let beside =
         pin_dir.parent().and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
     let others = beside.map(|entry| entry.path()).filter(|path| path != pin_dir);
-    others.filter_map(|other| self::program_id(&other.join(name.to_string()))).any(|id| id == program_id)
+    // What cannot be opened now may be it.
+    let may_be_it = |id: Result<Option<u32>, _>| id.map_or(true, |id| id == Some(program_id));
+    others.map(|other| self::program_id(&other.join(name.to_string()))).any(may_be_it)
 }
 
-/// The id of the program that is pinned in an instance's directory.
-pub(super) fn program_id(directory: &Path) -> Option<u32> {
+/// Returns the id of the program that is pinned in an instance's directory; none where there is none.
+///
+/// # Errors
+///
+/// When it cannot be opened now.
+pub(super) fn program_id(directory: &Path) -> Result<Option<u32>, OpenError> {
     let program = SchedClassifier::from_pin(directory.join(PROGRAM)).and_then(|program| program.info());
-    program.ok().map(|info| info.id())
+    let attempt = || format!("open the pinned program in {}", directory.display());
+    let info = none_if_unusable(program.map_err(|error| OpenError::new(&attempt(), &error)))?;
+    Ok(info.map(|info| info.id()))
 }
 
 /// Removes an instance's directory and the pins in it.

@@ -69,7 +69,7 @@ impl Stray {
             interface: name.to_string(),
             end: End::of(name.direction),
             ifindex: name.ifindex,
-            program_id: pins::program_id(directory),
+            program_id: pins::program_id(directory)?,
             original,
             pins: directory.to_owned(),
             since: Instant::now(),
