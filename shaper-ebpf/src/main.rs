@@ -1,7 +1,7 @@
 //! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_policy` for any.
 //!
-//! A classifier sits on the egress hook, TCX or clsact, of one device, in front of the device's root `fq`. Each instance has maps
-//! of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
+//! A classifier sits on the egress hook, TCX or clsact, of one device, in front of the device's root `fq`. Each instance
+//! has maps of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

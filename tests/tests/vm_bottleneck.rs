@@ -84,9 +84,9 @@ fn real_packets_are_as_far_apart_as_the_rate_has_them_and_as_netem() {
 
 /// Asserts that packets arrived one every `each`, in units of the same clock.
 ///
-/// None is early: the line is that of the earliest. Those that are due while something else occupies the only processor,
-/// or while the machine waits for a file of its host, are late together; a fifth of all may be late by more than [`SLACK`].
-/// A rate that is off by a hundredth would have half of them so.
+/// The line is that of the earliest packet, so that none is early. Those that are due while something else occupies the
+/// only processor, or while the machine waits for a file of its host, are late together: a fifth of all may be late by
+/// more than [`SLACK`]. A rate that is off by a hundredth would have half of them so.
 fn assert_evenly_spaced(what: &str, times: &[Duration], each: Duration) {
     let due = |number: usize| each * u32::try_from(number).expect("they are few");
     // Counted from a time before all of them, so that nothing is negative.

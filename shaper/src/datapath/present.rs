@@ -50,8 +50,8 @@ impl Present {
         if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
             return Err(Refusal::HookTaken { device: name.clone(), kind: other.kind.clone() }.into());
         }
-        let filters = self.attached.iter().filter_map(Attached::classifier);
-        let first = filters.into_iter().find(|filter| filter.priority <= PRIORITY);
+        let mut filters = self.attached.iter().filter_map(Attached::classifier);
+        let first = filters.find(|filter| filter.priority <= PRIORITY);
         if let Some(other) = first.filter(|filter| !filter.shares_priority_with_bpf()) {
             let (device, kind) = (name.clone(), other.kind.clone());
             return Err(Refusal::PriorityTaken { device, kind, priority: PRIORITY }.into());

@@ -105,7 +105,7 @@ impl TcxProgram {
     ///
     /// # Errors
     ///
-    /// As [`Self::replace_with`].
+    /// The same as those of [`Self::replace_with`].
     pub(super) fn detach(self) -> io::Result<()> {
         let link = self.link()?;
         bpf(LINK_DETACH, &mut [link.as_raw_fd().cast_unsigned()]).map(drop)
@@ -115,7 +115,7 @@ impl TcxProgram {
     ///
     /// # Errors
     ///
-    /// As [`Self::replace_with`].
+    /// The same as those of [`Self::replace_with`].
     pub(super) fn pin_link(self, path: &Path) -> io::Result<()> {
         let link = self.link()?;
         let path = CString::new(path.as_os_str().as_bytes())?;
