@@ -31,6 +31,8 @@ pub use socket_budget::SocketBudget;
 pub const PROGRAM: &str = "shape";
 /// Name of the one that carries out the policy beside a [`Shaping`] as well.
 pub const POLICY_PROGRAM: &str = "shape_policy";
+/// Name of the program that leads packets through a detour, in which they can wait.
+pub const DETOUR_PROGRAM: &str = "shape_detour";
 /// Name of the one-entry array with the [`Shaping`].
 pub const SHAPING_MAP: &str = "SHAPING";
 /// Name of the one-entry per-CPU array with the [`Counters`].
@@ -67,6 +69,12 @@ pub const ASKED_ENTRY: usize = 256;
 pub const PEER_SENDS_CONSTANT: &str = "PEER_SENDS";
 /// Name of the constant that says whether the program sits on the TCX hook, not under clsact: 0 or 1.
 pub const TCX_CONSTANT: &str = "TCX";
+/// Name of the constant that says whether the program sits on the ingress hook of its device: 0 or 1.
+pub const RECEIVES_CONSTANT: &str = "RECEIVES";
+/// Name of the constant with the index of the interface whose packets take a detour.
+pub const DETOUR_FROM_CONSTANT: &str = "DETOUR_FROM";
+/// Name of the constant with the index of the device by which packets go into a detour.
+pub const DETOUR_INTO_CONSTANT: &str = "DETOUR_INTO";
 /// Name of the constant that says whether the policy has targets: 0 or 1.
 pub const TARGETED_CONSTANT: &str = "TARGETED";
 

@@ -2,7 +2,9 @@
 //!
 //! A note in the control block tells the program what the copy is.
 
-use crate::skb::Skb;
+use aya_ebpf::bindings::BPF_F_INGRESS;
+
+use crate::{RECEIVES, skb::Skb};
 
 /// The longest time that a copy takes to come back to the hook: 100 microseconds.
 const COPY_TAKES_NS: u64 = 100_000;
@@ -38,21 +40,27 @@ impl Skb {
         if kind != DEPARTURE && kind != DUPLICATE {
             return Note::None;
         }
-        let departure_ns = self.control_word(0).load();
+        let value = self.control_word(0).load();
         self.write_note(0, 0);
-        if kind == DUPLICATE { Note::Duplicate } else { Note::Departure(departure_ns) }
+        if kind == DEPARTURE {
+            return Note::Departure(value);
+        }
+        if RECEIVES.load() != 0 {
+            self.address_to(value as u32);
+        }
+        Note::Duplicate
     }
 
     #[inline(always)]
-    fn write_note(&self, departure_ns: u64, kind: u64) {
-        self.control_word(0).store(departure_ns);
+    fn write_note(&self, value: u64, kind: u64) {
+        self.control_word(0).store(value);
         self.control_word(1).store(kind);
     }
 
     /// Sends a duplicate. Returns false if none could be made.
     #[inline(always)]
     pub(crate) fn duplicate(&self) -> bool {
-        self.write_note(0, DUPLICATE);
+        self.write_note(self.addressee().into(), DUPLICATE);
         let sent = self.send_copy();
         self.write_note(0, 0);
         !matches!(sent, Sent::Failed)
@@ -92,10 +100,12 @@ impl Skb {
     /// Sends a copy through the hook of the same device.
     ///
     /// The helper returns a negative error where the copy was not made or not sent, else the code of `dev_queue_xmit`:
-    /// 1 is `NET_XMIT_DROP`, 2 is `NET_XMIT_CN` (Linux 6.1).
+    /// 1 is `NET_XMIT_DROP`, 2 is `NET_XMIT_CN` (Linux 6.1). On the ingress hook it is that of `netif_rx`, of which 1 is
+    /// `NET_RX_DROP`.
     #[inline(always)]
     fn send_copy(&self) -> Sent {
-        match self.clone_redirect(self.fields().ifindex, 0) {
+        let flags = if RECEIVES.load() == 0 { 0 } else { BPF_F_INGRESS.into() };
+        match self.clone_redirect(self.fields().ifindex, flags) {
             Ok(()) | Err(2) => Sent::Queued,
             Err(1) => Sent::Dropped,
             Err(_) => Sent::Failed,

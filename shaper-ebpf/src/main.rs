@@ -1,7 +1,9 @@
-//! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_policy` for any.
+//! The tc classifiers that shape one interface in one direction: `shape` for a plain policy, `shape_policy` for any;
+//! and `shape_detour`, which leads packets through a device in which they can wait.
 //!
-//! A classifier sits on the egress hook, TCX or clsact, of one device, in front of the device's root `fq`. Each instance
-//! has maps of its own, so it never asks which interface it runs on. A failure passes the packet, and is counted.
+//! A classifier sits on the egress hook, TCX or clsact, of one device, in front of the device's root `fq`; or, where no
+//! packet is to wait, on the ingress hook. Each instance has maps of its own, so it never asks which interface it runs
+//! on. A failure passes the packet, and is counted.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -16,6 +18,7 @@ mod bottleneck;
 mod copies;
 mod corrupt;
 mod counters;
+mod detour;
 mod fragments;
 mod headers;
 mod kernel;
@@ -44,6 +47,10 @@ use crate::{copies::Sent, skb::Skb};
 /// 1 on the TCX hook, 0 under clsact; the kernel then removes the other one's verdict when it loads the program.
 #[unsafe(no_mangle)]
 static TCX: Global<u32> = Global::new(0);
+
+/// 1 on the ingress hook of a device, else 0.
+#[unsafe(no_mangle)]
+static RECEIVES: Global<u32> = Global::new(0);
 
 /// The verdict on a packet.
 enum Outcome {
@@ -91,6 +98,12 @@ pub fn shape_policy(ctx: TcContext) -> i32 {
         _ => policy::outcome(&skb, shaping).on(shaping),
     });
     execute(outcome, &mut skb)
+}
+
+/// Leads packets through a detour.
+#[classifier]
+pub fn shape_detour(ctx: TcContext) -> i32 {
+    detour::lead(&mut Skb::new(ctx))
 }
 
 /// Executes the verdict on a packet.

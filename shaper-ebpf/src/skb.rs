@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use shaper_common::Tally;
 
-use crate::shared::Shared;
+use crate::{RECEIVES, shared::Shared};
 
 pub(crate) const ETHERNET_HEADER: u32 = 14;
 pub(crate) const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
@@ -73,10 +73,23 @@ impl Skb {
         Tally { packets, bytes: self.wire_bytes().into() }
     }
 
-    /// Returns the length on the wire, with the headers of every segment (`qdisc_pkt_len_init`, Linux 6.1).
+    /// Returns the length on the wire, with the headers of every segment (`qdisc_pkt_len_init`, Linux 6.1); on the
+    /// ingress hook with those of one, of which the kernel leaves out Ethernet's (`sch_handle_ingress`).
     #[inline(always)]
     pub(crate) fn wire_bytes(&self) -> u32 {
-        self.fields().wire_len
+        self.fields().wire_len + if RECEIVES.load() == 0 { 0 } else { ETHERNET_HEADER }
+    }
+
+    /// Returns the traffic control index, which the kernel carries along and does not read.
+    #[inline(always)]
+    pub(crate) fn traffic_index(&self) -> u16 {
+        self.fields().tc_index as u16
+    }
+
+    /// Sets the traffic control index.
+    #[inline(always)]
+    pub(crate) fn set_traffic_index(&mut self, index: u16) {
+        self.fields_mut().tc_index = index.into();
     }
 
     /// Returns the link layer's protocol, one of `ETH_P_*`.
@@ -116,6 +129,22 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn ready_ns(&self, now_ns: u64) -> u64 {
         shaper_common::ready_ns(self.stamp_ns(), now_ns)
+    }
+
+    /// Returns whom the packet is for, one of `PACKET_*`: this machine, all, several or others.
+    #[inline(always)]
+    pub(crate) fn addressee(&self) -> u32 {
+        self.fields().pkt_type
+    }
+
+    /// Sets whom the packet is for, which the kernel told by its address when the device received it again: it may have
+    /// come by a way on which addresses do not matter (`bpf_redirect_peer`).
+    #[inline(always)]
+    pub(crate) fn address_to(&self, addressee: u32) {
+        if self.addressee() != addressee {
+            // It cannot fail: both are of those that may be changed (`skb_pkt_type_ok`, Linux 6.1).
+            let _ = self.change_type(addressee);
+        }
     }
 
     /// Sets the departure time, in nanoseconds of `CLOCK_MONOTONIC`.

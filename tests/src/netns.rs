@@ -125,7 +125,7 @@ impl Netns {
         format!("{devices}{qdiscs}{programs}")
     }
 
-    /// Returns what classifies at a device's egress, one a line: TCX programs, and classifiers as `tc` shows them.
+    /// Returns what classifies on both hooks of a device, one a line: TCX programs, and classifiers as `tc` shows them.
     ///
     /// # Panics
     ///
@@ -133,12 +133,14 @@ impl Netns {
     #[must_use]
     pub fn classifiers(&self, device: &str) -> Vec<String> {
         let programs = self.enter(|| tcx::programs(device)).unwrap_or_default();
-        let filters = self.run(&format!("tc filter show dev {device} egress")).expect("tc works");
+        let filters = ["egress", "ingress"]
+            .map(|side| self.run(&format!("tc filter show dev {device} {side}")).expect("tc works"));
+        let filters = filters.concat();
         let filters = filters.lines().filter(|line| line.contains("handle")).map(str::to_owned);
         programs.into_iter().map(|id| format!("TCX program {id}")).chain(filters).collect()
     }
 
-    /// Takes all classifiers off a device's egress, and clsact with them, as anybody may who may change the device.
+    /// Takes all classifiers off a device, and clsact with them, as anybody may who may change the device.
     ///
     /// # Panics
     ///

@@ -63,8 +63,8 @@ struct Query {
     rest: [u64; 2],
 }
 
-/// Returns the ids of the programs on the egress hook of a device of the calling thread's namespace; nothing where the
-/// kernel has no TCX.
+/// Returns the ids of the programs on both hooks of a device of the calling thread's namespace; nothing where the kernel
+/// has no TCX.
 ///
 /// # Panics
 ///
@@ -74,7 +74,7 @@ pub fn programs(device: &str) -> Option<Vec<u32>> {
     query(device).map(|programs| programs.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Detaches all programs from the egress hook of a device of the calling thread's namespace, whoever has their links.
+/// Detaches all programs from both hooks of a device of the calling thread's namespace, whoever has their links.
 ///
 /// # Panics
 ///
@@ -86,12 +86,17 @@ pub fn detach_all(device: &str) {
     }
 }
 
-/// Returns the ids of the programs and of their links.
+/// Returns the ids of the programs on both hooks, and of their links.
 fn query(device: &str) -> Option<Vec<(u32, u32)>> {
+    let sides = [BPF_TCX_EGRESS, BPF_TCX_INGRESS].map(|side| query_side(device, side));
+    sides.into_iter().collect::<Option<Vec<_>>>().map(|sides| sides.concat())
+}
+
+fn query_side(device: &str, attach_type: u32) -> Option<Vec<(u32, u32)>> {
     let (mut ids, mut link_ids) = ([0_u32; 64], [0_u32; 64]);
     let query = Query {
         target_ifindex: if_nametoindex(Path::new(device)).expect("there is one"),
-        attach_type: BPF_TCX_EGRESS,
+        attach_type,
         prog_ids: ids.as_mut_ptr() as u64,
         count: 64,
         link_ids: link_ids.as_mut_ptr() as u64,

@@ -13,7 +13,7 @@ pub use self::{
     kills::{KILLS, Kill},
     stage::Stage,
 };
-use crate::tracer::Calls;
+use crate::{require, tracer::Calls};
 
 /// Extent of a run.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +51,11 @@ impl Outcome {
     }
 }
 
-/// Names of all scenarios.
+/// Names of the scenarios that can be run on this machine; says which cannot.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    KILLS.iter().map(|kill| kill.name).chain(hardship::NAMES).collect()
+    let kills = KILLS.iter().filter(|kill| kill.needs.is_empty() || require::met(kill.needs));
+    kills.map(|kill| kill.name).chain(hardship::NAMES).collect()
 }
 
 /// Runs the scenario called `name`.

@@ -302,7 +302,7 @@ impl World {
         names
     }
 
-    /// The directory of a container's shaped `eth0`.
+    /// The directory of a container's shaped `eth0`, at whatever site.
     ///
     /// # Errors
     ///
@@ -312,7 +312,9 @@ impl World {
         // `3: eth0@if7: <...`; sysfs would show the namespace it was mounted in.
         let link = container.netns.run("ip -o link show eth0")?;
         let ifindex = link.split(':').next().context("ip begins with the index")?;
-        Ok(self.pin_dir.join(format!("netns-{inode}-if-{ifindex}-{direction}")))
+        let named = |site| self.pin_dir.join(format!("netns-{inode}-if-{ifindex}-{direction}{site}"));
+        let found = ["", "-own", "-detour"].map(named).into_iter().find(|path| path.exists());
+        Ok(found.unwrap_or_else(|| named("")))
     }
 }
 

@@ -56,7 +56,7 @@ fn shaping_whose_pins_were_removed_is_taken_over_and_can_be_cleared() {
     }
     assert_eq!(lost(&web), 20);
     daemon.run("set web --for 1h");
-    assert_eq!(classifiers(&web), 1);
+    assert_eq!(classifiers(&web), 2, "one for each direction");
     daemon.run("clear web");
     assert_eq!(lost(&web), 0);
     assert_eq!((web.netns.traces(), world.host().traces()), before, "{}", daemon.log());

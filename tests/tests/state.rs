@@ -138,7 +138,7 @@ fn a_tcx_program_before_a_classifier_is_said_and_no_set_succeeds_until_it_is_gon
 }
 
 #[test]
-fn what_a_container_receives_past_its_hosts_end_is_said() {
+fn what_a_container_receives_past_its_hosts_end_is_lost_as_well() {
     needs!(Root, Tcx);
     let (world, web, daemon) = shaped_world();
     let other = world.container("other").expect("a container");
@@ -155,16 +155,10 @@ fn what_a_container_receives_past_its_hosts_end_is_said() {
     daemon.run("set web --loss 100% --direction ingress");
     assert_eq!(lost(), 20);
     let redirected = world.host().enter(|| tcx::redirect_to_peer(&other.host_end, &web.host_end));
-    let redirected = redirected.expect("it is attached");
-    let expected = format!("packets reach the container past {}, as by bpf_redirect_peer", web.host_end);
-    eventually("it is seen", || {
-        assert_eq!(lost(), 0, "they go another way");
-        (reason(&daemon) == expected).then_some(())
-    });
-    let complaint = daemon.complaint("set web --loss 50% --direction ingress");
-    assert!(complaint.contains(&expected), "{complaint}");
-    drop(redirected);
-    eventually("it is intact", || (lost() == 20 && reason(&daemon).is_empty()).then_some(()));
+    let _redirected = redirected.expect("it is attached");
+    assert_eq!(lost(), 20);
+    daemon.run("clear web");
+    assert_eq!(lost(), 0);
 }
 
 #[test]

@@ -11,10 +11,11 @@ use std::{
 
 use super::{
     Datapath,
-    device::{AttachPoint, End, Key},
-    instance::{self, Instance},
+    device::{AttachPoint, Key},
+    instance::Instance,
     pins::{self, PinName, Pinned},
-    place, ready, restore, settle,
+    place, ready, record, restore, settle,
+    site::Site,
     strays::Stray,
     survey::{self, Located},
     whereabouts,
@@ -101,15 +102,15 @@ impl Datapath {
             return Err(Failure::OfUnknownHost { pins: self.pin_dir.join(name.to_string()) }.into());
         }
         for Pinned { directory, .. } in pinned {
-            if let Some(original) = instance::recorded(directory)? {
-                whereabouts::ended(&original, End::of(name.direction), name.ifindex)?;
+            if let Some(original) = record::recorded(directory)? {
+                whereabouts::ended(&original, name.site, name.ifindex)?;
             }
         }
         Ok(())
     }
 
     fn adopt_named(&self, netns: &NetnsRef, name: PinName, pinned: &[Pinned]) {
-        let key = Key { netns: netns.id, ifindex: name.ifindex, direction: name.direction };
+        let key = Key { netns: netns.id, ifindex: name.ifindex, site: name.site };
         if self.instance(&key).is_none() {
             match self.adopt_one(netns, key, pinned) {
                 Ok(Some(instance)) => {
@@ -136,6 +137,10 @@ impl Datapath {
             Located::Found(point) => point,
             Located::Gone => {
                 tracing::info!(interface = %key.pin_name(), "its interface has gone");
+                if key.site == Site::Detour {
+                    // Else its packets would be led where nothing is.
+                    self.remove_detours(netns)?;
+                }
                 return Ok(None);
             }
             // From the host that it is known to have been on, it can only have left.
@@ -175,7 +180,7 @@ impl Datapath {
     /// Takes off what an instance that cannot be read, one of another version, has on its device.
     fn clear_off(&self, point: &AttachPoint, directory: &Path) -> Result<(), ShapingError> {
         let program_id = pins::program_id(directory)?;
-        restore::clear_off(point, &self.host, program_id, instance::recorded(directory)?)
+        restore::clear_off(point, &self.host, program_id, record::recorded(directory)?)
     }
 
     /// Removes the pins of what has gone, once its device has been looked for where it may have gone.
@@ -229,5 +234,5 @@ impl Datapath {
 }
 
 fn unknown(name: PinName, reason: &str) -> InterfaceView {
-    InterfaceView::unknown(format!("ifindex {}", name.ifindex), name.direction, reason)
+    InterfaceView::unknown(format!("ifindex {}", name.ifindex), name.site.direction(), reason)
 }

@@ -1,11 +1,11 @@
-//! Puts an instance on its device: a classifier on the egress hook and, for a delay, an `fq` at the root.
+//! Puts an instance on its device: a classifier on a hook and, for a delay, an `fq` at the root.
 //!
 //! Whoever calls this has the container's lock, so nothing of ours changes in between.
 
 use std::{error::Error, fmt::Display, mem, os::fd::AsFd as _, time::Duration};
 
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError,
+    LinkOrder, ProgramError, SchedClassifier, TcError,
     links::FdLink,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
@@ -13,18 +13,20 @@ use nix::libc::{EEXIST, ENOENT};
 use shaper_common::MAX_DELAY_NS;
 
 use super::{
+    detour,
     device::Device,
     error::{cannot_enter, explain, gone},
-    hook::Attached,
+    hook::{Attached, attach_type},
     instance::Instance,
     loaded::Loaded,
     present::{PRIORITY, Present},
     restore::{self, take_off},
     segments,
+    site::Site,
     whereabouts::on_device,
 };
 use crate::{
-    network::{Filter, FqLimits, Socket, add_clsact, add_fq, link_at},
+    network::{Filter, FqLimits, Socket, add_clsact, add_fq, hook as hook_of, link_at},
     shaping::{Attempt, Failure, Hook, QueueCounts, Refusal, Shaping, ShapingError, with_causes},
 };
 
@@ -32,7 +34,8 @@ use crate::{
 /// no departure is further ahead than a stamp that is respected and a delay.
 const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_nanos(2 * MAX_DELAY_NS) };
 
-/// Attaches what was loaded and pinned for `instance`; its policy is still to be written.
+/// Attaches what was loaded and pinned for `instance`; its policy is still to be written. What the device was before
+/// an instance `beside` it is known from that one.
 ///
 /// # Errors
 ///
@@ -42,6 +45,7 @@ pub(super) fn attach(
     instance: &Instance,
     shaping: &Shaping,
     hook: Hook,
+    beside: Option<&Instance>,
 ) -> Result<(), ShapingError> {
     let device = instance.device().clone();
     let classifier = loaded.classifier()?;
@@ -54,9 +58,18 @@ pub(super) fn attach(
             if shaping.needs_queue() {
                 present.admits_queue(&device)?;
             }
+            if device.site == Site::Detour {
+                detour::admits(&socket, &device)?;
+            }
             let clsact = present.hook.is_some();
-            let link = link_at(&socket, device.ifindex).map_err(|error| explain(&error))?.ok_or_else(gone)?;
-            instance.write_original(restore::record(&link, hook, clsact))?;
+            let recorded = device.recorded();
+            let link = link_at(&socket, recorded).map_err(|error| explain(&error))?.ok_or_else(gone)?;
+            let has_clsact = hook_of(&socket, recorded).map_err(|error| explain(&error))?.is_some();
+            let original = restore::record(&link, hook, has_clsact);
+            instance.write_original(match beside {
+                Some(beside) => restore::corrected(original, &beside.original()),
+                None => original,
+            })?;
             let attached = put_on(&socket, classifier, instance, shaping, clsact);
             if attached.is_err() {
                 log_failure(
@@ -83,7 +96,11 @@ fn put_on(
     if shaping.needs_single_segments() {
         segments::hold(socket, instance).map_err(|error| explain(&error))?;
     }
-    put_classifier(socket, classifier, instance, clsact)
+    put_classifier(socket, classifier, instance, clsact)?;
+    if instance.device().site == Site::Detour {
+        detour::lead(socket, instance.device(), instance.pins())?;
+    }
+    Ok(())
 }
 
 /// Attaches an instance's classifier to its hook, adding clsact if it needs it and there is none.
@@ -95,11 +112,12 @@ pub(super) fn put_classifier(
 ) -> Result<(), ShapingError> {
     let device = instance.device();
     let failed = |reason: &dyn Display| Attempt::Attach(device.name.clone()).failed(reason);
+    let side = attach_type(device.site.side());
     match instance.hook() {
         Hook::Tcx => {
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
             let attach = || -> Result<FdLink, Box<dyn Error>> {
-                let id = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
+                let id = classifier.attach_with_options(&device.name, side, options)?;
                 Ok(classifier.take_link(id)?.try_into()?)
             };
             let link = attach().map_err(|error| failed(&with_causes(&*error)))?;
@@ -111,14 +129,14 @@ pub(super) fn put_classifier(
             }
             let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() });
             let attach = || {
-                let link = classifier.attach_with_options(&device.name, TcAttachType::Egress, options)?;
+                let link = classifier.attach_with_options(&device.name, side, options)?;
                 classifier.take_link(link)
             };
             // It would detach when dropped, from whatever has the index in the namespace of the thread that drops it.
             attach().map(mem::forget).map_err(|error| failed(&with_causes(&error)))?;
         }
     }
-    let attached = Attached::on(socket, device.ifindex).map_err(|error| explain(&error))?;
+    let attached = Attached::on(socket, device).map_err(|error| explain(&error))?;
     match attached.first() {
         Some(first) if first.runs(instance.program_id()) => Ok(()),
         _ => Err(Failure::NotFirst { device: device.name.clone() }.into()),
@@ -149,7 +167,7 @@ pub(super) fn replace(
     let netns = on_device(instance)?.ok_or_else(gone)?;
     netns
         .enter(|| {
-            let attached = Socket::open().and_then(|socket| Attached::on(&socket, device.ifindex));
+            let attached = Socket::open().and_then(|socket| Attached::on(&socket, device));
             let attached = attached.map_err(|error| explain(&error))?;
             let found = attached.iter().find(|attached| attached.runs(old_id));
             let failed = |reason: &dyn Display| Attempt::Replace(device.name.clone()).failed(reason);
@@ -173,8 +191,8 @@ fn replace_classifier(
     filter: &Filter,
 ) -> Result<(), ProgramError> {
     let handle = u32::from(filter.handle).into();
-    let link =
-        SchedClassifierLink::attached(&device.name, TcAttachType::Egress, filter.priority, handle, None);
+    let side = attach_type(device.site.side());
+    let link = SchedClassifierLink::attached(&device.name, side, filter.priority, handle, None);
     let link = classifier.attach_to_link(link.map_err(TcError::IoError)?)?;
     // As when it was attached.
     classifier.take_link(link).map(mem::forget)

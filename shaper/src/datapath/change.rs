@@ -27,6 +27,14 @@ impl Change {
         Self::Write { instance, shaping: Shaping::default() }
     }
 
+    /// The instance that it begins, if it does.
+    pub(super) fn begun(&self) -> Option<Arc<Instance>> {
+        match self {
+            Self::Begin { instance, .. } => Some(Arc::clone(instance)),
+            Self::Write { .. } | Self::Replace { .. } => None,
+        }
+    }
+
     /// Makes it; says how it is undone.
     ///
     /// # Errors

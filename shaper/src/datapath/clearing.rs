@@ -28,7 +28,7 @@ impl Datapath {
             let mut found = false;
             if !survey::is_hosts(netns, &self.host) && Netns::is_at(netns).map_err(cannot_enter)? {
                 let inside = survey::look(netns, &self.host)?;
-                found = self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), |_, _| false)?;
+                found = self.reclaim(netns, &inside, Directions::Both, |_, _| false)?;
             }
             Ok::<_, ShapingError>(self.end_all(netns.id)? || found)
         })?;

@@ -1,14 +1,14 @@
-//! The programs and classifiers at a device's egress, on either hook.
+//! The programs and classifiers at a side of a device, on either hook.
 
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
-use shaper_common::{Original, POLICY_PROGRAM, PROGRAM};
+use shaper_common::{DETOUR_PROGRAM, Original, POLICY_PROGRAM, PROGRAM};
 
 use super::{
     device::Device,
     tcx::{self, TcxProgram},
 };
 use crate::{
-    network::{Filter, NetlinkError, Socket, delete_filter, egress_filters},
+    network::{Filter, NetlinkError, Side, Socket, delete_filter, filters},
     shaping::Hook,
 };
 
@@ -17,9 +17,17 @@ const LOOPBACK: u32 = 1;
 
 /// Returns the hook that loses no packets when a program is put on it, if the kernel has it, else the other one.
 pub(super) fn best() -> Hook {
-    match tcx::programs(LOOPBACK) {
+    match tcx::programs(LOOPBACK, Side::Egress) {
         Ok(Some(_)) => Hook::Tcx,
         _ => Hook::Clsact,
+    }
+}
+
+/// Returns aya's word for a side.
+pub(super) const fn attach_type(side: Side) -> TcAttachType {
+    match side {
+        Side::Egress => TcAttachType::Egress,
+        Side::Ingress => TcAttachType::Ingress,
     }
 }
 
@@ -28,7 +36,7 @@ pub(super) const fn of(original: &Original) -> Hook {
     if original.hook == Original::TCX { Hook::Tcx } else { Hook::Clsact }
 }
 
-/// A program or a classifier at a device's egress.
+/// A program or a classifier at a side of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Attached {
     /// A program on the TCX hook.
@@ -38,15 +46,17 @@ pub(super) enum Attached {
 }
 
 impl Attached {
-    /// Returns what sits at the egress of a device of the socket's namespace, in the order in which packets meet it.
+    /// Returns what sits on a device of the socket's namespace, on the side that its site has, in the order in which
+    /// packets meet it.
     ///
     /// # Errors
     ///
     /// When the kernel does not list it.
-    pub(super) fn on(socket: &Socket, ifindex: u32) -> Result<Vec<Self>, NetlinkError> {
+    pub(super) fn on(socket: &Socket, device: &Device) -> Result<Vec<Self>, NetlinkError> {
+        let (ifindex, side) = (device.ifindex, device.site.side());
         let failed = |error| NetlinkError::new(format!("list the TCX programs of ifindex {ifindex}"), error);
-        let tcx = tcx::programs(ifindex).map_err(failed)?.unwrap_or_default();
-        let filters = egress_filters(socket, ifindex)?;
+        let tcx = tcx::programs(ifindex, side).map_err(failed)?.unwrap_or_default();
+        let filters = filters(socket, ifindex, side)?;
         Ok(tcx.into_iter().map(Self::Tcx).chain(filters.into_iter().map(Self::Classifier)).collect())
     }
 
@@ -84,7 +94,7 @@ impl Attached {
     pub(super) fn name(&self, device: &Device) -> String {
         match self {
             Self::Tcx(TcxProgram { id, .. }) => {
-                let programs = SchedClassifier::query_tcx(&device.name, TcAttachType::Egress);
+                let programs = SchedClassifier::query_tcx(&device.name, attach_type(device.site.side()));
                 let programs = programs.map(|(_, programs)| programs).unwrap_or_default();
                 let own = programs.iter().find(|program| program.id() == *id);
                 own.and_then(ProgramInfo::name_as_str).unwrap_or_default().to_owned()
@@ -95,7 +105,12 @@ impl Attached {
 
     /// Returns true if it has the name of a program of ours, as [`Self::name`] finds it; others may have it, too.
     pub(super) fn is_named_as_ours(&self, device: &Device) -> bool {
-        [PROGRAM, POLICY_PROGRAM].contains(&self.name(device).as_str())
+        [PROGRAM, POLICY_PROGRAM, DETOUR_PROGRAM].contains(&self.name(device).as_str())
+    }
+
+    /// Returns true if it is a classifier that leads packets through a detour.
+    pub(super) fn leads(&self) -> bool {
+        self.classifier().is_some_and(|filter| filter.name == DETOUR_PROGRAM)
     }
 
     /// Says what it is, as [`Self::name`] does.
@@ -116,12 +131,13 @@ impl Attached {
     /// # Errors
     ///
     /// When it is not there.
-    pub(super) fn take_off(&self, socket: &Socket, ifindex: u32) -> Result<(), NetlinkError> {
+    pub(super) fn take_off(&self, socket: &Socket, device: &Device) -> Result<(), NetlinkError> {
+        let ifindex = device.ifindex;
         match self {
             Self::Tcx(program) => program.detach().map_err(|error| {
                 NetlinkError::new(format!("detach the program {} of ifindex {ifindex}", program.id), error)
             }),
-            Self::Classifier(filter) => delete_filter(socket, ifindex, filter),
+            Self::Classifier(filter) => delete_filter(socket, ifindex, device.site.side(), filter),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Where an instance can be seen with the kernel's own tools. Nobody needs the container's lock for that.
 
 use super::{
-    device::End,
     error::{cannot_enter, gone},
     instance::Instance,
     whereabouts::on_device,
 };
 use crate::{
-    network::{Socket, root},
+    network::{Side, Socket, root},
     shaping::{Hook, InterfaceInspection},
 };
 
@@ -27,18 +26,17 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
         ),
         _ => "unknown".to_owned(),
     };
-    let (netns_path, enter) = match device.end {
-        End::Container => {
-            let path = instance.netns().path;
-            let enter = format!("nsenter --net={} ", path.display());
-            (Some(path), enter)
-        }
-        End::Host => (None, String::new()),
+    let netns_path = (!device.site.is_on_host()).then(|| instance.netns().path);
+    let enter =
+        netns_path.as_ref().map(|path| format!("nsenter --net={} ", path.display())).unwrap_or_default();
+    let side = match device.site.side() {
+        Side::Egress => "egress",
+        Side::Ingress => "ingress",
     };
     let pins = instance.pins().display();
     InterfaceInspection {
         interface: instance.interface().to_owned(),
-        direction: instance.key().direction,
+        direction: instance.key().direction(),
         device: device.name.clone(),
         ifindex: device.ifindex,
         netns_path,
@@ -53,7 +51,7 @@ pub(super) fn inspect(instance: &Instance) -> InterfaceInspection {
             format!("{enter}tc -s qdisc show dev {}", device.name),
             match instance.hook() {
                 Hook::Tcx => format!("{enter}bpftool net show dev {}", device.name),
-                Hook::Clsact => format!("{enter}tc filter show dev {} egress", device.name),
+                Hook::Clsact => format!("{enter}tc filter show dev {} {side}", device.name),
             },
         ],
     }

@@ -30,13 +30,15 @@ use super::{
     Queue,
     bypass::Bypass,
     device::{AttachPoint, Device, Key},
-    error::{OpenError, none_if_unusable},
+    error::OpenError,
     hook,
     loaded::Loaded,
     pins::{self},
     prepared::{self, Prepared},
     program::Loader,
+    record,
     retarget::Targets,
+    site::Site,
 };
 use crate::{
     clock::monotonic_ns,
@@ -71,14 +73,14 @@ pub(super) struct Instance {
 
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}) of netns {}", self.interface, self.key.direction, self.key.netns.inode)
+        write!(f, "{} ({}) of netns {}", self.interface, self.key.direction(), self.key.netns.inode)
     }
 }
 
 impl Instance {
     /// Loads a program for `point` and pins it, with its maps, in the new directory `staged`, from where it is still to
-    /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters, and
-    /// sits on the same hook, otherwise on `hook`.
+    /// get to its own; nothing is attached yet. Where it is to take the place of `old`, it goes on with its counters, and,
+    /// if that is at the same site, sits on the same hook; otherwise on `hook`.
     ///
     /// # Errors
     ///
@@ -91,13 +93,23 @@ impl Instance {
         hook: Hook,
         pin_dir: &Path,
     ) -> Result<(Loaded, Self), ShapingError> {
-        let hook = old.map_or(hook, Self::hook);
+        let same_site = old.filter(|old| old.key() == point.key);
+        let hook = same_site.map_or(hook, Self::hook);
         let staged = pins::stage(pin_dir, point.key.pin_name())?;
         let stage = || {
             if let Some(old) = old {
-                old.share_with(&staged)?;
+                old.share_counters(&staged)?;
             }
-            let mut loaded = loader.load(&staged, policy.as_ref().map(|(_, prepared)| prepared), hook)?;
+            if let Some(old) = same_site {
+                old.share_attachment(&staged)?;
+            }
+            let prepared = policy.as_ref().map(|(_, prepared)| prepared);
+            let mut loaded = loader.load(&staged, prepared, &point.device, hook)?;
+            if point.key.site == Site::Detour && same_site.is_none() {
+                let mut detour = Loader::load_detour(&staged, &point.device)?;
+                let pin = detour.classifier()?.pin(staged.join(pins::DETOUR));
+                pin.map_err(|error| cannot_pin(&error))?;
+            }
             if let Some((_, prepared)) = &policy {
                 prepared.fill(&mut loaded)?;
                 for name in pins::POLICY_MAPS {
@@ -112,11 +124,23 @@ impl Instance {
         stage().inspect_err(|_| pins::remove(&staged))
     }
 
-    /// Pins the maps that the next program goes on with in its directory as well.
-    fn share_with(&self, staged: &Path) -> Result<(), ShapingError> {
-        for name in [COUNTERS_MAP, ORIGINAL_MAP] {
-            let map = MapData::from_pin(self.pins.join(name)).map_err(|error| cannot_pin(&error))?;
-            map.pin(staged.join(name)).map_err(|error| cannot_pin(&error))?;
+    /// Pins the counters, which the next program goes on with, in its directory as well.
+    fn share_counters(&self, staged: &Path) -> Result<(), ShapingError> {
+        self.share_map(COUNTERS_MAP, staged)
+    }
+
+    fn share_map(&self, name: &str, staged: &Path) -> Result<(), ShapingError> {
+        let map = MapData::from_pin(self.pins.join(name)).map_err(|error| cannot_pin(&error))?;
+        map.pin(staged.join(name)).map_err(|error| cannot_pin(&error))
+    }
+
+    /// Pins what is known of the device, and what attaches to it, in the directory of the next program as well.
+    fn share_attachment(&self, staged: &Path) -> Result<(), ShapingError> {
+        self.share_map(ORIGINAL_MAP, staged)?;
+        if self.key.site == Site::Detour {
+            let detour = SchedClassifier::from_pin(self.pins.join(pins::DETOUR));
+            let pinned = detour.map(|mut detour| detour.pin(staged.join(pins::DETOUR)));
+            pinned.map_err(|error| cannot_pin(&error))?.map_err(|error| cannot_pin(&error))?;
         }
         if self.hook() == Hook::Tcx {
             let link =
@@ -178,7 +202,7 @@ impl Instance {
         let shaping = Array::try_from(Map::Array(map(SHAPING_MAP)?)).map_err(|e| failed(SHAPING_MAP, &e))?;
         let counters = PerCpuArray::try_from(Map::PerCpuArray(map(COUNTERS_MAP)?))
             .map_err(|e| failed(COUNTERS_MAP, &e))?;
-        let original = read_original(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
+        let original = record::read(directory).map_err(|e| failed(ORIGINAL_MAP, &e))?;
         let (policy, peers) = policy.unzip();
         Ok(Self {
             key: point.key,
@@ -300,7 +324,7 @@ impl Instance {
         Event {
             netns: self.key.netns,
             interface: self.interface.clone(),
-            direction: self.key.direction,
+            direction: self.key.direction(),
             effects: shaping.words(),
             kind,
         }
@@ -401,13 +425,13 @@ impl Instance {
         let (shaping, counters) = match read.and_then(|shaping| Ok((shaping, counters()?))) {
             Ok(read) => read,
             Err(reason) => {
-                return InterfaceView::unknown(self.interface.clone(), self.key.direction, &reason);
+                return InterfaceView::unknown(self.interface.clone(), self.key.direction(), &reason);
             }
         };
         let shaping = if shaping.is_in_force(now_ns) { shaping } else { Shaping::default() };
         InterfaceView {
             interface: self.interface.clone(),
-            direction: self.key.direction,
+            direction: self.key.direction(),
             remaining_ms: shaping
                 .remaining(now_ns)
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -442,28 +466,6 @@ impl Instance {
     pub(super) fn unpin(&self) {
         pins::remove(&self.pins);
     }
-}
-
-/// The record, pinned in `directory`, of what the device was.
-///
-/// # Errors
-///
-/// When it is not pinned there, or of another layout.
-pub(super) fn read_original(directory: &Path) -> Result<Original, MapError> {
-    let map: Array<_, Original> =
-        Array::try_from(Map::Array(MapData::from_pin(directory.join(ORIGINAL_MAP))?))?;
-    map.get(&0, 0)
-}
-
-/// The record, pinned in `directory`, of a device that was touched; none where it was not, or where the record is of
-/// another layout.
-///
-/// # Errors
-///
-/// When it cannot be read now.
-pub(super) fn recorded(directory: &Path) -> Result<Option<Original>, OpenError> {
-    let original = read_original(directory).map_err(|error| cannot_open(ORIGINAL_MAP, directory, &error));
-    Ok(none_if_unusable(original)?.filter(|original| original.valid != 0))
 }
 
 /// Descriptors that are to stay free: without any, no request would be answered.

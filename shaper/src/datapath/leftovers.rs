@@ -12,18 +12,19 @@ use aya::{
 use shaper_common::{COUNTERS_MAP, Counters, POLICY_PROGRAM, PROGRAM, SHAPING_MAP, Shaping};
 
 use super::{
-    Datapath,
-    device::{AttachPoint, End},
+    Datapath, detour,
+    device::{AttachPoint, Key},
     error::{OpenError, cannot_enter, explain, gone},
     hook::Attached,
     instance::Instance,
     pins,
     program::Loader,
     ready, restore,
+    site::Site,
     survey::{self},
 };
 use crate::{
-    network::{NetlinkError, Socket, link_at},
+    network::{Inside, NetlinkError, Socket, link_at, links},
     shaping::{Attempt, Directions, NetnsRef, ShapingError},
 };
 
@@ -83,10 +84,14 @@ impl Leftover {
         pin()
             .map_err(|error| OpenError::new("pin the program", &*error))
             // It makes and pins the map that is missing.
-            .and_then(|()| Ok(loader.load(&staged, None, self.attached.hook()).map(drop)?))
+            .and_then(|()| Ok(loader.load(&staged, None, &point.device, self.attached.hook()).map(drop)?))
             .and_then(|()| Instance::open(point, &staged, pin_dir))
             .inspect_err(|_| pins::remove(&staged))
     }
+}
+
+fn detour_key(netns: &NetnsRef, interface: u32) -> Key {
+    Key { netns: netns.id, ifindex: interface, site: Site::Detour }
 }
 
 impl Datapath {
@@ -103,11 +108,11 @@ impl Datapath {
         };
         self.changing.with(netns.id, || {
             let inside = survey::look(netns, &self.host)?;
-            self.reclaim(&survey::shapeable(netns, &inside, Directions::Both), is_anothers).map(drop)
+            self.reclaim(netns, &inside, Directions::Both, is_anothers).map(drop)
         })
     }
 
-    /// Takes over the classifiers of ours at `points` that are no instance's, whoever pinned them; where there is an
+    /// Takes over the classifiers of ours in a namespace that are no instance's, whoever pinned them; where there is an
     /// instance already, or they cannot be read, takes them off. Leaves those alone that `spare` says. Returns true if
     /// there were any others.
     ///
@@ -116,11 +121,15 @@ impl Datapath {
     /// When the devices cannot be looked at, or something is lacking; what was not looked at is as it was.
     pub(super) fn reclaim(
         &self,
-        points: &[AttachPoint],
+        netns: &NetnsRef,
+        inside: &Inside,
+        directions: Directions,
         spare: impl Fn(&AttachPoint, u32) -> bool,
     ) -> Result<bool, ShapingError> {
-        let mut found = false;
-        for (point, attached) in self.suspects(points)? {
+        let points = survey::shapeable(netns, inside, directions);
+        let suspects = self.suspects(&points)?;
+        let mut found = self.reclaim_detours(netns, inside, &suspects)?;
+        for (point, attached) in suspects {
             let Some((leftover, program)) = Leftover::of(attached)? else { continue };
             if spare(point, leftover.program_id) {
                 continue;
@@ -139,7 +148,9 @@ impl Datapath {
                 Err(error) => return Err(error.into()),
             }
         }
-        for point in points.iter().filter(|point| self.instance(&point.key).is_none()) {
+        for point in
+            points.iter().filter(|point| self.instance(&point.key).is_none() && point.key.site.has_queue())
+        {
             if restore::clear_queue(point, &self.host)? {
                 tracing::warn!(interface = %point, "removed a queue of ours that had lost its program and its pins");
                 found = true;
@@ -148,13 +159,39 @@ impl Datapath {
         Ok(found)
     }
 
+    /// Removes detours that are no instance's, as a daemon ended while it made or removed one, or somebody removed the pins;
+    /// returns true if there were any.
+    fn reclaim_detours(
+        &self,
+        netns: &NetnsRef,
+        inside: &Inside,
+        suspects: &[(&AttachPoint, Attached)],
+    ) -> Result<bool, ShapingError> {
+        let is_unknown = |interface| self.instance(&detour_key(netns, interface)).is_none();
+        let mut leading = suspects.iter().filter(|(_, attached)| attached.leads());
+        let has_any = leading.any(|(point, _)| is_unknown(point.key.ifindex))
+            || inside.links.iter().filter_map(detour::interface_of).any(is_unknown);
+        if has_any { self.remove_detours(netns) } else { Ok(false) }
+    }
+
+    /// Removes the detours in a namespace that are no instance's; returns true if there were any.
+    pub(super) fn remove_detours(&self, netns: &NetnsRef) -> Result<bool, ShapingError> {
+        let is_known = |interface| self.instance(&detour_key(netns, interface)).is_some();
+        let removed =
+            self.visit(netns, |socket, _| detour::remove_unknown(socket, &links(socket)?, is_known))?;
+        if removed {
+            tracing::warn!(netns = %netns.path.display(), "removed a way of ours on which no packets waited");
+        }
+        Ok(removed)
+    }
+
     /// The classifiers on the devices of `points` that have our programs' names, but for those of instances.
     fn suspects<'a>(
         &self,
         points: &'a [AttachPoint],
     ) -> Result<Vec<(&'a AttachPoint, Attached)>, ShapingError> {
         let (inner, outer): (Vec<_>, Vec<_>) =
-            points.iter().partition(|point| point.device.end == End::Container);
+            points.iter().partition(|point| !point.device.site.is_on_host());
         let mut found = Vec::new();
         if let Some(first) = inner.first() {
             let netns = survey::open(&first.netns, &self.host)?;
@@ -176,7 +213,7 @@ impl Datapath {
         let mut found = Vec::new();
         for point in points {
             let own = self.instance(&point.key).map(|instance| instance.program_id());
-            let others = Attached::on(&socket, point.device.ifindex)?.into_iter();
+            let others = Attached::on(&socket, &point.device)?.into_iter();
             let others = others.filter(|attached| !own.is_some_and(|own| attached.runs(own)));
             let suspects = others.filter(|other| other.is_named_as_ours(&point.device));
             found.extend(suspects.map(|suspect| (point, suspect)));
@@ -207,7 +244,7 @@ impl Datapath {
     /// Takes a classifier off a device that an instance is on as well.
     fn remove_beside(&self, point: &AttachPoint, leftover: &Leftover) -> Result<(), ShapingError> {
         tracing::warn!(interface = %point, program = leftover.program_id, "removing a second classifier");
-        let take_off = || leftover.attached.take_off(&Socket::open()?, point.device.ifindex);
+        let take_off = || leftover.attached.take_off(&Socket::open()?, &point.device);
         survey::on_device(point, &self.host, take_off)
     }
 }

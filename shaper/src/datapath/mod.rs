@@ -8,7 +8,10 @@ mod attach;
 mod batch;
 mod bypass;
 mod change;
+mod choice;
 mod clearing;
+mod clsact;
+mod detour;
 mod device;
 mod disposal;
 mod error;
@@ -26,6 +29,7 @@ mod prepared;
 mod present;
 mod program;
 mod ready;
+mod record;
 mod restore;
 mod retarget;
 mod segments;
@@ -33,6 +37,7 @@ mod selection;
 mod setting;
 mod settle;
 mod settling;
+mod site;
 mod state;
 mod strays;
 mod survey;
@@ -178,7 +183,16 @@ impl Datapath {
             let names = self.names.shown(&instance.names(), &instance.peers());
             InterfaceView { names, ..instance.view(now_ns) }
         };
-        let mut views: Vec<_> = self.of(netns).iter().map(view).collect();
+        let instances = self.of(netns);
+        // Of one that has moved to another site, only where it is now.
+        let is_elsewhere = |left: &Arc<Instance>| {
+            let mut beside = instances.iter().filter(|other| {
+                other.key() != left.key() && other.key().is_beside(&left.key()) && other.is_in_force()
+            });
+            beside.next().is_some() && !left.is_in_force()
+        };
+        let mut views: Vec<_> =
+            instances.iter().filter(|instance| !is_elsewhere(instance)).map(view).collect();
         views.extend(self.view_kept(netns));
         views
     }

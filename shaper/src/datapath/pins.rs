@@ -16,16 +16,19 @@ use shaper_common::{
 use super::{
     disposal,
     error::{OpenError, none_if_unusable},
+    site::Site,
 };
 use crate::{
     files::{self, Directory, DirectoryError, LOCK, Lock},
-    shaping::{Attempt, Direction, Refusal, ShapingError},
+    shaping::{Attempt, Refusal, ShapingError},
 };
 
 /// The pin of the program in an instance's directory.
 pub(super) const PROGRAM: &str = "program";
 /// The pin of the link that attaches it, on the TCX hook.
 pub(super) const LINK: &str = "link";
+/// The pin of the program that leads packets through a detour.
+pub(super) const DETOUR: &str = "detour";
 /// The pin of the ring that all instances log to.
 pub(super) const LOG_RING: &str = "AYA_LOGS";
 /// The record of the host: a symbolic link, as bpffs admits no plain files, that leads nowhere.
@@ -46,23 +49,22 @@ pub(super) struct PinName {
     pub(super) inode: u64,
     /// The interface in it.
     pub(super) ifindex: u32,
-    /// The direction.
-    pub(super) direction: Direction,
+    /// The place where it is shaped.
+    pub(super) site: Site,
 }
 
 impl std::fmt::Display for PinName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "netns-{}-if-{}-{}", self.inode, self.ifindex, self.direction)
+        write!(f, "netns-{}-if-{}-{}", self.inode, self.ifindex, self.site.as_str())
     }
 }
 
 impl PinName {
     fn parse(name: &str) -> Option<Self> {
         let (inode, rest) = name.strip_prefix("netns-")?.split_once("-if-")?;
-        let (ifindex, direction) = rest.split_once('-')?;
-        let direction =
-            [Direction::Egress, Direction::Ingress].into_iter().find(|d| d.as_str() == direction)?;
-        Some(Self { inode: inode.parse().ok()?, ifindex: ifindex.parse().ok()?, direction })
+        let (ifindex, site) = rest.split_once('-')?;
+        let site = Site::ALL.into_iter().find(|known| known.as_str() == site)?;
+        Some(Self { inode: inode.parse().ok()?, ifindex: ifindex.parse().ok()?, site })
     }
 }
 
@@ -214,9 +216,12 @@ mod tests {
 
     #[test]
     fn the_name_of_a_pin_directory_can_be_read_back() {
-        let name = PinName { inode: 4_026_532_281, ifindex: 3, direction: Direction::Ingress };
+        for site in Site::ALL {
+            let name = PinName { inode: 4_026_532_281, ifindex: 3, site };
+            assert_eq!(PinName::parse(&name.to_string()), Some(name));
+        }
+        let name = PinName { inode: 4_026_532_281, ifindex: 3, site: Site::HostEnd };
         assert_eq!(name.to_string(), "netns-4026532281-if-3-ingress");
-        assert_eq!(PinName::parse(&name.to_string()), Some(name));
         for foreign in ["AYA_LOGS", "netns-1-if-2-sideways", "netns-x-if-2-egress", "netns-1"] {
             assert_eq!(PinName::parse(foreign), None, "{foreign}");
         }

@@ -23,8 +23,13 @@ impl Present {
         Ok(Self {
             root: root(socket, ifindex)?,
             hook: hook(socket, ifindex)?,
-            attached: Attached::on(socket, ifindex)?,
+            attached: Attached::on(socket, device)?,
         })
+    }
+
+    /// Returns the programs and classifiers, in the order in which packets meet them.
+    pub(super) fn attached(&self) -> &[Attached] {
+        &self.attached
     }
 
     /// Returns what runs a program.
@@ -47,6 +52,12 @@ impl Present {
         if let Some(first) = self.attached.first().filter(|first| first.hook() == Hook::Tcx) {
             return Err(Refusal::TcxFirst { device: name.clone(), program: first.describe(device) }.into());
         }
+        self.admits_classifier(device)
+    }
+
+    /// Returns an error unless a classifier of ours would run before all others.
+    pub(super) fn admits_classifier(&self, device: &Device) -> Result<(), ShapingError> {
+        let name = &device.name;
         if let Some(other) = self.hook.as_ref().filter(|qdisc| qdisc.kind != "clsact") {
             return Err(Refusal::HookTaken { device: name.clone(), kind: other.kind.clone() }.into());
         }
@@ -69,8 +80,11 @@ impl Present {
     }
 }
 
-/// Returns the counters of our queue on a device, if there is one.
+/// Returns the counters of our queue on a device, if there is one where packets can wait for its site.
 pub(super) fn our_queue(socket: &Socket, device: &Device) -> Result<Option<QueueCounts>, NetlinkError> {
+    if !device.site.has_queue() {
+        return Ok(None);
+    }
     Ok(root(socket, device.ifindex)?.filter(Qdisc::is_our_fq).as_ref().map(counts))
 }
 

@@ -9,15 +9,20 @@ use std::{
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use parking_lot::Mutex;
-use shaper_common::{POLICY_PROGRAM, PROGRAM, TCX_CONSTANT};
+use shaper_common::{
+    DETOUR_FROM_CONSTANT, DETOUR_INTO_CONSTANT, DETOUR_PROGRAM, POLICY_PROGRAM, PROGRAM, RECEIVES_CONSTANT,
+    TCX_CONSTANT,
+};
 
 use super::{
+    device::Device,
     loaded::{Loaded, refused},
     pins, place,
     prepared::Prepared,
 };
 use crate::{
     files::Lock,
+    network::Side,
     shaping::{Hook, ShapingError},
 };
 
@@ -75,10 +80,7 @@ impl Loader {
 
     /// Loads an instance that nobody will use.
     fn try_out(&self) -> Result<Loaded, ShapingError> {
-        let ebpf = self.loader.lock().load(OBJECT).map_err(|error| refused(&error))?;
-        let mut loaded = Loaded { ebpf, name: PROGRAM };
-        loaded.classifier()?.load().map_err(|error| refused(&error))?;
-        Ok(loaded)
+        verified(self.loader.lock().load(OBJECT).map_err(|error| refused(&error))?, PROGRAM)
     }
 
     pub(super) fn take_log_ring(&self) -> Option<LogRing> {
@@ -86,7 +88,7 @@ impl Loader {
     }
 
     /// Loads one more instance into the kernel, to be pinned in `directory`; maps that are pinned there already are its
-    /// own. It can be attached to `hook` only.
+    /// own. It can be attached to `hook` of `device` only.
     ///
     /// # Errors
     ///
@@ -95,18 +97,45 @@ impl Loader {
         &self,
         directory: &Path,
         policy: Option<&Prepared>,
+        device: &Device,
         hook: Hook,
     ) -> Result<Loaded, ShapingError> {
         let name = if policy.is_some() { POLICY_PROGRAM } else { PROGRAM };
-        let ebpf = self.open(directory, policy, hook).map_err(|error| refused(&error))?;
-        let mut loaded = Loaded { ebpf, name };
+        let ebpf = self.open(directory, policy, device, hook).map_err(|error| refused(&error))?;
         // Verified outside the loader's lock, as that takes most of the time.
-        loaded.classifier()?.load().map_err(|error| refused(&error))?;
-        Ok(loaded)
+        verified(ebpf, name)
+    }
+
+    /// Loads the program that leads packets through a detour, `device`, beside its instance in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`Self::load`].
+    pub(super) fn load_detour(directory: &Path, device: &Device) -> Result<Loaded, ShapingError> {
+        let (from, into) = (device.recorded(), device.ifindex);
+        // One of its own: that of all instances holds its constants for as long as it lives.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        for name in pins::SHARED_MAPS {
+            loader.map_pin_path(name, directory.join(name));
+        }
+        loader.map_pin_path(pins::LOG_RING, directory.with_file_name(pins::LOG_RING));
+        for (name, size) in Prepared::sizes(None) {
+            loader.map_max_entries(name, size);
+        }
+        loader.override_global(DETOUR_FROM_CONSTANT, &from, true);
+        loader.override_global(DETOUR_INTO_CONSTANT, &into, true);
+        verified(loader.load(OBJECT).map_err(|error| refused(&error))?, DETOUR_PROGRAM)
     }
 
     /// Parses the object and makes its maps.
-    fn open(&self, directory: &Path, policy: Option<&Prepared>, hook: Hook) -> Result<Ebpf, EbpfError> {
+    fn open(
+        &self,
+        directory: &Path,
+        policy: Option<&Prepared>,
+        device: &Device,
+        hook: Hook,
+    ) -> Result<Ebpf, EbpfError> {
         let mut loader = self.loader.lock();
         for name in pins::SHARED_MAPS {
             loader.map_pin_path(name, directory.join(name));
@@ -117,8 +146,16 @@ impl Loader {
         for (name, value) in Prepared::constants(policy) {
             loader.override_global(name, value, true);
         }
-        let on_tcx = if hook == Hook::Tcx { &1_u32 } else { &0 };
-        loader.override_global(TCX_CONSTANT, on_tcx, true);
+        let flag = |is_so: bool| if is_so { &1_u32 } else { &0 };
+        loader.override_global(TCX_CONSTANT, flag(hook == Hook::Tcx), true);
+        loader.override_global(RECEIVES_CONSTANT, flag(device.site.side() == Side::Ingress), true);
         loader.load(OBJECT)
     }
+}
+
+/// Has the kernel verify and take one program of an object.
+fn verified(ebpf: Ebpf, name: &'static str) -> Result<Loaded, ShapingError> {
+    let mut loaded = Loaded { ebpf, name };
+    loaded.classifier()?.load().map_err(|error| refused(&error))?;
+    Ok(loaded)
 }

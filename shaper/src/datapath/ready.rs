@@ -4,12 +4,14 @@
 
 use super::{
     attach::{put_classifier, put_queue},
+    detour,
     device::Device,
     error::{cannot_enter, explain, gone},
     hook::{self, Attached},
     instance::Instance,
     present::{Present, our_queue},
     segments,
+    site::Site,
     whereabouts::on_device,
 };
 use crate::{
@@ -34,6 +36,9 @@ pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
         .enter(|| {
             let socket = Socket::open().map_err(|error| explain(&error))?;
             let present = Present::read(&socket, device).map_err(|error| explain(&error))?;
+            if device.site == Site::Detour {
+                detour::lead(&socket, device, instance.pins())?;
+            }
             let attached = present.runs(instance.program_id());
             if attached.is_some() && !instance.bypass().is_known() {
                 return Ok(());
@@ -43,7 +48,7 @@ pub(super) fn classifier(instance: &Instance) -> Result<(), ShapingError> {
                 return Err(Refusal::Bypassed { device: device.name.clone() }.into());
             }
             if let Some(attached) = attached {
-                attached.take_off(&socket, device.ifindex).map_err(|error| explain(&error))?;
+                attached.take_off(&socket, device).map_err(|error| explain(&error))?;
             }
             instance.bypass().end();
             put_classifier(&socket, &mut classifier, instance, present.hook.is_some())
@@ -61,7 +66,7 @@ pub(super) fn resume(instance: &Instance) -> Result<bool, ShapingError> {
     let look = || {
         let socket = Socket::open()?;
         instance.note_queue(our_queue(&socket, device)?);
-        Attached::on(&socket, device.ifindex)
+        Attached::on(&socket, device)
     };
     let Some(netns) = on_device(instance)? else { return Ok(false) };
     let attached = netns.enter(look).map_err(cannot_enter)?.map_err(|error| explain(&error))?;

@@ -3,21 +3,18 @@
 use shaper_common::Original;
 
 use super::{
-    device::{AttachPoint, Device, End},
+    clsact, detour,
+    device::{AttachPoint, Device},
     hook::{self, Attached},
     present::{Present, our_queue},
     segments,
+    site::Site,
     survey::{self},
 };
 use crate::{
-    network::{
-        Link, NetlinkError, Netns, Socket, delete_clsact, delete_root, has_filters, link_at, set_tx_queue_len,
-    },
+    network::{Link, NetlinkError, Netns, Socket, delete_root, link_at},
     shaping::{Hook, ShapingError},
 };
-
-/// The length that a device gets with its first qdisc (`include/net/pkt_sched.h`, `net/sched/sch_api.c`).
-const DEFAULT_TX_QUEUE_LEN: u32 = 1_000;
 
 /// The record of a device that nothing of ours is on.
 pub(super) fn record(link: &Link, hook: Hook, has_clsact: bool) -> Original {
@@ -47,7 +44,7 @@ pub(super) fn is_of(original: &Original, link: &Link) -> bool {
 ///
 /// When the kernel does not say.
 pub(super) fn is_there(socket: &Socket, device: &Device, original: &Original) -> Result<bool, NetlinkError> {
-    let Some(link) = link_at(socket, device.ifindex)? else { return Ok(false) };
+    let Some(link) = link_at(socket, device.recorded())? else { return Ok(false) };
     let has_its_peer = original.peer_ifindex != 0 && original.peer_ifindex == peer_ifindex(&link);
     Ok(has_its_peer || original.address == padded(&link.address))
 }
@@ -73,6 +70,10 @@ pub(super) fn take_off(
     program_id: Option<u32>,
     original: Original,
 ) -> Result<bool, NetlinkError> {
+    if device.site == Site::Detour {
+        let is_there = is_there(socket, device, &original)?;
+        return detour::remove(socket, device, original).map(|()| is_there);
+    }
     let present = Present::read(socket, device)?;
     let ours = program_id.and_then(|id| present.runs(id));
     if ours.is_none() && !is_there(socket, device, &original)? {
@@ -80,12 +81,9 @@ pub(super) fn take_off(
     }
     take_queue(socket, device, original)?;
     if let Some(ours) = ours {
-        ours.take_off(socket, device.ifindex)?;
+        ours.take_off(socket, device)?;
     }
-    let is_own = original.hook == Original::OWN_CLSACT;
-    if present.hook.is_some() && is_own && !has_filters(socket, device.ifindex)? {
-        delete_clsact(socket, device.ifindex)?;
-    }
+    clsact::take_off(socket, device, original)?;
     give_back(socket, device, original)?;
     Ok(true)
 }
@@ -97,33 +95,38 @@ pub(super) fn take_off(
 ///
 /// When the kernel refuses.
 pub(super) fn give_back(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
-    restore_length(socket, device, original)?;
+    clsact::restore_length(socket, device, original)?;
     segments::release(socket, device, original.gso_max_segs)
 }
 
 /// Returns true if a device may keep something of its shaping where it is found. The host's end of a veth may even keep
 /// the classifier, where it stayed and the container's end left; and any device its TCX program, which moves with it.
-pub(super) const fn is_kept(original: &Original, end: End) -> bool {
-    let keeps = match end {
-        End::Host => true,
-        End::Container => {
+pub(super) const fn is_kept(original: &Original, site: Site) -> bool {
+    let keeps = match site {
+        Site::HostEnd => true,
+        Site::Egress | Site::Ingress | Site::Detour => {
             original.tx_queue_len == 0
                 || original.hook == Original::TCX
-                || segments::may_be_held(original.gso_max_segs, end)
+                || segments::may_be_held(original.gso_max_segs, site)
         }
     };
     keeps && original.valid != 0
 }
 
-/// Corrects the record of a device that carried another shaping before.
+/// Corrects the record of a device that carried another shaping before, or carries it beside.
 pub(super) const fn corrected(later: Original, first: &Original) -> Original {
     Original {
-        tx_queue_len: if later.tx_queue_len == DEFAULT_TX_QUEUE_LEN {
+        tx_queue_len: if later.tx_queue_len == clsact::DEFAULT_TX_QUEUE_LEN {
             first.tx_queue_len
         } else {
             later.tx_queue_len
         },
-        gso_max_segs: if segments::may_be_held(later.gso_max_segs, End::Container) {
+        hook: if first.hook == Original::OWN_CLSACT && later.hook == Original::FOREIGN_CLSACT {
+            first.hook
+        } else {
+            later.hook
+        },
+        gso_max_segs: if segments::may_be_held(later.gso_max_segs, Site::Egress) {
             later.gso_max_segs
         } else {
             first.gso_max_segs
@@ -147,7 +150,7 @@ pub(super) fn clear_off(
     let device = &point.device;
     survey::on_device(point, host, || {
         let socket = Socket::open()?;
-        let attached = Attached::on(&socket, device.ifindex)?;
+        let attached = Attached::on(&socket, device)?;
         let ours = attached.iter().find(|attached| program_id.is_some_and(|id| attached.runs(id)));
         let hook = match (recorded, ours) {
             (Some(original), _) => hook::of(&original),
@@ -173,7 +176,7 @@ pub(super) fn clear_queue(point: &AttachPoint, host: &Netns) -> Result<bool, Sha
         if our_queue(&socket, device)?.is_none() {
             return Ok(false);
         }
-        let attached = Attached::on(&socket, device.ifindex)?;
+        let attached = Attached::on(&socket, device)?;
         let Some(link) = link_at(&socket, device.ifindex)? else { return Ok(false) };
         if attached.iter().any(|attached| attached.is_named_as_ours(device)) {
             return Ok(false);
@@ -194,15 +197,5 @@ pub(super) fn take_queue(socket: &Socket, device: &Device, original: Original) -
         return Ok(());
     }
     delete_root(socket, device.ifindex)?;
-    restore_length(socket, device, original)
-}
-
-/// Docker's veths have no queue length: a new qdisc, clsact too, gave them the default one (`qdisc_create`). Whoever took
-/// the qdisc away, and whether that was cut short before this, the length is given back; another one is somebody's.
-fn restore_length(socket: &Socket, device: &Device, original: Original) -> Result<(), NetlinkError> {
-    let Some(link) = link_at(socket, device.ifindex)? else { return Ok(()) };
-    if original.tx_queue_len == 0 && link.tx_queue_len == DEFAULT_TX_QUEUE_LEN {
-        return set_tx_queue_len(socket, device.ifindex, 0);
-    }
-    Ok(())
+    clsact::restore_length(socket, device, original)
 }

@@ -2,12 +2,13 @@
 //!
 //! TCP gives a device up to 64 KB at once, 44 packets that are parted behind the classifier only (GSO): it could lose
 //! all or none of them. So a device from which packets are lost takes one segment at a time, which TCP heeds when it
-//! makes its packets. It heeds the device of its own route: what others send to a container does not depend on the
-//! host's end, which would merely part it behind the classifier. So that end is left as it is.
+//! makes its packets. It heeds the device of its own route: what others send to a container does not depend on where it
+//! is shaped. So only what a container sends is made so.
 
 use super::{
-    device::{Device, End, SINGLE},
+    device::{Device, SINGLE},
     instance::Instance,
+    site::Site,
 };
 use crate::network::{NetlinkError, Socket, link_at, set_gso_max_segs};
 
@@ -15,19 +16,19 @@ use crate::network::{NetlinkError, Socket, link_at, set_gso_max_segs};
 const DEFAULT: u32 = 65_535;
 
 /// Returns true if a device that took `original` segments at once may have been made to take single ones.
-pub(super) const fn may_be_held(original: u32, end: End) -> bool {
-    matches!(end, End::Container) && original != SINGLE
+pub(super) const fn may_be_held(original: u32, site: Site) -> bool {
+    matches!(site, Site::Egress) && original != SINGLE
 }
 
 /// Returns true if a loss on a device needs it to take single segments, and it does not yet.
 pub(super) const fn are_to_be_held(device: &Device) -> bool {
-    matches!(device.end, End::Container) && device.gso_max_segs != SINGLE
+    matches!(device.site, Site::Egress) && device.gso_max_segs != SINGLE
 }
 
 /// Guesses the segments that a device took at once before an instance that cannot be read held it to single ones.
 pub(super) const fn guess(device: &Device) -> u32 {
-    match (device.end, device.gso_max_segs) {
-        (End::Container, SINGLE) => DEFAULT,
+    match (device.site, device.gso_max_segs) {
+        (Site::Egress, SINGLE) => DEFAULT,
         (_, segments) => segments,
     }
 }
@@ -35,7 +36,7 @@ pub(super) const fn guess(device: &Device) -> u32 {
 /// Has an instance's device take single segments.
 pub(super) fn hold(socket: &Socket, instance: &Instance) -> Result<(), NetlinkError> {
     let device = instance.device();
-    if device.end == End::Host {
+    if device.site != Site::Egress {
         return Ok(());
     }
     instance.note_held(true);
@@ -44,7 +45,7 @@ pub(super) fn hold(socket: &Socket, instance: &Instance) -> Result<(), NetlinkEr
 
 /// Has a device take as many segments as it did, unless somebody else has changed that.
 pub(super) fn release(socket: &Socket, device: &Device, original: u32) -> Result<(), NetlinkError> {
-    if device.end == End::Host {
+    if device.site != Site::Egress {
         return Ok(());
     }
     // A record may contain anything; no device takes more, or none (`do_setlink`, Linux 6.1).

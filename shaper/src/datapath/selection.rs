@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{Datapath, device::AttachPoint, instance::Instance, survey};
+use super::{Datapath, instance::Instance, survey};
 use crate::{
-    network::Inside,
-    shaping::{Direction, NetnsId, NetnsRef, Request, Shaping, ShapingError},
+    network::{Inside, Link},
+    shaping::{Direction, NetnsId, Request, Shaping, ShapingError},
 };
 
+/// An interface to shape from now on, in one direction.
+pub(super) struct Selected<'a> {
+    pub(super) link: &'a Link,
+    pub(super) direction: Direction,
+    /// The instance that shapes it now.
+    pub(super) instance: Option<Arc<Instance>>,
+    /// The policy in force: its own, or, where it has none, that of the container's other interfaces.
+    pub(super) shaping: Shaping,
+}
+
 /// The interfaces that a request is for.
-pub(super) struct Selection {
-    /// The interfaces to shape from now on, each with the policy in force: its own, or, where it has none, that of the
-    /// container's other ones.
-    pub(super) points: Vec<(AttachPoint, Shaping)>,
+pub(super) struct Selection<'a> {
+    pub(super) selected: Vec<Selected<'a>>,
     /// The instances that are shaped, and no longer are to be.
     pub(super) deselected: Vec<Arc<Instance>>,
 }
@@ -23,27 +31,28 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// When there are none, one of them cannot be shaped, or a policy cannot be read.
-    pub(super) fn select(
+    /// When there are none, or a policy cannot be read.
+    pub(super) fn select<'a>(
         &self,
-        netns: &NetnsRef,
-        inside: &Inside,
+        netns: NetnsId,
+        inside: &'a Inside,
         request: &Request,
         now_ns: u64,
-    ) -> Result<Selection, ShapingError> {
-        let mut selection = Selection { points: Vec::new(), deselected: Vec::new() };
+    ) -> Result<Selection<'a>, ShapingError> {
+        let mut selection = Selection { selected: Vec::new(), deselected: Vec::new() };
         for &direction in request.directions.each() {
-            let shaped = self.in_force(netns.id, direction, now_ns)?;
-            let before = || shaped.iter().find_map(|(_, shaping)| shaping.policy.interfaces.as_ref());
-            let points = survey::points(netns, inside, request.chosen().or_else(before), direction)?;
-            let is_point = |instance: &Instance| points.iter().any(|point| point.key == instance.key());
-            let deselected = shaped.iter().filter(|(instance, _)| !is_point(instance));
-            selection.deselected.extend(deselected.map(|(instance, _)| Arc::clone(instance)));
-            for point in points {
-                let own = shaped.iter().find(|(instance, _)| instance.key() == point.key);
-                let shaping = own.or(shaped.first()).map(|(_, shaping)| shaping.clone());
-                selection.points.push((point, shaping.unwrap_or_default()));
+            let mut shaped = self.in_force(netns, direction, now_ns)?;
+            let before = shaped.iter().find_map(|(_, shaping)| shaping.policy.interfaces.clone());
+            let links = survey::to_shape(inside, request.chosen().or(before.as_ref()))?;
+            let of_others = shaped.first().map(|(_, shaping)| shaping.clone());
+            for link in links {
+                let own = shaped.iter().position(|(instance, _)| instance.key().ifindex == link.ifindex);
+                let (instance, own) = own.map(|own| shaped.remove(own)).unzip();
+                let shaping = own.or_else(|| of_others.clone()).unwrap_or_default();
+                selection.selected.push(Selected { link, direction, instance, shaping });
             }
+            // The others, and a second one of an interface, where a daemon ended while it moved.
+            selection.deselected.extend(shaped.into_iter().map(|(instance, _)| instance));
         }
         Ok(selection)
     }
@@ -56,7 +65,8 @@ impl Datapath {
         now_ns: u64,
     ) -> Result<Vec<(Arc<Instance>, Shaping)>, ShapingError> {
         let mut in_force = Vec::new();
-        for instance in self.of(netns).into_iter().filter(|instance| instance.key().direction == direction) {
+        for instance in self.of(netns).into_iter().filter(|instance| instance.key().direction() == direction)
+        {
             let shaping = instance.shaping()?;
             if shaping.is_in_force(now_ns) {
                 in_force.push((instance, shaping));

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use super::{
     Datapath, attach,
     change::{self, Change},
-    device::AttachPoint,
+    choice,
+    device::{AttachPoint, Key},
     instance::Instance,
     loaded::Loaded,
     pins,
     prepared::Prepared,
     ready,
-    selection::Selection,
+    selection::{Selected, Selection},
+    site::Site,
     state::Seen,
     survey,
 };
 use crate::{
     clock::monotonic_ns,
+    network::Inside,
     shaping::{Directions, NetnsRef, Peers, Policy, Request, Shaping, ShapingError, ShapingState},
 };
 
@@ -39,16 +42,16 @@ impl Datapath {
     fn change(&self, netns: &NetnsRef, request: &Request) -> Result<(), ShapingError> {
         self.refuse_kept(netns.id)?;
         let inside = self.look_into(netns)?;
-        self.reclaim(&survey::shapeable(netns, &inside, request.directions), |_, _| false)?;
+        self.reclaim(netns, &inside, request.directions, |_, _| false)?;
         let now_ns = monotonic_ns();
-        let Selection { points, deselected } = self.select(netns, &inside, request, now_ns)?;
+        let Selection { selected, deselected } = self.select(netns.id, &inside, request, now_ns)?;
         let mut changes = Vec::new();
-        for (point, old) in &points {
-            match self.prepare_change(point, old, request, now_ns) {
-                Ok(change) => changes.extend(change),
+        for selected in &selected {
+            match self.prepare_change(netns, &inside, selected, &changes, request, now_ns) {
+                Ok(prepared) => changes.extend(prepared),
                 Err(error) => {
                     self.abandon(changes);
-                    return Err(error.about(&point.to_string()));
+                    return Err(error.about(&format!("{} ({})", selected.link.name, selected.direction)));
                 }
             }
         }
@@ -69,7 +72,7 @@ impl Datapath {
             let shaped = self
                 .of(netns.id)
                 .iter()
-                .any(|instance| directions.each().contains(&instance.key().direction));
+                .any(|instance| directions.each().contains(&instance.key().direction()));
             let request = Request { directions, ..Request::default() };
             match shaped.then(|| self.set(netns, &request)) {
                 Some(Ok(waits)) => draining |= waits,
@@ -82,22 +85,49 @@ impl Datapath {
         draining
     }
 
-    /// Readies an interface for its next policy, attaching to it if need be; says what is left to be done.
+    /// Readies an interface for its next policy, after the changes `before` of other ones, attaching to it if need be; says
+    /// what is left to be done.
     fn prepare_change(
         &self,
-        point: &AttachPoint,
-        old: &Shaping,
+        netns: &NetnsRef,
+        inside: &Inside,
+        selected: &Selected<'_>,
+        before: &[Change],
         request: &Request,
         now_ns: u64,
-    ) -> Result<Option<Change>, ShapingError> {
-        let new = old.after(request, point.key.direction, now_ns).map_err(ShapingError::Invalid)?;
-        let Some(instance) = self.instance(&point.key) else {
-            if !new.is_in_force(now_ns) {
-                return Ok(None);
+    ) -> Result<Vec<Change>, ShapingError> {
+        let Selected { link, direction, instance: old, shaping } = selected;
+        let new = shaping.after(request, *direction, now_ns).map_err(ShapingError::Invalid)?;
+        let old = old.as_ref();
+        let has_host_end = || survey::point(netns, inside, link, Site::HostEnd).is_some();
+        let site = choice::choose(&new, *direction, old.map(|old| &**old), has_host_end);
+        let instance = self.instance(&Key { netns: netns.id, ifindex: link.ifindex, site });
+        if instance.is_none() && !new.is_in_force(now_ns) {
+            return Ok(Vec::new());
+        }
+        let point = self.point(netns, inside, link, site)?;
+        let moved = old.filter(|old| old.key() != point.key);
+        let change = match instance {
+            Some(instance) => self.prepare_next(&point, instance, new, now_ns)?,
+            None => {
+                let others = self.of(netns.id).into_iter().chain(before.iter().filter_map(Change::begun));
+                let beside =
+                    others.into_iter().find(|other| choice::share_device(other.device(), &point.device));
+                let instance = self.attach(&point, &new, moved.map(|moved| &**moved), beside, now_ns)?;
+                Change::Begin { instance: Arc::new(instance), shaping: new }
             }
-            let instance = Arc::new(self.attach(point, &new, now_ns)?);
-            return Ok(Some(Change::Begin { instance, shaping: new }));
         };
+        Ok([change].into_iter().chain(moved.map(|moved| Change::end(Arc::clone(moved)))).collect())
+    }
+
+    /// Readies an instance for its next policy.
+    fn prepare_next(
+        &self,
+        point: &AttachPoint,
+        instance: Arc<Instance>,
+        new: Shaping,
+        now_ns: u64,
+    ) -> Result<Change, ShapingError> {
         ready::classifier(&instance)?;
         if new.needs_queue() {
             ready::queue(&instance)?;
@@ -107,9 +137,9 @@ impl Datapath {
         }
         self.note(&instance, Seen::Present(ShapingState::Intact));
         if instance.can(&new) {
-            return Ok(Some(Change::Write { instance, shaping: new }));
+            return Ok(Change::Write { instance, shaping: new });
         }
-        self.stage_next(point, instance, &new, now_ns).map(Some)
+        self.stage_next(point, instance, &new, now_ns)
     }
 
     /// Loads the program that is to take the place of `old`.
@@ -138,9 +168,10 @@ impl Datapath {
     ) -> Result<(Loaded, Instance), ShapingError> {
         let policy = shaping.needs_maps().then_some(&shaping.policy);
         let prepared = policy
-            .map(|policy| Prepared::new(policy, point.key.direction, now_ns, &self.peers(policy, old)))
+            .map(|policy| Prepared::new(policy, point.key.direction(), now_ns, &self.peers(policy, old)))
             .transpose()?;
-        Instance::stage(self.loader()?, point, policy.zip(prepared), old, self.hook, &self.pin_dir)
+        let hook = choice::hook(point.key.site, self.hook);
+        Instance::stage(self.loader()?, point, policy.zip(prepared), old, hook, &self.pin_dir)
     }
 
     /// Returns the addresses of the names in a policy; of those that are not known, the ones in `old`, if any.
@@ -148,15 +179,27 @@ impl Datapath {
         self.names.peers(policy.names(), &old.map(Instance::peers).unwrap_or_default())
     }
 
-    /// Attaches to a device that nothing of ours is on; its policy is still to be written.
-    fn attach(&self, point: &AttachPoint, shaping: &Shaping, now_ns: u64) -> Result<Instance, ShapingError> {
-        let (mut loaded, instance) = self.stage(point, shaping, None, now_ns)?;
-        let attached = pins::publish(&self.pin_dir, point.key.pin_name())
-            .and_then(|()| attach::attach(&mut loaded, &instance, shaping, self.hook));
-        if attached.is_err() {
-            instance.unpin();
-        }
-        attached.map(|()| instance)
+    /// Attaches to a site that nothing of ours is at, of a device that may have another instance `beside`, going on with the
+    /// counters of `moved`; its policy is still to be written.
+    fn attach(
+        &self,
+        point: &AttachPoint,
+        shaping: &Shaping,
+        moved: Option<&Instance>,
+        beside: Option<Arc<Instance>>,
+        now_ns: u64,
+    ) -> Result<Instance, ShapingError> {
+        let attach = || {
+            let (mut loaded, instance) = self.stage(point, shaping, moved, now_ns)?;
+            let hook = choice::hook(point.key.site, self.hook);
+            let attached = pins::publish(&self.pin_dir, point.key.pin_name())
+                .and_then(|()| attach::attach(&mut loaded, &instance, shaping, hook, beside.as_deref()));
+            if attached.is_err() {
+                instance.unpin();
+            }
+            attached.map(|()| instance)
+        };
+        attach().inspect_err(|_| self.abandon_detour(point))
     }
 
     /// Undoes what a failed request attached and loaded; none of it has had a policy, so nothing waits in it.

@@ -82,7 +82,7 @@ pub(super) fn settle(instance: &Instance) -> Result<Settled, ShapingError> {
 fn is_on_device(socket: &Socket, instance: &Instance) -> Result<bool, NetlinkError> {
     let device = instance.device();
     Ok(restore::is_there(socket, device, &instance.original())?
-        || hook::runs(&Attached::on(socket, device.ifindex)?, instance.program_id()))
+        || hook::runs(&Attached::on(socket, device)?, instance.program_id()))
 }
 
 /// Takes an instance off its device at once, with whatever waits in its queue; says whether the device is there.

@@ -7,26 +7,31 @@ use std::sync::Arc;
 use super::{
     Datapath,
     bypass::Counts,
-    device::{Device, End},
+    detour,
+    device::Device,
     error::{cannot_enter, explain},
     hook::{self, Attached},
     instance::Instance,
     present::counts,
-    restore, survey,
+    restore,
+    site::Site,
+    survey,
     whereabouts::on_device,
 };
 use crate::{
     clock::monotonic_ns,
-    network::{Inside, NetlinkError, Qdisc, Socket, link_at, packets_received, packets_sent, root},
+    network::{Inside, NetlinkError, Peer, Qdisc, Socket, link_at, packets_received, packets_sent, root},
     shaping::{Event, EventKind, NetnsId, NetnsRef, ShapingError, ShapingState},
 };
+
+const INTERFACE_GONE: &str = "its interface has gone";
 
 /// An instance's device, as it was seen.
 pub(super) enum Seen {
     /// It is there, with all that the policy needs or not.
     Present(ShapingState),
-    /// It has gone, or another one has its index.
-    Gone,
+    /// It has gone, or another one has its index: the reason why its shaping ends.
+    Gone(&'static str),
     /// Nothing, for this reason.
     Nothing(String),
 }
@@ -37,7 +42,7 @@ impl Datapath {
     pub(super) fn look_into(&self, netns: &NetnsRef) -> Result<Inside, ShapingError> {
         let shaped = self.of(netns.id);
         let (inner, outer): (Vec<_>, Vec<_>) =
-            shaped.into_iter().partition(|instance| instance.device().end == End::Container);
+            shaped.into_iter().partition(|instance| !instance.device().site.is_on_host());
         let look = |socket: &Socket| Ok((Inside::read(socket, &self.host)?, look_at_all(socket, inner)?));
         let (inside, mut seen) = survey::visit(netns, &self.host, look)?;
         if !outer.is_empty() {
@@ -52,12 +57,16 @@ impl Datapath {
     /// next time.
     pub(crate) fn look_at(&self, among: &[NetnsId]) {
         for instance in among.iter().flat_map(|netns| self.of(*netns)) {
+            let was_bypassed = instance.bypass().is_known();
             // Or what was seen before a queue came or went would be noted after it.
             self.changing.try_with(instance.key().netns, || match look_at(&instance) {
                 Ok(Some(seen)) if self.instance(&instance.key()).is_some() => self.note(&instance, seen),
                 Ok(_) => {}
                 Err(error) => self.note(&instance, Seen::Nothing(error.to_string())),
             });
+            if !was_bypassed && instance.bypass().is_known() {
+                self.follow_packets(instance.key().netns);
+            }
         }
         self.seek_strays();
     }
@@ -66,8 +75,8 @@ impl Datapath {
     pub(super) fn note(&self, instance: &Arc<Instance>, seen: Seen) {
         let state = match seen {
             Seen::Present(state) => state,
-            Seen::Gone => {
-                self.tell(instance, EventKind::Ended("its interface has gone"));
+            Seen::Gone(reason) => {
+                self.tell(instance, EventKind::Ended(reason));
                 return self.forget(instance);
             }
             Seen::Nothing(reason) => ShapingState::Unknown(reason),
@@ -114,15 +123,26 @@ pub(super) fn look(socket: &Socket, instance: &Instance) -> Result<Seen, Netlink
     let shaping = instance.shaping().unwrap_or_default();
     let in_force = shaping.is_in_force(monotonic_ns());
     let mut faults = Vec::new();
-    if device.end == End::Host && !has_its_interface(socket, device)? {
-        return Ok(Seen::Gone);
+    if device.site.is_on_host() && !has_its_interface(socket, device)? {
+        return Ok(Seen::Gone(INTERFACE_GONE));
     }
-    let attached = Attached::on(socket, device.ifindex)?;
+    let attached = Attached::on(socket, device)?;
     if !hook::runs(&attached, instance.program_id()) {
         if !restore::is_there(socket, device, &instance.original())? {
-            return Ok(Seen::Gone);
+            return Ok(Seen::Gone(INTERFACE_GONE));
         }
         faults.push("classifier removed".to_owned());
+    }
+    if device.site == Site::Detour {
+        if link_at(socket, device.ifindex)?.is_none() {
+            return Ok(Seen::Gone("somebody removed the device in which its packets waited"));
+        }
+        if !restore::is_there(socket, device, &instance.original())? {
+            return Ok(Seen::Gone(INTERFACE_GONE));
+        }
+        if !detour::is_led(socket, device)? {
+            faults.push(format!("packets are no longer led through {}", device.name));
+        }
     }
     let in_front = attached.first().filter(|first| !first.runs(instance.program_id()));
     let needs_queue = in_force && shaping.needs_queue();
@@ -154,10 +174,12 @@ fn bypass_fault(
     in_front: Option<&Attached>,
 ) -> Result<Option<String>, NetlinkError> {
     let device = instance.device();
-    let passed = match device.peer.filter(|_| device.end == End::Host) {
-        Some(peer) => packets_received(socket, peer)?,
-        None if in_front.is_some() => packets_sent(socket, device.ifindex)?,
-        None => None,
+    let own = Peer { ifindex: device.recorded(), nsid: None };
+    let passed = match (device.site, device.peer) {
+        (Site::HostEnd, Some(peer)) => packets_received(socket, peer)?,
+        (Site::Ingress | Site::Detour, _) => packets_received(socket, own)?,
+        _ if in_front.is_some() => packets_sent(socket, device.ifindex)?,
+        _ => None,
     };
     let waiting = instance.queue().map_or(0, |queue| queue.waiting);
     // Read last, so that what passes meanwhile has been seen.
@@ -170,7 +192,10 @@ fn bypass_fault(
         Some(other) => {
             format!("{} lets no packet through to the classifier", other.describe(device))
         }
-        None => format!("packets reach the container past {}, as by bpf_redirect_peer", device.name),
+        None if device.site.is_on_host() => {
+            format!("packets reach the container past {}, as by bpf_redirect_peer", device.name)
+        }
+        None => format!("packets do not reach the classifier on {}, as XDP takes them", instance.interface()),
     }))
 }
 

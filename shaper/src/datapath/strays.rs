@@ -13,16 +13,17 @@ use shaper_common::Original;
 
 use super::{
     Datapath,
-    device::{Device, End, Key},
+    device::{Device, Key},
     error::{OpenError, cannot_enter, explain},
     hook::{self, Attached},
-    instance::{Instance, recorded},
+    instance::Instance,
     pins::{self, PinName},
-    restore,
+    record, restore,
+    site::Site,
 };
 use crate::{
     network::{Link, NetlinkError, Netns, Socket, link_at, links},
-    shaping::{Direction, NetnsRef, ShapingError},
+    shaping::{NetnsRef, ShapingError},
 };
 
 /// The time that hardware is looked for: the kernel ends namespaces in its own time (`cleanup_net`), and only then it
@@ -33,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Stray {
     /// The interface that it was, for the log.
     interface: String,
-    end: End,
+    site: Site,
     ifindex: u32,
     program_id: Option<u32>,
     original: Original,
@@ -48,14 +49,14 @@ impl Stray {
         let device = instance.device();
         let this = Self {
             interface: instance.to_string(),
-            end: device.end,
-            ifindex: device.ifindex,
+            site: device.site,
+            ifindex: device.recorded(),
             program_id: Some(instance.program_id()),
             original: instance.original(),
             pins: instance.pins().to_owned(),
             since: Instant::now(),
         };
-        restore::is_kept(&this.original, this.end).then_some(this)
+        restore::is_kept(&this.original, this.site).then_some(this)
     }
 
     /// The same for what is pinned in `directory`.
@@ -64,17 +65,17 @@ impl Stray {
     ///
     /// When it cannot be read now what the device was.
     pub(super) fn pinned(name: PinName, directory: &Path) -> Result<Option<Self>, OpenError> {
-        let Some(original) = recorded(directory)? else { return Ok(None) };
+        let Some(original) = record::recorded(directory)? else { return Ok(None) };
         let this = Self {
             interface: name.to_string(),
-            end: End::of(name.direction),
+            site: name.site,
             ifindex: name.ifindex,
             program_id: pins::program_id(directory)?,
             original,
             pins: directory.to_owned(),
             since: Instant::now(),
         };
-        Ok(restore::is_kept(&original, this.end).then_some(this))
+        Ok(restore::is_kept(&original, this.site).then_some(this))
     }
 
     /// Returns true if it may still turn up: what is not hardware ends with its namespace.
@@ -87,20 +88,16 @@ impl Stray {
         let other_end = self.original.peer_ifindex;
         let link = || Socket::open().and_then(|socket| link_at(&socket, other_end)).ok().flatten();
         let leads_back = |link: Link| link.peer.is_some_and(|peer| peer.ifindex == self.ifindex);
-        other_end == 0 || (self.end == End::Container && link().is_some_and(leads_back))
+        other_end == 0 || (!self.site.is_on_host() && link().is_some_and(leads_back))
     }
 
     fn give_back(&self, netns: &NetnsRef, link: &Link) -> Result<(), ShapingError> {
-        let device = Device {
-            end: self.end,
-            ifindex: link.ifindex,
-            name: link.name.clone(),
-            gso_max_segs: link.gso_max_segs,
-            peer: link.peer,
-        };
+        // A classifier that leads into a detour does not move with its device.
+        let site = if self.site == Site::Detour { Site::Ingress } else { self.site };
+        let device = Device::of(site, link);
         let give_back = || {
             let socket = Socket::open()?;
-            let attached = Attached::on(&socket, device.ifindex)?;
+            let attached = Attached::on(&socket, &device)?;
             if self.program_id.is_some_and(|id| hook::runs(&attached, id)) {
                 return restore::take_off(&socket, &device, self.program_id, self.original).map(drop);
             }
@@ -162,7 +159,7 @@ impl Datapath {
 
     /// Gives a device back what it was, or, where it is shaped again, has that end with it.
     fn found(&self, stray: &Stray, netns: &NetnsRef, link: &Link) {
-        let key = Key { netns: netns.id, ifindex: link.ifindex, direction: Direction::Egress };
+        let key = Key { netns: netns.id, ifindex: link.ifindex, site: Site::Egress };
         let given = match self.instance(&key) {
             Some(instance) => {
                 instance.write_original(restore::corrected(instance.original(), &stray.original))

@@ -3,12 +3,14 @@
 use std::iter;
 
 use super::{
-    device::{AttachPoint, Device, End, Key},
+    detour,
+    device::{AttachPoint, Device, Key},
     error::cannot_enter,
+    site::Site,
 };
 use crate::{
     network::{FIRST, Inside, Link, NetlinkError, Netns, Socket, leads_out, link_at},
-    shaping::{Attempt, Direction, Directions, Failure, Interfaces, NetnsRef, Refusal, ShapingError},
+    shaping::{Attempt, Directions, Failure, Interfaces, NetnsRef, Refusal, ShapingError},
 };
 
 /// The most links that an error names.
@@ -39,26 +41,24 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
 ///
 /// # Errors
 ///
-/// When there are none or too many, or one of them cannot be shaped in that direction.
-pub(super) fn points(
-    netns: &NetnsRef,
-    inside: &Inside,
+/// When there are none or too many.
+pub(super) fn to_shape<'a>(
+    inside: &'a Inside,
     chosen: Option<&Interfaces>,
-    direction: Direction,
-) -> Result<Vec<AttachPoint>, ShapingError> {
+) -> Result<Vec<&'a Link>, ShapingError> {
     admits_this_host(inside)?;
     let links = interfaces(inside, chosen)?;
     if links.len() > MOST_INTERFACES {
         let (count, most, example) = (links.len(), MOST_INTERFACES, links[0].name.clone());
         return Err(Refusal::TooManyInterfaces { count, most, example }.into());
     }
-    links.into_iter().map(|link| point(netns, inside, link, direction)).collect()
+    Ok(links)
 }
 
 /// The interfaces that are `chosen`, else those that connect the namespace to the outside.
 fn interfaces<'a>(inside: &'a Inside, chosen: Option<&Interfaces>) -> Result<Vec<&'a Link>, ShapingError> {
     let those = |wanted: &dyn Fn(&Link) -> bool| -> Vec<_> {
-        inside.links.iter().filter(|link| wanted(link)).collect()
+        inside.links.iter().filter(|link| wanted(link) && !detour::is_end(link)).collect()
     };
     if let Some(chosen) = chosen {
         let found = those(&|link| link.is_ethernet && chosen.has(&link.name, leads_out(link)));
@@ -118,13 +118,12 @@ pub(super) fn visit<T>(
     open(netns, host)?.enter(visit).map_err(cannot_enter)?.map_err(failed)
 }
 
-/// All interfaces of a namespace that can be shaped, in those of the directions in which they can.
+/// All sites of a namespace's own devices and of the host's, but for detours, at which these directions can be shaped.
 pub(super) fn shapeable(netns: &NetnsRef, inside: &Inside, directions: Directions) -> Vec<AttachPoint> {
-    let links = inside.links.iter().filter(|link| link.is_ethernet);
-    links
-        .flat_map(|link| directions.each().iter().map(move |way| point(netns, inside, link, *way)))
-        .filter_map(Result::ok)
-        .collect()
+    let sites = [Site::Egress, Site::HostEnd, Site::Ingress].into_iter();
+    let sites: Vec<_> = sites.filter(|site| directions.each().contains(&site.direction())).collect();
+    let links = inside.links.iter().filter(|link| link.is_ethernet && !detour::is_end(link));
+    links.flat_map(|link| sites.iter().filter_map(|site| point(netns, inside, link, *site))).collect()
 }
 
 /// Does `work` in the namespace that an attach point's device is in.
@@ -137,10 +136,8 @@ pub(super) fn on_device<T>(
     host: &Netns,
     work: impl FnOnce() -> Result<T, NetlinkError>,
 ) -> Result<T, ShapingError> {
-    let done = match point.device.end {
-        End::Host => host.enter(work),
-        End::Container => open(&point.netns, host)?.enter(work),
-    };
+    let done =
+        if point.device.site.is_on_host() { host.enter(work) } else { open(&point.netns, host)?.enter(work) };
     done.map_err(cannot_enter)?.map_err(failed)
 }
 
@@ -164,7 +161,7 @@ pub(super) fn point_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Locat
     let Some(link) = inside.links.iter().find(|link| link.ifindex == key.ifindex) else {
         return Ok(Located::Gone);
     };
-    if key.direction == Direction::Ingress {
+    if key.site == Site::HostEnd {
         match link.peer.filter(|_| link.is_end_of_pair()).map(|peer| peer.nsid) {
             None | Some(None) => return Ok(Located::Gone),
             Some(nsid) if nsid != inside.host_nsid => {
@@ -176,7 +173,7 @@ pub(super) fn point_at(netns: &NetnsRef, host: &Netns, key: Key) -> Result<Locat
             Some(_) => {}
         }
     }
-    point(netns, &inside, link, key.direction).map(Located::Found)
+    Ok(point(netns, &inside, link, key.site).map_or(Located::Gone, Located::Found))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is an adapter for map_err")]
@@ -191,46 +188,24 @@ fn described(link: &Link) -> String {
     format!("{} ({kind}{ethernet})", link.name)
 }
 
-fn point(
-    netns: &NetnsRef,
-    inside: &Inside,
-    link: &Link,
-    direction: Direction,
-) -> Result<AttachPoint, ShapingError> {
-    let device = match direction {
-        Direction::Egress => Device {
-            end: End::Container,
-            ifindex: link.ifindex,
-            name: link.name.clone(),
-            gso_max_segs: link.gso_max_segs,
-            peer: link.peer,
-        },
-        Direction::Ingress => host_end(inside, link)?,
+/// The attach point at one site of an interface; none if it has no such site.
+pub(super) fn point(netns: &NetnsRef, inside: &Inside, link: &Link, site: Site) -> Option<AttachPoint> {
+    let device = match site {
+        Site::Egress | Site::Ingress => Device::of(site, link),
+        Site::HostEnd => host_end(inside, link)?,
+        Site::Detour => detour::find(&inside.links, link.ifindex)?,
     };
-    Ok(AttachPoint {
-        key: Key { netns: netns.id, ifindex: link.ifindex, direction },
-        interface: link.name.clone(),
-        device,
-        netns: netns.clone(),
-    })
+    Some(AttachPoint::new(netns, link, device))
 }
 
-/// The host's end of a container's veth or netkit. The calling thread is in the host's namespace, as all are but on visits.
-fn host_end(inside: &Inside, link: &Link) -> Result<Device, ShapingError> {
-    let elsewhere = || ShapingError::from(Refusal::NoHostEnd { interface: link.name.clone() });
-    let peer = link.peer.filter(|_| link.is_end_of_pair()).ok_or_else(elsewhere)?;
+/// The host's end of a container's veth or netkit, if there is one. The calling thread is in the host's namespace, as all
+/// are but on visits.
+fn host_end(inside: &Inside, link: &Link) -> Option<Device> {
+    let peer = link.peer.filter(|_| link.is_end_of_pair())?;
     if peer.nsid.is_none() || peer.nsid != inside.host_nsid {
-        return Err(elsewhere());
+        return None;
     }
-    let end = Socket::open().and_then(|socket| link_at(&socket, peer.ifindex)).map_err(failed)?;
-    let is_other_end = |end: &Link| end.peer.is_some_and(|back| back.ifindex == link.ifindex);
-    end.filter(is_other_end)
-        .map(|end| Device {
-            end: End::Host,
-            ifindex: end.ifindex,
-            name: end.name,
-            gso_max_segs: end.gso_max_segs,
-            peer: end.peer,
-        })
-        .ok_or_else(elsewhere)
+    let end = Socket::open().and_then(|socket| link_at(&socket, peer.ifindex)).ok()??;
+    let is_other_end = end.peer.is_some_and(|back| back.ifindex == link.ifindex);
+    is_other_end.then(|| Device::of(Site::HostEnd, &end))
 }

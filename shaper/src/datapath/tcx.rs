@@ -1,4 +1,4 @@
-//! Programs on a device's TCX egress hook (Linux 6.6), by system calls that aya does not offer.
+//! Programs on a device's TCX hooks (Linux 6.6), by system calls that aya does not offer.
 //!
 //! Each of ours is attached by a link (`struct tcx_link`), which is pinned: it goes where the device goes, and ends with the
 //! device, with its last pin and descriptor, or when it is detached.
@@ -15,12 +15,15 @@ use std::{
 
 use nix::libc::{self, EINVAL, ENODEV, ENOENT};
 
+use crate::network::Side;
+
 // `enum bpf_cmd` and `enum bpf_attach_type` (`include/uapi/linux/bpf.h`, Linux 6.6).
 const OBJ_PIN: libc::c_int = 6;
 const PROG_QUERY: libc::c_int = 16;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_GET_FD_BY_ID: libc::c_int = 30;
 const LINK_DETACH: libc::c_int = 34;
+const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
 
 /// The most programs on one hook (`BPF_MPROG_MAX`).
@@ -60,18 +63,21 @@ struct Pin {
     file_flags: u32,
 }
 
-/// Returns the programs on the hook of a device of the calling thread's namespace, first things first; none where the kernel
-/// has no TCX. A device that has gone has none.
+/// Returns the programs on the hook of a side of a device of the calling thread's namespace, first things first; none where
+/// the kernel has no TCX. A device that has gone has none.
 ///
 /// # Errors
 ///
 /// When the kernel does not say.
-pub(super) fn programs(ifindex: u32) -> io::Result<Option<Vec<TcxProgram>>> {
+pub(super) fn programs(ifindex: u32, side: Side) -> io::Result<Option<Vec<TcxProgram>>> {
     let mut ids = [0_u32; MAX_PROGRAMS as usize];
     let mut link_ids = ids;
     let mut query = Query {
         target_ifindex: ifindex,
-        attach_type: TCX_EGRESS,
+        attach_type: match side {
+            Side::Egress => TCX_EGRESS,
+            Side::Ingress => TCX_INGRESS,
+        },
         prog_ids: ids.as_mut_ptr() as u64,
         count: MAX_PROGRAMS.into(),
         link_ids: link_ids.as_mut_ptr() as u64,

@@ -3,10 +3,10 @@
 use shaper_common::Original;
 
 use super::{
-    device::End,
     error::{cannot_enter, explain},
     instance::Instance,
     restore,
+    site::Site,
 };
 use crate::{
     network::{Link, NamespaceKind, NetlinkError, Netns, Search, Socket, link_at, links, netns_id_of},
@@ -19,16 +19,14 @@ use crate::{
 ///
 /// When it cannot be entered, or not be found and may still be there.
 pub(super) fn on_device(instance: &Instance) -> Result<Option<Netns>, ShapingError> {
-    match instance.device().end {
-        End::Host => Netns::own().map(Some).map_err(cannot_enter),
-        End::Container => {
-            let Some(netns) = locate(instance)? else { return Ok(None) };
-            match Netns::open(&netns) {
-                Ok(netns) => Ok(Some(netns)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(cannot_enter(error)),
-            }
-        }
+    if instance.device().site.is_on_host() {
+        return Netns::own().map(Some).map_err(cannot_enter);
+    }
+    let Some(netns) = locate(instance)? else { return Ok(None) };
+    match Netns::open(&netns) {
+        Ok(netns) => Ok(Some(netns)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_enter(error)),
     }
 }
 
@@ -48,7 +46,7 @@ pub(super) fn locate(instance: &Instance) -> Result<Option<NetnsRef>, ShapingErr
             instance.moved_to(found.clone());
             Ok(Some(found.clone()))
         }
-        _ => ended(&instance.original(), instance.device().end, instance.key().ifindex).map(|()| None),
+        _ => ended(&instance.original(), instance.device().site, instance.key().ifindex).map(|()| None),
     }
 }
 
@@ -58,10 +56,10 @@ pub(super) fn locate(instance: &Instance) -> Result<Option<NetnsRef>, ShapingErr
 /// # Errors
 ///
 /// When it has not, or the host's devices cannot be looked at.
-pub(super) fn ended(original: &Original, end: End, ifindex: u32) -> Result<(), ShapingError> {
+pub(super) fn ended(original: &Original, site: Site, ifindex: u32) -> Result<(), ShapingError> {
     let look = || -> Result<_, NetlinkError> {
         let socket = Socket::open()?;
-        let Some(link) = host_end(&socket, original, end, ifindex)? else { return Ok(None) };
+        let Some(link) = host_end(&socket, original, site, ifindex)? else { return Ok(None) };
         let nsid = link.peer.and_then(|peer| peer.nsid);
         // One that ends meanwhile has no device.
         for netns in Netns::all().iter().filter_map(|netns| Netns::open(netns).ok()) {
@@ -85,7 +83,7 @@ pub(super) fn unseen(reason: &dyn std::fmt::Display) -> ShapingError {
 fn host_end(
     socket: &Socket,
     original: &Original,
-    end: End,
+    site: Site,
     ifindex: u32,
 ) -> Result<Option<Link>, NetlinkError> {
     if original.valid == 0 || original.peer_ifindex == 0 {
@@ -94,11 +92,9 @@ fn host_end(
     let leads_there = |link: &Link| {
         link.is_end_of_pair() && link.peer.is_some_and(|peer| peer.nsid.is_some() && peer.ifindex == ifindex)
     };
-    Ok(match end {
-        End::Container => link_at(socket, original.peer_ifindex)?.filter(leads_there),
-        End::Host => {
-            let is_it = |link: &Link| leads_there(link) && restore::is_of(original, link);
-            links(socket)?.into_iter().find(is_it)
-        }
-    })
+    if site.is_on_host() {
+        let is_it = |link: &Link| leads_there(link) && restore::is_of(original, link);
+        return Ok(links(socket)?.into_iter().find(is_it));
+    }
+    Ok(link_at(socket, original.peer_ifindex)?.filter(leads_there))
 }

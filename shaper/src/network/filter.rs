@@ -7,9 +7,26 @@ use netlink_packet_route::{
 
 use super::{NetlinkError, Socket};
 
-const EGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
-const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS };
 const ETH_P_ALL: u16 = 0x0003;
+
+/// A side of a device, each of which has a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The packets that leave by it.
+    Egress,
+    /// The packets that it receives.
+    Ingress,
+}
+
+impl Side {
+    const fn parent(self) -> TcHandle {
+        let minor = match self {
+            Self::Egress => TcHandle::MIN_EGRESS,
+            Self::Ingress => TcHandle::MIN_INGRESS,
+        };
+        TcHandle { major: 0xffff, minor }
+    }
+}
 
 /// A classifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,27 +52,24 @@ impl Filter {
     }
 }
 
-/// The classifiers on a device's egress hook, first things first.
-///
-/// # Errors
-///
-/// When the kernel does not list them; none are listed where there is no clsact.
-pub(crate) fn egress_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Filter>, NetlinkError> {
-    filters(socket, ifindex, EGRESS)
-}
-
 /// Returns true if anything sits on either hook of a device.
 ///
 /// # Errors
 ///
-/// As [`egress_filters`].
+/// As [`filters`].
 pub(crate) fn has_filters(socket: &Socket, ifindex: u32) -> Result<bool, NetlinkError> {
-    Ok(!filters(socket, ifindex, EGRESS)?.is_empty() || !filters(socket, ifindex, INGRESS)?.is_empty())
+    Ok(!filters(socket, ifindex, Side::Egress)?.is_empty()
+        || !filters(socket, ifindex, Side::Ingress)?.is_empty())
 }
 
-fn filters(socket: &Socket, ifindex: u32, parent: TcHandle) -> Result<Vec<Filter>, NetlinkError> {
+/// The classifiers on the hook of a device's side, first things first.
+///
+/// # Errors
+///
+/// When the kernel does not list them; none are listed where there is no clsact.
+pub(crate) fn filters(socket: &Socket, ifindex: u32, side: Side) -> Result<Vec<Filter>, NetlinkError> {
     let mut message = TcMessage::with_index(ifindex.cast_signed());
-    message.header.parent = parent;
+    message.header.parent = side.parent();
     let answers = socket.dump("list classifiers", RouteNetlinkMessage::GetTrafficFilter(message))?;
     Ok(answers
         .into_iter()
@@ -97,14 +111,19 @@ fn filter(message: &TcMessage) -> Filter {
     filter
 }
 
-/// Removes a classifier from a device's egress hook.
+/// Removes a classifier from the hook of a device's side.
 ///
 /// # Errors
 ///
 /// When it is not there.
-pub(crate) fn delete_filter(socket: &Socket, ifindex: u32, filter: &Filter) -> Result<(), NetlinkError> {
+pub(crate) fn delete_filter(
+    socket: &Socket,
+    ifindex: u32,
+    side: Side,
+    filter: &Filter,
+) -> Result<(), NetlinkError> {
     let mut message = TcMessage::with_index(ifindex.cast_signed());
-    message.header.parent = EGRESS;
+    message.header.parent = side.parent();
     message.header.handle = filter.handle;
     message.header.info = (u32::from(filter.priority) << 16) | u32::from(filter.protocol.to_be());
     message.attributes.push(TcAttribute::Kind(filter.kind.clone()));

@@ -8,18 +8,20 @@ mod filter;
 mod inside;
 mod link;
 mod netns;
+mod pair;
 mod qdisc;
 mod route;
 mod search;
 mod socket;
 
-pub(crate) use filter::{Filter, delete_filter, egress_filters, has_filters};
+pub(crate) use filter::{Filter, Side, delete_filter, filters, has_filters};
 pub(crate) use inside::{FIRST, Inside, addresses, leads_out};
 pub(crate) use link::{
     Link, Peer, link_at, links, netns_id_of, packets_received, packets_sent, set_gso_max_segs,
     set_tx_queue_len,
 };
 pub(crate) use netns::Netns;
+pub(crate) use pair::{add_pair, delete_link};
 pub(crate) use qdisc::{FqLimits, Qdisc, add_clsact, add_fq, delete_clsact, delete_root, hook, root};
 use route::default_route_devices;
 pub(crate) use search::{NamespaceKind, Search, own_namespace};

@@ -26,6 +26,8 @@ pub(crate) enum EventKind {
     Ended(&'static str),
     /// Somebody else took a part of it off the device: the reason.
     Broken(String),
+    /// It goes on at another place, where its packets pass.
+    Moved,
     /// No longer broken for this reason.
     Repaired(String),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended(reason) => write!(f, "ended: {reason}"),
+            Self::Moved => write!(f, "moved into the container, where its packets pass"),
             Self::Broken(reason) => write!(f, "broken: {reason}"),
             Self::Repaired(reason) => write!(f, "repaired: {reason}"),
         }

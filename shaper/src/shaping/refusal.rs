@@ -46,15 +46,6 @@ pub(crate) enum Refusal {
          daemon is in another. Start it with --net=host (Kubernetes: hostNetwork: true)"
     )]
     OtherHost,
-    /// Received packets cannot be shaped, as no end of a veth is the host's.
-    #[error(
-        "{interface} (ingress): what a container receives is shaped at the host's end of its veth, and {interface} has \
-         none. Shape what it sends (--direction egress), or other interfaces (--interface)"
-    )]
-    NoHostEnd {
-        /// The interface.
-        interface: String,
-    },
     /// The processes of the container cannot be seen.
     #[error("container {container}: {UNSEEN}")]
     Unseen {
@@ -155,10 +146,10 @@ pub(crate) enum Refusal {
         /// The first part of its handle.
         major: u16,
     },
-    /// Packets reach the container past the host's end of its veth.
+    /// Packets reach the container and not the classifier.
     #[error(
-        "packets reach the container past {device}, as by bpf_redirect_peer (Cilium's host routing): what it receives \
-         cannot be shaped there; shape what it sends, or what its peers send"
+        "packets do not reach the classifier on {device}, as an XDP program on the interface takes them: detach it (`ip \
+         link show`), or shape what the container's peers send"
     )]
     Bypassed {
         /// The device.

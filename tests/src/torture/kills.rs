@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     daemon::{Daemon, PATIENCE, eventually, program},
+    require::Need,
     tracer::{Calls, Traced, kill_at, kill_at_from_start},
     traffic::ping,
 };
@@ -30,6 +31,8 @@ pub struct Kill {
     /// Commands of `shaper` that come before it.
     prelude: &'static [&'static [&'static str]],
     change: Change,
+    /// The needs of the machine, beside the superuser.
+    pub(super) needs: &'static [Need],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,18 +51,39 @@ const PERIODIC: &[&str] = &["set", "web", "--netem", "loss every 50 seed 7", "--
 const OTHER_PERIODIC: &[&str] = &["set", "web", "--netem", "loss every 60 seed 7", "--direction", "both"];
 const TO_DB: &[&str] = &["set", "web", "--netem", "loss every 1 seed 7", "--to", "container:db"];
 const CLEAR: &[&str] = &["clear", "web"];
+const RECEIVED_LOSS: &[&str] = &["set", "web", "--loss", "2%", "--direction", "ingress"];
+const RECEIVED_DELAY: &[&str] = &["set", "web", "--latency", "1ms", "--direction", "ingress"];
+const DETOUR: &[&str] = &["set", "web", "--latency", "1ms", "--direction", "ingress", "--interface", "inner"];
 
-/// All changes. None of them needs a queue, so that they run on any kernel.
-pub const KILLS: [Kill; 9] = [
-    Kill { name: "kill-first-set", prelude: &[], change: Change::Command(LOSS) },
-    Kill { name: "kill-first-set-of-schedule", prelude: &[], change: Change::Command(PERIODIC) },
-    Kill { name: "kill-change", prelude: &[LOSS], change: Change::Command(MORE_LOSS) },
-    Kill { name: "kill-change-to-schedule", prelude: &[LOSS], change: Change::Command(PERIODIC) },
-    Kill { name: "kill-change-of-schedule", prelude: &[PERIODIC], change: Change::Command(OTHER_PERIODIC) },
-    Kill { name: "kill-clear", prelude: &[LOSS], change: Change::Command(CLEAR) },
-    Kill { name: "kill-clear-of-schedule", prelude: &[PERIODIC], change: Change::Command(CLEAR) },
-    Kill { name: "kill-retarget", prelude: &[TO_DB], change: Change::Retarget },
-    Kill { name: "kill-adoption", prelude: &[PERIODIC], change: Change::Start },
+/// All changes.
+pub const KILLS: [Kill; 12] = [
+    Kill { name: "kill-first-set", prelude: &[], change: Change::Command(LOSS), needs: &[] },
+    Kill { name: "kill-first-set-of-schedule", prelude: &[], change: Change::Command(PERIODIC), needs: &[] },
+    Kill { name: "kill-change", prelude: &[LOSS], change: Change::Command(MORE_LOSS), needs: &[] },
+    Kill { name: "kill-change-to-schedule", prelude: &[LOSS], change: Change::Command(PERIODIC), needs: &[] },
+    Kill {
+        name: "kill-change-of-schedule",
+        prelude: &[PERIODIC],
+        change: Change::Command(OTHER_PERIODIC),
+        needs: &[],
+    },
+    Kill { name: "kill-clear", prelude: &[LOSS], change: Change::Command(CLEAR), needs: &[] },
+    Kill { name: "kill-clear-of-schedule", prelude: &[PERIODIC], change: Change::Command(CLEAR), needs: &[] },
+    Kill { name: "kill-retarget", prelude: &[TO_DB], change: Change::Retarget, needs: &[] },
+    Kill { name: "kill-adoption", prelude: &[PERIODIC], change: Change::Start, needs: &[] },
+    Kill {
+        name: "kill-move",
+        prelude: &[RECEIVED_LOSS],
+        change: Change::Command(RECEIVED_DELAY),
+        needs: &[Need::Fq],
+    },
+    Kill { name: "kill-detour", prelude: &[], change: Change::Command(DETOUR), needs: &[Need::Fq] },
+    Kill {
+        name: "kill-clear-of-detour",
+        prelude: &[DETOUR],
+        change: Change::Command(CLEAR),
+        needs: &[Need::Fq],
+    },
 ];
 
 /// Runs a scenario: counts the system calls of the change, and repeats it with a kill at each of those picked.

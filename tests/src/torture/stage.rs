@@ -40,7 +40,8 @@ pub struct Stage {
 
 impl Stage {
     /// Makes the world. The devices of `web` differ from the kernel's defaults in what shaping touches: a queue length of
-    /// none at one end and an odd one at the other, which also has a clsact of somebody else.
+    /// none at one end and an odd one at the other, which also has a clsact of somebody else. A device in it leads
+    /// nowhere.
     ///
     /// # Errors
     ///
@@ -53,6 +54,7 @@ impl Stage {
         web.netns.run("ip link set eth0 txqueuelen 0")?;
         world.host().run(&format!("ip link set {} txqueuelen 777", web.host_end))?;
         world.host().run(&format!("tc qdisc add dev {} clsact", web.host_end))?;
+        web.netns.run("ip link add inner type bridge")?;
         let before = (web.netns.traces(), world.host().traces());
         Ok(Self { web, db, bystander, before, world })
     }
@@ -94,7 +96,8 @@ impl Stage {
     pub fn leftovers(&self) -> Option<String> {
         let now = (self.web.netns.traces(), self.world.host().traces());
         let host_end = &self.web.host_end;
-        let classifiers = [self.web.netns.classifiers("eth0"), self.world.host().classifiers(host_end)];
+        let inside = ["eth0", "inner"].map(|device| self.web.netns.classifiers(device));
+        let classifiers = [inside.concat(), self.world.host().classifiers(host_end)];
         let pins = self.world.pins();
         let mut found = Vec::new();
         for (place, before, now) in [("web", &self.before.0, &now.0), ("host", &self.before.1, &now.1)] {
