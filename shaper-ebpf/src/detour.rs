@@ -4,10 +4,9 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::generated::bpf_redirect,
 };
 
-use crate::skb::Skb;
+use crate::{kernel::redirect, skb::Skb};
 
 /// Index of the interface.
 #[unsafe(no_mangle)]
@@ -43,10 +42,4 @@ pub(crate) fn lead(skb: &mut Skb) -> i32 {
         (false, true) => redirect(from, BPF_F_INGRESS.into()),
         (false, false) => TC_ACT_SHOT,
     }
-}
-
-#[inline(always)]
-fn redirect(ifindex: u32, flags: u64) -> i32 {
-    // SAFETY: a helper that takes two numbers.
-    unsafe { bpf_redirect(ifindex, flags) as i32 }
 }

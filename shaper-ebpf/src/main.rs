@@ -36,7 +36,6 @@ mod target;
 use aya_ebpf::{
     Global,
     bindings::{TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_UNSPEC},
-    helpers::generated::bpf_redirect,
     macros::classifier,
     programs::TcContext,
 };
@@ -152,8 +151,7 @@ fn free_silently() -> i32 {
     if TCX.load() == 0 {
         return TC_ACT_STOLEN;
     }
-    // SAFETY: a helper that takes two numbers.
-    unsafe { bpf_redirect(0, 0) as i32 }
+    kernel::redirect(0, 0)
 }
 
 #[inline(always)]

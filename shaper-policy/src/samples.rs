@@ -197,10 +197,10 @@ fn schedules() -> impl Strategy<Value = Schedule> {
 pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
     let target = (any_match_rule(), schedules()).prop_map(|(rule, schedule)| Target { rule, schedule });
     let interfaces = option::of("[a-z]{1,15}[*]?");
-    let parts = (interfaces, any::<Option<u64>>(), schedules(), vec(target, 0..4));
-    parts.prop_map(|(interfaces, seed, schedule, mut targets)| {
+    let parts = (interfaces, any::<bool>(), any::<Option<u64>>(), schedules(), vec(target, 0..4));
+    parts.prop_map(|(interfaces, prepared, seed, schedule, mut targets)| {
         let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
         targets.dedup_by(|one, other| one.rule == other.rule);
-        Policy { interfaces, seed, schedule, targets }.checked().unwrap_or_default()
+        Policy { interfaces, prepared, seed, schedule, targets }.checked().unwrap_or_default()
     })
 }

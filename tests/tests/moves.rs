@@ -95,40 +95,6 @@ fn a_device_that_is_shaped_again_elsewhere_is_what_it_was_after_that() {
 }
 
 #[test]
-fn the_hosts_end_that_leaves_is_what_it_was() {
-    needs!(Root);
-    let (world, web, elsewhere, daemon) = world_of_two();
-    let host_end = &web.host_end;
-    world.host().run(&format!("ip link set {host_end} txqueuelen 0")).expect("it can be set");
-    daemon.run("set web --loss 1% --direction ingress");
-    let path = elsewhere.path().display();
-    world.host().run(&format!("ip link set {host_end} netns {path} name eth0")).expect("it can go");
-    eventually("it is what it was", || limits(&elsewhere)[0].is_empty().then_some(()));
-}
-
-#[test]
-fn the_hosts_end_of_a_device_that_left_is_what_it_was() {
-    needs!(Root);
-    for is_killed in [false, true] {
-        let (world, web, elsewhere, daemon) = world_of_two();
-        let before = world.host().run(&format!("tc qdisc show dev {}", web.host_end)).expect("tc works");
-        daemon.run("set web --loss 1% --direction ingress");
-        if is_killed {
-            daemon.kill(Signal::SIGKILL);
-        }
-        move_to(&web, &elsewhere);
-        let host_end = web.host_end.clone();
-        drop(web);
-        let _daemon = is_killed.then(|| world.daemon().expect("another daemon"));
-        eventually("the host's end is what it was", || {
-            let now = world.host().run(&format!("tc qdisc show dev {host_end}")).expect("tc works");
-            (now == before).then_some(())
-        });
-        eventually("no pins are left", || (world.pins() == ["AYA_LOGS"]).then_some(()));
-    }
-}
-
-#[test]
 fn another_device_with_the_index_of_one_that_left_is_not_touched() {
     needs!(Root);
     let (world, web, elsewhere, daemon) = world_of_two();

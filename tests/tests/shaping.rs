@@ -57,12 +57,10 @@ fn a_loss_is_seen_by_ping_and_by_tcp() {
 }
 
 #[test]
-fn what_a_container_receives_is_lost_at_the_hosts_end() {
+fn what_a_container_receives_is_lost() {
     needs!(Root);
     let (world, web, daemon) = shaped_world("web");
-    let inside = web.netns.traces();
     daemon.run("set web --loss 100% --direction ingress");
-    assert_eq!(web.netns.traces(), inside, "ingress touches nothing inside the container");
     let pings = ping(world.host(), web.address, 20, MILLISECOND, &["-W", "0.2"]).expect("ping works");
     assert_eq!(pings.received, 0);
     daemon.run("clear web");

@@ -270,3 +270,30 @@ fn what_others_do_to_a_detour_is_said_and_put_right() {
         scene.eventually_unshaped();
     }
 }
+
+#[test]
+fn the_hosts_end_is_what_it_was_whichever_end_leaves() {
+    needs!(Root, Fq);
+    for (which, is_killed) in [("the host's", false), ("the container's", false), ("the container's", true)] {
+        let scene = Scene::new();
+        let (host, host_end) = (scene.world.host(), &scene.web.host_end);
+        let elsewhere = Netns::create(scene.world.directory().join("elsewhere")).expect("a namespace");
+        host.run(&format!("ip link set {host_end} txqueuelen 0")).expect("it can be set");
+        scene.daemon.run("set web --latency 1ms --direction ingress");
+        let path = elsewhere.path().display().to_string();
+        if is_killed {
+            scene.daemon.kill(Signal::SIGKILL);
+        }
+        let (from, name) =
+            if which == "the host's" { (host, host_end.as_str()) } else { (&scene.web.netns, "eth0") };
+        from.run(&format!("ip link set {name} netns {path} name left")).expect("it can go");
+        let _daemon = is_killed.then(|| scene.world.daemon().expect("another daemon"));
+        let (now, name) = if which == "the host's" { (&elsewhere, "left") } else { (host, host_end.as_str()) };
+        eventually("it is what it was", || {
+            let link = now.run(&format!("ip link show {name}")).expect("it is there");
+            let is_untouched = now.classifiers(name).is_empty() && !link.contains("qdisc fq");
+            (is_untouched && !link.contains(" qlen ")).then_some(())
+        });
+        eventually("no pins are left", || (scene.world.pins() == ["AYA_LOGS"]).then_some(()));
+    }
+}

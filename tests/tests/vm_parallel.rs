@@ -49,7 +49,7 @@ fn arrive(rig: &Rig, from: &Container, sent: Datagrams) -> [Vec<Arrival>; 2] {
 fn changes_lose_and_repeat_no_packet_of_two_processors() {
     needs!(Root, Fq);
     let rig = Rig::new();
-    rig.daemon.run("set web --latency 5ms");
+    rig.daemon.run("set web --prepare");
     let sent = steadily(30_000);
     let is_over = AtomicBool::new(false);
     let (arrivals, changes) = thread::scope(|scope| {
@@ -61,6 +61,8 @@ fn changes_lose_and_repeat_no_packet_of_two_processors() {
                     rig.netem(netem);
                     changes += 1;
                 }
+                // Its queue stays, as it is prepared.
+                rig.daemon.run("set web --latency 0");
             }
             changes
         });

@@ -22,6 +22,7 @@ struct RawRequest {
     tables: RawTables,
     to: Option<String>,
     interface: Option<Interfaces>,
+    prepare: bool,
     ramp: Option<String>,
     direction: Option<Directions>,
     lifetime: Option<String>,
@@ -30,7 +31,7 @@ struct RawRequest {
 impl Table for RawRequest {
     const EXPECTING: &'static str = "a change of a shaping";
     const KEYS: &'static [&'static str] =
-        &["policy", "preset", "distributions", "traces", "to", "interface", "ramp", "direction", "for"];
+        &["policy", "preset", "distributions", "traces", "to", "interface", "prepare", "ramp", "direction", "for"];
 
     fn texts(&mut self) -> &mut Texts {
         &mut self.texts
@@ -47,6 +48,7 @@ impl Table for RawRequest {
             "preset" => self.preset = Some(map.next_value()?),
             "to" => self.to = Some(map.next_value()?),
             "interface" => self.interface = Some(map.next_value()?),
+            "prepare" => self.prepare = map.next_value()?,
             "ramp" => self.ramp = Some(map.next_value()?),
             "direction" => self.direction = Some(map.next_value()?),
             "for" => self.lifetime = Some(map.next_value()?),
@@ -57,8 +59,8 @@ impl Table for RawRequest {
 }
 
 impl Request {
-    /// Reads a request in JSON: fields of effects, or `netem`, `policy` or `preset`; and `to`, `interface`, `ramp`,
-    /// `direction` and `for`. What is left out stays as it is.
+    /// Reads a request in JSON: fields of effects, or `netem`, `policy` or `preset`; and `to`, `interface`, `prepare`,
+    /// `ramp`, `direction` and `for`. What is left out stays as it is.
     ///
     /// # Errors
     ///
@@ -74,10 +76,10 @@ impl Request {
     /// When it does not.
     pub fn checked(self) -> Result<Self, PolicyError> {
         let changes_nothing = self.asked == Asked::default();
-        if changes_nothing && self.lifetime.is_none() {
+        if changes_nothing && self.lifetime.is_none() && !self.prepare {
             return Err(PolicyError::contradiction(
                 "nothing is asked for",
-                "give at least one effect (as latency, loss or netem), a policy, a preset, or for",
+                "give at least one effect (as latency, loss or netem), a policy, a preset, prepare, or for",
             ));
         }
         if changes_nothing && (self.target.is_some() || self.ramp.is_some()) {
@@ -101,6 +103,7 @@ impl RawRequest {
             directions: self.direction.unwrap_or(usual),
             asked,
             interfaces: self.interface,
+            prepare: self.prepare,
             target: self.to.map(|to| to.parse::<MatchRule>()).transpose().map_err(|error| error.at("to"))?,
             ramp: ramp.map_err(|error| error.at("ramp"))?.filter(|ramp| !ramp.is_zero()),
             lifetime: lifetime.map_err(|error: PolicyError| error.at("for"))?,
@@ -166,6 +169,9 @@ impl Serialize for Request {
         if let Some(interfaces) = &self.interfaces {
             map.serialize_entry("interface", interfaces)?;
         }
+        if self.prepare {
+            map.serialize_entry("prepare", &true)?;
+        }
         if let Some(ramp) = &self.ramp {
             map.serialize_entry("ramp", &humantime::format_duration(*ramp).to_string())?;
         }
@@ -225,6 +231,7 @@ mod tests {
             asked,
             target,
             interfaces: None,
+            prepare: ramp.is_some(),
             ramp,
             lifetime,
         })

@@ -23,6 +23,8 @@ pub struct Request {
     pub target: Option<MatchRule>,
     /// On which interfaces from now on; none is on those that were chosen before.
     pub interfaces: Option<Interfaces>,
+    /// True if the interfaces are to have a queue from now on, whatever is done to packets.
+    pub prepare: bool,
     /// The time over which the policy in force turns into the one asked for; none is at once.
     pub ramp: Option<Duration>,
     /// The lifetime from now on; none is the deadline that there is.
@@ -125,7 +127,8 @@ impl Request {
         }
     }
 
-    /// The policy after this, in `direction`. A choice of interfaces stays as long as anything is done on them.
+    /// The policy after this, in `direction`. A choice of interfaces stays as long as anything is done on them, and that they
+    /// are prepared until it is cleared.
     pub(super) fn applied_to(
         &self,
         old: &Arc<Policy>,
@@ -134,7 +137,11 @@ impl Request {
         if let Asked::Whole(whole) = &self.asked {
             return whole.side(direction).map_or(Ok(Arc::default()), |side| side.policy.seen_in(direction));
         }
-        let policy = self.effects_applied_to(old, direction)?;
+        let mut policy = self.effects_applied_to(old, direction)?;
+        let prepared = self.prepare || old.prepared || policy.prepared;
+        if policy.prepared != prepared {
+            policy = Arc::new(Policy { prepared, ..Policy::clone(&policy) });
+        }
         let chosen = self.chosen().or(old.interfaces.as_ref()).filter(|_| !policy.is_empty());
         if policy.interfaces.as_ref() == chosen {
             return Ok(policy);

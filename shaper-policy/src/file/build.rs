@@ -29,7 +29,8 @@ impl RawPolicy {
             .enumerate()
             .map(|(number, target)| target.build(named).map_err(|error| error.at(number).at("target")));
         let targets = targets.collect::<Result<_, _>>()?;
-        Policy { interfaces: self.interface, seed: self.seed, schedule, targets }.checked()
+        let (interfaces, prepared, seed) = (self.interface, self.prepare, self.seed);
+        Policy { interfaces, prepared, seed, schedule, targets }.checked()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::model::{Interfaces, MAX_PREFIXES, MatchRule, Peer, PolicyError};
 #[derive(Default)]
 pub(crate) struct RawPolicy {
     pub(super) interface: Option<Interfaces>,
+    pub(super) prepare: bool,
     pub(super) seed: Option<u64>,
     pub(super) schedule: RawSchedule,
     pub(super) target: Vec<RawTarget>,
@@ -68,7 +69,7 @@ impl RawTables {
 impl Table for RawPolicy {
     const EXPECTING: &'static str = "a policy";
     const KEYS: &'static [&'static str] =
-        &["interface", "seed", "repeat", "step", "target", "distributions", "traces"];
+        &["interface", "prepare", "seed", "repeat", "step", "target", "distributions", "traces"];
 
     fn texts(&mut self) -> &mut Texts {
         &mut self.schedule.texts
@@ -82,6 +83,7 @@ impl Table for RawPolicy {
     ) -> Result<(), A::Error> {
         match key {
             "interface" => self.interface = Some(map.next_value()?),
+            "prepare" => self.prepare = map.next_value()?,
             "seed" => self.seed = Some(map.next_value()?),
             "target" => {
                 let element = &Seed::new(limits);

@@ -21,6 +21,8 @@ fn is_false(value: &bool) -> bool {
 struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<&'a Interfaces>,
+    #[serde(skip_serializing_if = "is_false")]
+    prepare: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(flatten)]
@@ -72,6 +74,7 @@ impl<'a> Shown<'a> {
         };
         Self {
             interface: policy.interfaces.as_ref(),
+            prepare: policy.prepared,
             seed: policy.seed,
             schedule: ShownSchedule::of(&policy.schedule),
             target: policy.targets.iter().map(target).collect(),

@@ -22,6 +22,8 @@ use super::{
 pub struct Policy {
     /// The interfaces that it is for, also those that come later; none is those that connect to the outside.
     pub interfaces: Option<Interfaces>,
+    /// True if the interfaces keep a queue whatever is done to packets, so that no change has to add or remove one.
+    pub prepared: bool,
     /// The seed of random numbers; a random one if none.
     pub seed: Option<u64>,
     /// The effects on packets of no target.
@@ -125,9 +127,9 @@ impl Policy {
         self.targets.iter().flat_map(|target| target.rule.names()).collect()
     }
 
-    /// Returns true if it leaves all packets alone.
+    /// Returns true if it leaves all packets alone, and prepares nothing.
     pub fn is_empty(&self) -> bool {
-        self.schedules().all(Schedule::is_empty)
+        !self.prepared && self.schedules().all(Schedule::is_empty)
     }
 
     /// The distributions that effects have from tables of their own.

@@ -58,19 +58,20 @@ impl Shaping {
         self.simple().is_some()
     }
 
-    /// Returns true if the kernel needs a policy, and not only latency and loss: also to keep the choice of interfaces.
+    /// Returns true if the kernel needs a policy, and not only latency and loss: also to keep the choice of interfaces,
+    /// and that they are prepared.
     pub fn needs_maps(&self) -> bool {
-        !self.is_simple() || self.policy.interfaces.is_some()
+        !self.is_simple() || self.policy.interfaces.is_some() || self.policy.prepared
     }
 
     pub(crate) fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
-        let Policy { interfaces: _, seed: None, schedule, targets } = &*self.policy else { return None };
+        let Policy { interfaces: _, prepared: _, seed: None, schedule, targets } = &*self.policy else { return None };
         schedule.constant().filter(|_| targets.is_empty())?.simple()
     }
 
-    /// Returns true if packets wait anywhere.
+    /// Returns true if packets wait anywhere, or are to be able to.
     pub fn needs_queue(&self) -> bool {
-        self.policy.effects().any(Effects::needs_queue)
+        self.policy.prepared || self.policy.effects().any(Effects::needs_queue)
     }
 
     /// Returns true if it acts on single packets, so that several may not pass as one (GSO).
@@ -78,7 +79,7 @@ impl Shaping {
         self.policy.effects().any(Effects::needs_single_segments)
     }
 
-    /// Returns true if it has any effect at `now_ns`.
+    /// Returns true if it has any effect at `now_ns`, or is prepared to.
     pub fn is_in_force(&self, now_ns: u64) -> bool {
         !self.policy.is_empty() && self.expires_at_ns.is_none_or(|deadline| now_ns < deadline.get())
     }

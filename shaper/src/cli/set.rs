@@ -111,6 +111,10 @@ pub(super) struct Args {
     /// writing this several times. The choice stays, also for interfaces that come later, until the shaping is cleared
     #[arg(long, value_name = "NAME", value_parser = interface)]
     interface: Vec<String>,
+    /// Give the interfaces their queue now, so that no packet is lost when a delay is set later, or ends. They keep it until
+    /// the shaping is cleared or its time is over
+    #[arg(long)]
+    prepare: bool,
     /// Time over which the policy in force turns into the one asked for
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = ramp)]
     ramp: Option<Duration>,
@@ -126,7 +130,7 @@ pub(super) struct Args {
 }
 
 const WHOLE: &str = "All effects at once";
-const OTHERS: [&str; 4] = ["netem", "policy", "preset", "for"];
+const OTHERS: [&str; 5] = ["netem", "policy", "preset", "prepare", "for"];
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
     let (name, as_json) = (args.name.clone(), args.json);
@@ -159,6 +163,7 @@ fn request(args: Args) -> Result<(Request, Vec<String>)> {
         asked,
         target: args.to,
         interfaces: interfaces.map(TryInto::try_into).transpose()?,
+        prepare: args.prepare,
         ramp: args.ramp.filter(|ramp| !ramp.is_zero()),
         lifetime: args.r#for,
     };

@@ -29,6 +29,9 @@ pub(super) fn state(view: &InterfaceView) -> String {
 
 /// `120ms, 2.5%` if that is all there is, else netem's words, and how many targets there are.
 pub(super) fn short(shaping: &Shaping) -> String {
+    if shaping.policy.prepared && effects(shaping) == [PREPARED] {
+        return PREPARED.to_owned();
+    }
     if shaping.is_simple() {
         let latency = shaping.latency().map(|latency| latency.to_string());
         let loss = shaping.loss().map(|loss| loss.to_string());
@@ -43,6 +46,9 @@ pub(super) fn short(shaping: &Shaping) -> String {
     words.into_iter().chain(targets).collect::<Vec<_>>().join(", ")
 }
 
+/// Stands for effects where there are none yet.
+const PREPARED: &str = "prepared";
+
 /// Latency and loss if they are all there is, else all in netem's words; then the targets.
 fn effects(shaping: &Shaping) -> Vec<String> {
     let own = if shaping.is_simple() {
@@ -53,7 +59,8 @@ fn effects(shaping: &Shaping) -> Vec<String> {
         Vec::from_iter(Some(shaping.words()).filter(|words| !words.is_empty()))
     };
     let targets = shaping.targets().map(|(rule, words)| format!("to {rule}: {words}"));
-    own.into_iter().chain(targets).collect()
+    let all: Vec<_> = own.into_iter().chain(targets).collect();
+    if all.is_empty() && shaping.policy.prepared { vec![PREPARED.to_owned()] } else { all }
 }
 
 /// `12 packets still wait`.

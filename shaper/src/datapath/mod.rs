@@ -183,23 +183,26 @@ impl Datapath {
             let names = self.names.shown(&instance.names(), &instance.peers());
             InterfaceView { names, ..instance.view(now_ns) }
         };
-        let instances = self.of(netns);
-        // Of one that has moved to another site, only where it is now.
-        let is_elsewhere = |left: &Arc<Instance>| {
-            let mut beside = instances.iter().filter(|other| {
-                other.key() != left.key() && other.key().is_beside(&left.key()) && other.is_in_force()
-            });
-            beside.next().is_some() && !left.is_in_force()
-        };
-        let mut views: Vec<_> =
-            instances.iter().filter(|instance| !is_elsewhere(instance)).map(view).collect();
+        let mut views: Vec<_> = self.shown(netns).iter().map(view).collect();
         views.extend(self.view_kept(netns));
         views
     }
 
     /// Where the shaping of a network namespace can be seen.
     pub(crate) fn inspect(&self, netns: NetnsId) -> Vec<InterfaceInspection> {
-        self.of(netns).iter().map(|instance| inspection::inspect(instance)).collect()
+        self.shown(netns).iter().map(|instance| inspection::inspect(instance)).collect()
+    }
+
+    /// The instances of a namespace; of a direction that has moved to another site, only the one where it is now.
+    fn shown(&self, netns: NetnsId) -> Vec<Arc<Instance>> {
+        let mut instances = self.of(netns);
+        let all = instances.clone();
+        instances.retain(|left| {
+            let mut beside =
+                all.iter().filter(|other| other.key() != left.key() && other.key().is_beside(&left.key()));
+            !beside.any(|other| other.is_in_force() && !left.is_in_force())
+        });
+        instances
     }
 
     /// The namespaces in which something is shaped.

@@ -215,7 +215,7 @@ pub(crate) struct InterfaceInspection {
     pub(crate) interface: String,
     /// The direction.
     pub(crate) direction: Direction,
-    /// The device that carries it, at the container's or the host's end.
+    /// The device that carries it: the interface, the host's end of it, or one of ours in the container.
     pub(crate) device: String,
     /// The index in its network namespace.
     pub(crate) ifindex: u32,
