@@ -175,7 +175,15 @@ fn no_packet_is_lost_while_programs_come_change_and_go_on_tcx() {
         });
         let receiving = scope.spawn(|| {
             let mut bytes = [0; 100];
-            std::iter::from_fn(|| receiver.recv(&mut bytes).ok()).count()
+            let mut received = 0;
+            loop {
+                // A busy machine may keep the sender from sending for longer than that.
+                match receiver.recv(&mut bytes) {
+                    Ok(_) => received += 1,
+                    Err(_) if goes_on.load(Ordering::Relaxed) => {}
+                    Err(_) => break received,
+                }
+            }
         });
         for _ in 0..10 {
             // What goes elsewhere is lost; nothing does.
@@ -188,5 +196,5 @@ fn no_packet_is_lost_while_programs_come_change_and_go_on_tcx() {
     });
     println!("{sent} packets in 30 changes");
     assert!(sent > 1_000, "too few to tell: {sent}");
-    assert_eq!(received, sent as usize);
+    assert_eq!(received, sent);
 }

@@ -6,7 +6,7 @@ use std::{fs, net::Ipv4Addr, os::fd::OwnedFd, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shaper_tests::{
-    daemon::{Daemon, eventually},
+    daemon::{Daemon, eventually, program},
     ms, needs,
     netns::Netns,
     tcx,
@@ -296,4 +296,27 @@ fn the_hosts_end_is_what_it_was_whichever_end_leaves() {
         });
         eventually("no pins are left", || (scene.world.pins() == ["AYA_LOGS"]).then_some(()));
     }
+}
+
+#[test]
+fn the_hosts_end_that_a_daemon_elsewhere_does_not_see_stays_as_it_is() {
+    needs!(Root, Fq);
+    let scene = Scene::new();
+    scene.daemon.run("set web --latency 30ms --direction ingress");
+    scene.daemon.kill(Signal::SIGKILL);
+    // As an earlier version would have left it.
+    fs::remove_file(scene.world.pin_dir().join("host")).expect("it was recorded");
+    let elsewhere = Netns::create(scene.world.directory().join("elsewhere")).expect("a namespace");
+    let runtime = ["--runtime", "netns"];
+    let blind = scene.world.spawn(elsewhere.command(program()), scene.world.pin_dir(), &runtime);
+    let blind = blind.expect("it answers");
+    eventually("the host's end is unknown", || {
+        blind.run("list").contains("in another network namespace than this daemon").then_some(())
+    });
+    blind.kill(Signal::SIGTERM);
+    let daemon = scene.world.daemon().expect("a daemon of the host");
+    eventually("it is adopted", || (daemon.view("web")["interfaces"][0]["state"] == "intact").then_some(()));
+    let scene = Scene { daemon, ..scene };
+    scene.assert_delayed(ms(30), "adopted");
+    scene.assert_cleared();
 }

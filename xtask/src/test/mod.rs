@@ -98,11 +98,11 @@ const ON_BOTH: [&str; 5] = ["hooks", "scope", "segments", "shaping", "verdicts"]
 
 /// Suites in the virtual machine that run on the first series of kernels only, but with `--full`: what they show does not
 /// depend on the kernel's network.
-const ON_ONE_KERNEL: [&str; 7] =
-    ["scope", "segments", "shaping", "vm_docker", "vm_moves", "vm_paste", "vm_state"];
+const ON_ONE_KERNEL: [&str; 8] =
+    ["scope", "segments", "shaping", "vm_docker", "vm_moves", "vm_paste", "vm_state", "vm_torture"];
 
 /// Suites that run on two processors, where no clock counts instructions.
-const ON_TWO_PROCESSORS: [&str; 1] = ["vm_parallel"];
+const ON_TWO_PROCESSORS: [&str; 2] = ["vm_parallel", "vm_torture"];
 
 /// The machines to boot, each with the tests that run in it.
 fn boots<'a>(tests: &[&'a Artifact], asked: Option<Series>, full: bool) -> Vec<Boot<'a>> {
