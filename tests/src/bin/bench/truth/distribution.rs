@@ -1,13 +1,13 @@
 //! The distributions of jitter in theory: those that iproute2's tables are samples of.
 
-use shaper_tests::statistics::{deviation, float, mean};
+use shaper_tests::statistics::{deviation, float, kolmogorov_smirnov, mean};
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
 /// The number of quantiles that stand for a distribution.
 const QUANTILES: u32 = 100_000;
 /// The most that an entry of a table can say, in standard deviations (`SHRT_MAX` of `NETEM_DIST_SCALE`).
 const LONGEST: f64 = 32_767.0 / 8_192.0;
-/// The difference below which a delay is taken for the longest one: packets depart together that are nearly due.
+/// The difference below which a number is taken for the longest one.
 const NEARLY: f64 = 0.01;
 
 /// The distribution of a random number about 0, in units of the jitter.
@@ -43,12 +43,16 @@ impl Distribution {
         deviation(&self.quantiles)
     }
 
-    /// Returns the share of numbers that are at most this one.
-    pub(super) fn cdf(&self, number: f64) -> f64 {
+    /// Returns the distance of these numbers from the distribution (Kolmogorov-Smirnov).
+    pub(super) fn distance(&self, numbers: impl Iterator<Item = f64>) -> f64 {
         let is_cut = self.quantiles.ends_with(&[LONGEST, LONGEST]);
-        let number = if is_cut && LONGEST - number < NEARLY { LONGEST } else { number };
-        let at_most = self.quantiles.partition_point(|quantile| *quantile <= number);
-        float(at_most as u64) / f64::from(QUANTILES)
+        // The numbers that are cut off are one in theory, and are not to be told apart by a packet's way.
+        let cut = |number: f64| if is_cut && LONGEST - number < NEARLY { LONGEST } else { number };
+        let mut numbers: Vec<_> = numbers.map(cut).collect();
+        kolmogorov_smirnov(&mut numbers, |number| {
+            let at_most = self.quantiles.partition_point(|quantile| *quantile <= number);
+            float(at_most as u64) / f64::from(QUANTILES)
+        })
     }
 }
 

@@ -102,7 +102,10 @@ pub(super) fn models(bench: &Containers) -> Result<Table> {
         let mut row = vec![model.words.clone()];
         row.extend(cells(model.share, model.burst, model.correlation()));
         for lost in &measured {
-            row.extend(cells(share(lost), mean(&all_runs(lost)), autocorrelation(&numbers(lost))));
+            row.extend(match count(lost) {
+                0 => ["0".to_owned(), "-".to_owned(), "-".to_owned()],
+                _ => cells(share(lost), mean(&all_runs(lost)), autocorrelation(&numbers(lost))),
+            });
         }
         table.row(row);
         bounds(&mut table, model, &measured[1]);

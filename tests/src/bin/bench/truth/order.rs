@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use shaper_tests::{
     statistics::{deviation, float, mean},
-    traffic::{Datagrams, out_of_order},
+    traffic::Datagrams,
     world::Container,
 };
 
 use super::{
     jitter::{percent_off, three},
-    prober::{Prober, steadily},
+    prober::{Prober, late, steadily},
 };
 use crate::table::Table;
 
@@ -103,7 +103,6 @@ fn measure(prober: &Prober<'_>, table: &mut Table, case: &Case, rate: u32, count
 fn found(prober: &Prober<'_>, container: &Container, sent: Datagrams) -> Result<Found> {
     let arrivals = prober.arrivals(container, sent)?;
     let delays = prober.delays_ms(&arrivals);
-    let numbers: Vec<_> = arrivals.iter().map(|arrival| arrival.number).collect();
-    let (late, count) = (float(out_of_order(&numbers) as u64), float(numbers.len() as u64));
-    Ok(Found { mean: mean(&delays), deviation: deviation(&delays), late: late / count, count })
+    let (late, count) = (late(&arrivals), float(arrivals.len() as u64));
+    Ok(Found { mean: mean(&delays), deviation: deviation(&delays), late, count })
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use shaper_tests::{
     ms,
-    statistics::mean,
-    traffic::{Arrival, Datagrams, datagrams},
+    statistics::{float, mean},
+    traffic::{Arrival, Datagrams, datagrams, out_of_order},
     world::Container,
 };
 
 use crate::containers::{Containers, Direction};
 
-/// A thousand bits take a packet of this many bytes on the wire, and one of these a millisecond at 8 Mbit/s.
+/// The bytes on the wire of packets for bottlenecks: one takes a millisecond at 8 Mbit/s.
 pub(super) const WIRE_BYTES: usize = 1_000;
 
 /// The containers, and the time that a datagram takes to the host when nothing is in its way.
@@ -57,4 +57,10 @@ impl<'a> Prober<'a> {
 /// Datagrams of 100 bytes, one each `interval`.
 pub(super) const fn steadily(count: u32, interval: Duration) -> Datagrams {
     Datagrams { interval, ..Datagrams::at_once(count, 100) }
+}
+
+/// Returns the share of datagrams that arrived after one that was sent later.
+pub(super) fn late(arrivals: &[Arrival]) -> f64 {
+    let numbers: Vec<_> = arrivals.iter().map(|arrival| arrival.number).collect();
+    float(out_of_order(&numbers) as u64) / float(numbers.len() as u64)
 }

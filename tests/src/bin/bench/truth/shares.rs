@@ -1,10 +1,12 @@
 //! Shares of packets that overtake, come twice or are marked.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use shaper_tests::{
     frame::{CE, ECT, NOT_ECT},
     ms,
-    statistics::{binomial_bound, float},
+    statistics::{binomial_bound, float, mean},
     traffic::{Arrival, Datagrams},
 };
 
@@ -84,7 +86,7 @@ pub(super) fn shares(prober: &Prober<'_>) -> Result<Table> {
         case("loss 10% ecn", Counted::Lost, 0.1),
     ];
     for Case { words, counted, ecn, asked, spread } in cases {
-        let sent = Datagrams { tos: ecn.into(), ..steadily(SENT, std::time::Duration::from_micros(200)) };
+        let sent = Datagrams { tos: ecn.into(), ..steadily(SENT, Duration::from_micros(200)) };
         let [netem, ours] = prober
             .alike(words, "", |container| Ok(float(counted.count(&prober.arrivals(container, sent)?))))?;
         let expected = f64::from(SENT) * asked;
@@ -102,6 +104,31 @@ pub(super) fn shares(prober: &Prober<'_>) -> Result<Table> {
         ]);
         let what = format!("{words}, {sender}, {}, from {expected}", counted.name());
         table.at_most(&what, (ours - expected).abs(), slack);
+    }
+    Ok(table)
+}
+
+/// The table of the delays of packets that overtake.
+pub(super) fn overtakers(prober: &Prober<'_>) -> Result<Table> {
+    let mut table = Table::new(
+        "Delay of packets that overtake, in ms",
+        "2,000 datagrams (UDP, 100 bytes) of one socket at each rate, through `delay 100ms reorder 100% gap 5`: every \
+         fifth is not delayed. Mean and maximum of these; less what a packet takes through a bare veth.",
+        &["packets/s", "netem mean", "max", "shaper mean", "max"],
+    );
+    for rate in [35, 130, 1_300] {
+        let sent = steadily(2_000, Duration::from_secs(1) / rate);
+        let measured = prober.alike("delay 100ms reorder 100% gap 5", "", |container| {
+            let delays = prober.delays_ms(&prober.arrivals(container, sent)?);
+            let overtakers: Vec<_> = delays.into_iter().skip(4).step_by(5).collect();
+            Ok([mean(&overtakers), overtakers.into_iter().fold(0.0, f64::max)])
+        })?;
+        let mut row = vec![rate.to_string()];
+        row.extend(measured.iter().flatten().map(|ms| format!("{ms:.3}")));
+        table.row(row);
+        // The tests' slack for a packet on its way.
+        table.at_most(&format!("{rate} packets/s, mean"), measured[1][0], 0.1);
+        table.at_most(&format!("{rate} packets/s, maximum"), measured[1][1], 1.0);
     }
     Ok(table)
 }
