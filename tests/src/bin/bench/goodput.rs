@@ -45,10 +45,10 @@ const INGRESS: [Case; 2] = [case(50, 1, 800, 300), case(50, 16, 1_000, 300)];
 /// Both tables.
 pub(crate) fn run() -> Result<Vec<Table>> {
     let bench = Containers::new()?;
-    let method = "What the receivers read in 0.25 to 1 s, once all connections have been sending for 0.25 s (10 ms) to 3 s \
-         (200 ms). Medians of three rounds, interleaved, and the least and the greatest. The \
-         processor, which does all of it, is the limit in most rows; the default socket buffers are at 200 ms with \
-         one stream.";
+    let method = "What the receivers read in 0.25 to 1 s, once all connections have been sending for 0.25 s (10 ms) \
+                  to 3 s (200 ms). Medians of three rounds, interleaved, and the least and the greatest. The \
+                  processor, which does all of it, is the limit in most rows; the default socket buffers are at 200 \
+                  ms with one stream.";
     let egress = goodputs(&bench, Direction::Egress, &EGRESS, method)?;
     Ok(vec![egress, goodputs(&bench, Direction::Ingress, &INGRESS, method)?])
 }

@@ -13,7 +13,7 @@ const NEARLY: f64 = 0.01;
 /// The distribution of a random number about 0, in units of the jitter.
 pub(super) struct Distribution {
     pub(super) name: &'static str,
-    /// As many as [`QUANTILES`], from the least on.
+    /// All [`QUANTILES`] of them, from the least on.
     quantiles: Vec<f64>,
 }
 

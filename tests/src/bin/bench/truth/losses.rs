@@ -69,9 +69,9 @@ impl Model {
 pub(super) fn models(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Losses that depend on one another",
-        "100,000 datagrams (UDP, 64 bytes), as fast as they can be sent. The share that did not arrive; the mean number \
-         lost in a row (burst); and the correlation (corr) of a loss and the next one. Bounds allow for chance: 99.9 % of \
-         true samples keep each.",
+        "100,000 datagrams (UDP, 64 bytes), as fast as they can be sent. The share that did not arrive; the mean \
+         number lost in a row (burst); and the correlation (corr) of a loss and the next one. Bounds allow for \
+         chance: 99.9 % of true samples keep each.",
         &[
             "model",
             "theory lost",

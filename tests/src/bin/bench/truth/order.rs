@@ -41,10 +41,10 @@ pub(super) fn kept(prober: &Prober<'_>) -> Result<Table> {
     let mut table = Table::new(
         "Jitter in order, in ms",
         "2,000 datagrams (UDP, 100 bytes) at 5 packets per second, 4,000 at 50, 20,000 at 1,000 and 100,000 at 20,000 \
-         (20,000 through netem). Shaper's default, without `reordering`: a random delay holds for two to four times the \
-         jitter. Late is the share of packets that arrive after one that was sent later. The last column is the number of \
-         independent delays among shaper's. Bounds of shaper: mean within 2 %, standard deviation within 15 %, and three \
-         standard errors of so many; none late.",
+         (20,000 through netem). Shaper's default, without `reordering`: a random delay holds for two to four times \
+         the jitter. Late is the share of packets that arrive after one that was sent later. The last column is the \
+         number of independent delays among shaper's. Bounds of shaper: mean within 2 %, standard deviation within 15 \
+         %, and three standard errors of so many; none late.",
         &[
             "words",
             "packets/s",

@@ -21,8 +21,8 @@ const LIMITS: [u32; 3] = [10, 100, 1_000];
 pub(super) fn rates(prober: &Prober<'_>) -> Result<Table> {
     let mut table = Table::new(
         "Error of a rate, in %",
-        "1,000 datagrams (UDP) of 1,000 bytes on the wire, sent at once. The rate is that of all but the first one from \
-         its arrival to the last one's.",
+        "1,000 datagrams (UDP) of 1,000 bytes on the wire, sent at once. The rate is that of all but the first one \
+         from its arrival to the last one's.",
         &["rate", "netem", "shaper"],
     );
     for kbit in RATES_KBIT {
@@ -46,9 +46,9 @@ fn kbit_per_second(arrivals: &[Arrival]) -> f64 {
 pub(super) fn waits(prober: &Prober<'_>) -> Result<Table> {
     let mut table = Table::new(
         "Longest wait for a bottleneck of 8 Mbit/s, in ms",
-        "Datagrams (UDP) of 1,000 bytes on the wire, each of which the bottleneck carries for 1 ms, one each 0.5 ms, five \
-         times as many as may wait. The longest wait is that of a packet that takes the last place. Half of those that \
-         come once the queue is full are dropped.",
+        "Datagrams (UDP) of 1,000 bytes on the wire, each of which the bottleneck carries for 1 ms, one each 0.5 ms, \
+         five times as many as may wait. The longest wait is that of a packet that takes the last place. Half of \
+         those that come once the queue is full are dropped.",
         &["words", "theory", "netem", "arrived", "shaper", "arrived"],
     );
     for limit in LIMITS {

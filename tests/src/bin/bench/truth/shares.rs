@@ -25,7 +25,7 @@ struct Case {
     counted: Counted,
     ecn: u8,
     asked: f64,
-    /// The standard deviation, beside that of independent draws: with a correlation c, it is the root of (1 + c) / (1 - c).
+    /// The standard deviation, of that of independent draws: the root of (1 + c) / (1 - c) with a correlation c.
     spread: f64,
 }
 
@@ -68,8 +68,9 @@ const fn case(words: &'static str, counted: Counted, asked: f64) -> Case {
 pub(super) fn shares(prober: &Prober<'_>) -> Result<Table> {
     let mut table = Table::new(
         "Shares of packets that overtake, come twice or are marked",
-        "20,000 datagrams (UDP, 100 bytes), one each 200 µs. A packet that took less than 5 of the 10 ms overtook others. \
-         Senders that use ECN are told apart by their traffic class. The interval is that of 99.9 % of true samples.",
+        "20,000 datagrams (UDP, 100 bytes), one each 200 µs. A packet that took less than 5 of the 10 ms overtook \
+         others. Senders that use ECN are told apart by their traffic class. The interval is that of 99.9 % of true \
+         samples.",
         &["effect", "sender", "counted", "asked", "netem", "shaper", "99.9 % interval"],
     );
     let correlated = 3.0_f64.sqrt();

@@ -37,8 +37,8 @@ struct Seen {
 pub(super) fn gaps(prober: &Prober<'_>) -> Result<Table> {
     let mut table = Table::new(
         "Time between slots, in ms",
-        "Datagrams (UDP, 100 bytes) for 1,000 slots, sent at once. Mean and standard deviation of the time from the first \
-         packet of a bunch to that of the next one, and the mean number of packets in one.",
+        "Datagrams (UDP, 100 bytes) for 1,000 slots, sent at once. Mean and standard deviation of the time from the \
+         first packet of a bunch to that of the next one, and the mean number of packets in one.",
         &["slots", "theory mean", "sd", "netem mean", "sd", "packets", "shaper mean", "sd", "packets"],
     );
     let root = 12.0_f64.sqrt();
