@@ -86,7 +86,7 @@ pub(super) fn by_rate(prober: &Prober<'_>) -> Result<Table> {
         }
         table.row(row);
         let [mean, distance] = last;
-        let what = format!("{rate} packets/s");
+        let what = format!("independent delays, {rate} packets/s");
         table.at_most(&format!("{what}, error of the mean, %"), percent_off(mean, DELAY_MS), 2.0);
         let bound = KOLMOGOROV / f64::from(count).sqrt();
         table.at_most(&format!("{what}, KS distance"), distance, bound);
@@ -116,7 +116,11 @@ pub(super) fn correlations(prober: &Prober<'_>) -> Result<Table> {
             row.extend([netem, ours].iter().flat_map(|(correlation, sd)| [three(*correlation), three(*sd)]));
             table.row(row);
             let what = format!("{}, {percent} %", theory.name);
-            table.at_most(&format!("{what}, error of it"), (ours.0 - percent / 100.0).abs(), 0.04);
+            table.at_most(
+                &format!("{what}, error of the correlation"),
+                (ours.0 - percent / 100.0).abs(),
+                0.04,
+            );
             let sd = format!("{what}, error of the standard deviation, %");
             table.at_most(&sd, percent_off(ours.1, asked_sd), 15.0);
         }

@@ -128,8 +128,8 @@ pub(super) fn overtakers(prober: &Prober<'_>) -> Result<Table> {
         row.extend(measured.iter().flatten().map(|ms| format!("{ms:.3}")));
         table.row(row);
         // The tests' slack for a packet on its way.
-        table.at_most(&format!("{rate} packets/s, mean"), measured[1][0], 0.1);
-        table.at_most(&format!("{rate} packets/s, maximum"), measured[1][1], 1.0);
+        table.at_most(&format!("overtaking, {rate} packets/s, mean, ms"), measured[1][0], 0.1);
+        table.at_most(&format!("overtaking, {rate} packets/s, maximum, ms"), measured[1][1], 1.0);
     }
     Ok(table)
 }
