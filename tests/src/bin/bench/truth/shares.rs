@@ -117,7 +117,7 @@ pub(super) fn overtakers(prober: &Prober<'_>) -> Result<Table> {
          fifth is not delayed. Mean and maximum of these; less what a packet takes through a bare veth.",
         &["packets/s", "netem mean", "max", "shaper mean", "max"],
     );
-    for rate in [35, 130, 1_300] {
+    for rate in [35, 137, 1_370] {
         let sent = steadily(2_000, Duration::from_secs(1) / rate);
         let measured = prober.alike("delay 100ms reorder 100% gap 5", "", |container| {
             let delays = prober.delays_ms(&prober.arrivals(container, sent)?);
