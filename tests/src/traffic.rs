@@ -347,7 +347,7 @@ impl Arrival {
 }
 
 fn arrival(receiver: &UdpSocket) -> Option<Arrival> {
-    let mut bytes = vec![0; 2_000];
+    let mut bytes = [0; 2_000];
     let mut space = nix::cmsg_space!(TimeSpec, u8);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let message =
@@ -361,7 +361,8 @@ fn arrival(receiver: &UdpSocket) -> Option<Arrival> {
         }
     }
     let length = message.bytes;
-    bytes.truncate(length);
+    // Only as much as there is: many may be kept.
+    let bytes = bytes[..length].to_vec();
     let number = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
     Some(Arrival { number, sent: None, at: at.expect("it was asked for"), tos, bytes })
 }

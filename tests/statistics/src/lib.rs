@@ -273,6 +273,9 @@ pub fn count(sample: &[bool]) -> usize {
     sample.iter().filter(|it| **it).count()
 }
 
+/// The number of steps after which a chain has forgotten where it began.
+const LONG: usize = 10_000;
+
 /// A chain of states of which each has a probability of loss.
 #[derive(Debug)]
 pub struct Chain<const N: usize> {
@@ -286,24 +289,42 @@ impl<const N: usize> Chain<N> {
     /// The share of lost packets in the long run, and the standard deviation of that share among `count` of them.
     #[must_use]
     pub fn rate(&self, count: usize) -> (f64, f64) {
-        const LONG: usize = 10_000;
-        let step = |state: &[f64; N]| -> [f64; N] {
-            std::array::from_fn(|to| (0..N).map(|from| state[from] * self.steps[from][to]).sum())
-        };
-        let lost = |state: &[f64; N]| -> f64 {
-            state.iter().zip(self.loses).map(|(share, loses)| share * loses).sum()
-        };
-        let mut stationary = [1.0 / float(N as u64); N];
-        (0..LONG).for_each(|_| stationary = step(&stationary));
-        let rate = lost(&stationary);
-        // Where it is after a loss, not scaled; each step tells how probable another loss is so much later.
-        let mut after: [f64; N] = std::array::from_fn(|state| stationary[state] * self.loses[state]);
+        let stationary = self.stationary();
+        let rate = self.lost(&stationary);
+        // Each step tells how probable another loss is so much later.
+        let mut after = self.after_a_loss(&stationary);
         let mut variance = rate * (1.0 - rate);
         for _ in 0..LONG {
-            after = step(&after);
-            variance += 2.0 * (lost(&after) - rate * rate);
+            after = self.step(&after);
+            variance += 2.0 * (self.lost(&after) - rate * rate);
         }
         (rate, (variance / float(count as u64)).sqrt())
+    }
+
+    /// The mean length of runs of lost packets.
+    #[must_use]
+    pub fn mean_burst(&self) -> f64 {
+        let stationary = self.stationary();
+        let rate = self.lost(&stationary);
+        // Lost, and the next one is not: a run ends.
+        rate / (rate - self.lost(&self.step(&self.after_a_loss(&stationary))))
+    }
+
+    fn step(&self, state: &[f64; N]) -> [f64; N] {
+        std::array::from_fn(|to| (0..N).map(|from| state[from] * self.steps[from][to]).sum())
+    }
+
+    fn lost(&self, state: &[f64; N]) -> f64 {
+        state.iter().zip(self.loses).map(|(share, loses)| share * loses).sum()
+    }
+
+    fn stationary(&self) -> [f64; N] {
+        (0..LONG).fold([1.0 / float(N as u64); N], |state, _| self.step(&state))
+    }
+
+    /// The states at a loss, not scaled.
+    fn after_a_loss(&self, stationary: &[f64; N]) -> [f64; N] {
+        std::array::from_fn(|state| stationary[state] * self.loses[state])
     }
 
     /// Asserts that `lost` is a part of `count` packets as the chain loses it.
@@ -338,6 +359,12 @@ mod tests {
     fn a_chain_without_memory_is_binomial() {
         let (rate, deviation) = Chain { steps: [[0.9, 0.1], [0.9, 0.1]], loses: [0.0, 1.0] }.rate(100);
         assert!((rate - 0.1).abs() < 1e-9 && (deviation - 0.03).abs() < 1e-9, "{rate} {deviation}");
+    }
+
+    #[test]
+    fn bursts_are_as_long_as_the_bad_state_where_it_loses_all() {
+        let burst = Chain { steps: [[0.98, 0.02], [0.2, 0.8]], loses: [0.0, 1.0] }.mean_burst();
+        assert!((burst - 5.0).abs() < 1e-9, "{burst}");
     }
 
     #[test]

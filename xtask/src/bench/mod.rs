@@ -54,6 +54,8 @@ pub(crate) enum Bench {
     Loss,
     /// That nothing else is lost: under a long delay, and while policies change
     Delivery,
+    /// The accuracy of every effect: distributions, correlations, bursts, rates
+    Truth,
     /// Time of the program alone, on this machine's processor
     Program,
     /// Time of controls and reports, with up to 1,000 containers, on this machine

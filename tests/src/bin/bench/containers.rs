@@ -61,6 +61,11 @@ impl Containers {
         Ok(())
     }
 
+    /// Has both do the same of netem's words to what the containers send, and shaper `more` words.
+    pub(crate) fn shape_alike(&self, words: &str, more: &str) -> Result<()> {
+        self.shape_with(Direction::Egress, words, &["--netem", &format!("{words} {more}")])
+    }
+
     /// Undoes `shape`. What waits is lost with `netem`, and waited for by us.
     pub(crate) fn clear(&self, direction: Direction) -> Result<()> {
         let (at, device) = self.netem_at(direction);

@@ -44,20 +44,24 @@ impl Datagrams {
 
     /// Returns the fate of the first `count`, once none has arrived for `patience`.
     pub(crate) fn fate(&self, count: u32, patience: Duration) -> Result<Fate> {
+        let copies = self.copies(count, patience)?;
+        let arrived = copies.iter().filter(|copies| **copies > 0).count();
+        Ok(Fate {
+            arrived: u32::try_from(arrived)?,
+            again: copies.iter().map(|it| it.saturating_sub(1)).sum(),
+        })
+    }
+
+    /// Returns the number of times that each of the first `count` arrived, once none has arrived for `patience`.
+    pub(crate) fn copies(&self, count: u32, patience: Duration) -> Result<Vec<u32>> {
         self.receiver.set_read_timeout(Some(patience))?;
-        let mut seen = vec![false; usize::try_from(count)?];
-        let mut fate = Fate::default();
+        let mut copies = vec![0; usize::try_from(count)?];
         let mut datagram = [0; 64];
         while self.receiver.recv(&mut datagram).is_ok() {
             let [a, b, c, d, ..] = datagram;
-            let number = usize::try_from(u32::from_be_bytes([a, b, c, d]))?;
-            if std::mem::replace(&mut seen[number], true) {
-                fate.again += 1;
-            } else {
-                fate.arrived += 1;
-            }
+            copies[usize::try_from(u32::from_be_bytes([a, b, c, d]))?] += 1;
         }
-        Ok(fate)
+        Ok(copies)
     }
 }
 

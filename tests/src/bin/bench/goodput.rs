@@ -21,14 +21,14 @@ use crate::{
 const ROUNDS: usize = 3;
 
 /// A delay, and how long transfers through it take: until they are in their stride, and while they are measured.
-struct Case {
+pub(crate) struct Case {
     delay: Duration,
     streams: usize,
     warm: Duration,
     window: Duration,
 }
 
-const fn case(delay_ms: u64, streams: usize, warm_ms: u64, window_ms: u64) -> Case {
+pub(crate) const fn case(delay_ms: u64, streams: usize, warm_ms: u64, window_ms: u64) -> Case {
     Case { delay: ms(delay_ms), streams, warm: ms(warm_ms), window: ms(window_ms) }
 }
 
@@ -45,16 +45,24 @@ const INGRESS: [Case; 2] = [case(50, 1, 800, 300), case(50, 16, 1_000, 300)];
 /// Both tables.
 pub(crate) fn run() -> Result<Vec<Table>> {
     let bench = Containers::new()?;
-    Ok(vec![goodputs(&bench, Direction::Egress, &EGRESS)?, goodputs(&bench, Direction::Ingress, &INGRESS)?])
+    let method = "What the receivers read in 0.25 to 1 s, once all connections have been sending for 0.25 s (10 ms) \
+                  to 3 s (200 ms). Medians of three rounds, interleaved, and the least and the greatest. The \
+                  processor, which does all of it, is the limit in most rows; the default socket buffers are at 200 \
+                  ms with one stream.";
+    let egress = goodputs(&bench, Direction::Egress, &EGRESS, method)?;
+    Ok(vec![egress, goodputs(&bench, Direction::Ingress, &INGRESS, method)?])
 }
 
-fn goodputs(bench: &Containers, direction: Direction, cases: &[Case]) -> Result<Table> {
+/// The table of one direction.
+pub(crate) fn goodputs(
+    bench: &Containers,
+    direction: Direction,
+    cases: &[Case],
+    method: &str,
+) -> Result<Table> {
     let mut table = Table::new(
         &format!("TCP goodput through a delayed {}, in Mbit/s", direction.name()),
-        "What the receivers read in 0.25 to 1 s, once all connections have been sending for 0.25 s (10 ms) to 3 s \
-         (200 ms). Medians of three rounds, interleaved, and the least and the greatest. The \
-         processor, which does all of it, is the limit in most rows; the default socket buffers are at 200 ms with \
-         one stream.",
+        method,
         &["delay", "streams", "congestion control", "netem", "shaper", "shaper / netem"],
     );
     for case in cases {

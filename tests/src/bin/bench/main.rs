@@ -15,6 +15,7 @@ mod goodput;
 mod loss;
 mod program;
 mod table;
+mod truth;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some("goodput") => goodput::run(),
         Some("loss") => loss::run(),
         Some("delivery") => delivery::run(),
+        Some("truth") => truth::run(),
         other => Err(anyhow::anyhow!("no bench is called {other:?}")),
     };
     match measured.and_then(|tables| print(&tables)) {
