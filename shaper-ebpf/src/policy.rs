@@ -137,6 +137,7 @@ impl<'a> Packet<'a> {
         let carried_ns = self.carried_ns(ready_ns, is_marked)?;
         let departure_ns = if self.effects.reorders(self.state.chain(), self.streams) {
             counters::reordered(self.skb);
+            self.skb.leave_flow();
             self.slotted_ns(carried_ns)?
         } else {
             let delay_ns =
@@ -144,7 +145,10 @@ impl<'a> Packet<'a> {
             let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
             match self.effects.unordered {
                 0 => self.state.depart(departure_ns, self.effects.early_ns()),
-                _ => departure_ns,
+                _ => {
+                    self.skb.leave_flow();
+                    departure_ns
+                }
             }
         };
         if departure_ns > ready_ns {

@@ -4,12 +4,12 @@ use core::ops::Deref;
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::generated::{bpf_skb_change_tail, bpf_skb_ecn_set_ce},
+    helpers::generated::{bpf_set_hash, bpf_skb_change_tail, bpf_skb_ecn_set_ce},
     programs::TcContext,
 };
 use shaper_common::Tally;
 
-use crate::{RECEIVES, shared::Shared};
+use crate::{RECEIVES, kernel, shared::Shared};
 
 pub(crate) const ETHERNET_HEADER: u32 = 14;
 pub(crate) const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
@@ -163,6 +163,17 @@ impl Skb {
     pub(crate) fn mark(&self) -> bool {
         // SAFETY: the context is valid while the program runs.
         unsafe { bpf_skb_ecn_set_ce(self.as_ptr()) == 1 }
+    }
+
+    /// Makes the packet a flow of its own in `fq`, unless it stays charged to a connected socket.
+    ///
+    /// `fq` keeps the order of a flow, and lets one whose first packet waits alone until that is due, even if an earlier
+    /// packet comes meanwhile (`fq_flow_set_throttled`, Linux 6.1).
+    #[inline(always)]
+    pub(crate) fn leave_flow(&self) {
+        let hash = kernel::random();
+        // SAFETY: the context is valid while the program runs. It cannot fail.
+        unsafe { bpf_set_hash(self.as_ptr(), hash) };
     }
 
     /// Cuts the packet to `length` bytes, or fills it up with zeros. Returns true if that was done.

@@ -89,7 +89,8 @@ fn what_a_container_receives_is_corrupt_and_told_by_its_checksum_or_not() {
             zeros == 1 || arrival.sent.is_none() || zeros == 0
         };
         assert!(received.arrivals.iter().all(is_turned), "{hook}: by one bit");
-        let wrong = received.arrivals.iter().filter(|arrival| arrival.bytes[4..].iter().any(|byte| *byte != 0));
+        let wrong =
+            received.arrivals.iter().filter(|arrival| arrival.bytes[4..].iter().any(|byte| *byte != 0));
         assert!(wrong.count() > COUNT as usize * 9 / 10, "{hook}");
     });
 }
@@ -113,7 +114,11 @@ fn bytes_are_counted_with_their_ethernet_header() {
         let counted = &view["interfaces"][0]["passed"];
         // Ethernet, IPv4, UDP.
         let each = 14 + 20 + 8 + 100;
-        assert_eq!((counted["packets"].as_u64(), counted["bytes"].as_u64()), (Some(COUNT.into()), Some((COUNT * each).into())), "{hook}");
+        assert_eq!(
+            (counted["packets"].as_u64(), counted["bytes"].as_u64()),
+            (Some(COUNT.into()), Some((COUNT * each).into())),
+            "{hook}"
+        );
     });
 }
 
@@ -136,5 +141,9 @@ fn both_directions_share_a_device_and_each_leaves_it_to_the_other() {
             assert_eq!(web.netns.traces(), before, "{begins} first, {ends} ended first");
         }
     }
-    assert_eq!(fs::read_dir(world.pin_dir()).expect("it is there").count(), 3, "the ring, the lock and the host");
+    assert_eq!(
+        fs::read_dir(world.pin_dir()).expect("it is there").count(),
+        3,
+        "the ring, the lock and the host"
+    );
 }

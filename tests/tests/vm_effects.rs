@@ -9,7 +9,7 @@ use shaper_tests::{
     ms, needs,
     statistics::{DEVIATIONS, assert_binomial, assert_distribution, autocorrelation, deviation, float, mean},
     subject::{Rig, list},
-    traffic::{Datagrams, out_of_order},
+    traffic::{Arrival, Datagrams, out_of_order},
     world::Container,
 };
 use statrs::distribution::{ContinuousCDF as _, Normal};
@@ -237,4 +237,29 @@ fn real_packets_overtake_as_they_do_through_netem() {
     assert_eq!(ours.len(), 60);
     assert_eq!(ours, netems);
     assert!(out_of_order(&ours) > 0);
+}
+
+#[test]
+fn a_packet_that_overtakes_others_waits_for_none_of_them() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    rig.netem("delay 100ms reorder 100% gap 5");
+    for connected in [false, true] {
+        let sent =
+            Datagrams { interval: Duration::from_micros(7_300), connected, ..Datagrams::at_once(300, 100) };
+        let arrivals = rig.send(&rig.web, sent);
+        assert_eq!(arrivals.len(), 300);
+        let (overtaking, others): (Vec<_>, Vec<_>) =
+            arrivals.iter().map(Arrival::took).partition(|took| *took < ms(50));
+        assert_eq!(overtaking.len(), 60, "each fifth");
+        let longest = overtaking.into_iter().max().expect("some");
+        assert!(longest < ms(1), "connected: {connected}: {longest:?}");
+        assert!(others.into_iter().all(|took| took >= ms(100) && took < ms(101)));
+    }
+    // The same of packets that draw their delays independently.
+    rig.netem("delay 100ms 50ms reordering");
+    let sent = Datagrams { interval: Duration::from_micros(51_300), ..Datagrams::at_once(400, 100) };
+    let mut took: Vec<_> =
+        rig.send(&rig.web, sent).iter().map(|arrival| arrival.took().as_secs_f64()).collect();
+    assert_distribution("20 packets/s", &mut took, 0.005, |s| ((s - 0.05) / 0.1).clamp(0.0, 1.0));
 }

@@ -288,7 +288,8 @@ fn the_hosts_end_is_what_it_was_whichever_end_leaves() {
             if which == "the host's" { (host, host_end.as_str()) } else { (&scene.web.netns, "eth0") };
         from.run(&format!("ip link set {name} netns {path} name left")).expect("it can go");
         let _daemon = is_killed.then(|| scene.world.daemon().expect("another daemon"));
-        let (now, name) = if which == "the host's" { (&elsewhere, "left") } else { (host, host_end.as_str()) };
+        let (now, name) =
+            if which == "the host's" { (&elsewhere, "left") } else { (host, host_end.as_str()) };
         eventually("it is what it was", || {
             let link = now.run(&format!("ip link show {name}")).expect("it is there");
             let is_untouched = now.classifiers(name).is_empty() && !link.contains("qdisc fq");

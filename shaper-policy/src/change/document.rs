@@ -30,8 +30,18 @@ struct RawRequest {
 
 impl Table for RawRequest {
     const EXPECTING: &'static str = "a change of a shaping";
-    const KEYS: &'static [&'static str] =
-        &["policy", "preset", "distributions", "traces", "to", "interface", "prepare", "ramp", "direction", "for"];
+    const KEYS: &'static [&'static str] = &[
+        "policy",
+        "preset",
+        "distributions",
+        "traces",
+        "to",
+        "interface",
+        "prepare",
+        "ramp",
+        "direction",
+        "for",
+    ];
 
     fn texts(&mut self) -> &mut Texts {
         &mut self.texts

@@ -65,7 +65,9 @@ impl Shaping {
     }
 
     pub(crate) fn simple(&self) -> Option<(Option<Latency>, Option<Loss>)> {
-        let Policy { interfaces: _, prepared: _, seed: None, schedule, targets } = &*self.policy else { return None };
+        let Policy { interfaces: _, prepared: _, seed: None, schedule, targets } = &*self.policy else {
+            return None;
+        };
         schedule.constant().filter(|_| targets.is_empty())?.simple()
     }
 

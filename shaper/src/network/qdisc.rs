@@ -23,12 +23,16 @@ const TCA_FQ_FLOW_PLIMIT: u16 = 2;
 const TCA_FQ_QUANTUM: u16 = 3;
 const TCA_FQ_INITIAL_QUANTUM: u16 = 4;
 const TCA_FQ_RATE_ENABLE: u16 = 5;
+const TCA_FQ_ORPHAN_MASK: u16 = 10;
 const TCA_FQ_TIMER_SLACK: u16 = 13;
 const TCA_FQ_HORIZON: u16 = 14;
 const TCA_FQ_HORIZON_DROP: u16 = 15;
 
 /// The most bytes that a flow may send before the next one is asked: 1 MiB (`fq_policy`, Linux 6.1).
 const MAX_QUANTUM: u32 = 1 << 20;
+
+/// The number of flows that packets without a socket can be of, less one; a power of two.
+const MAX_ORPHAN_FLOW: u32 = (1 << 20) - 1;
 
 /// The limits of our `fq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +170,8 @@ fn fq_options(limits: FqLimits) -> Vec<TcOption> {
         (TCA_FQ_INITIAL_QUANTUM, MAX_QUANTUM),
         // fq would mark every socket it sees as paced by fq, and not pace what has left its socket.
         (TCA_FQ_RATE_ENABLE, 0),
+        // A packet that may overtake others is a flow of its own, and must not share that of one that waits.
+        (TCA_FQ_ORPHAN_MASK, MAX_ORPHAN_FLOW),
         (TCA_FQ_TIMER_SLACK, 0),
         (TCA_FQ_HORIZON, horizon_us),
     ];
