@@ -101,30 +101,6 @@ fn a_daemon_that_does_not_see_the_host_changes_nothing_and_says_how_to_start_it(
 }
 
 #[test]
-fn what_belongs_to_no_known_host_is_removed_only_where_it_is_seen_to_have_ended() {
-    needs!(Root);
-    let world = World::new().expect("a world");
-    let web = world.container("web").expect("a container");
-    let elsewhere = Netns::create(world.directory().join("elsewhere")).expect("a namespace");
-    let before = devices(&world, &web);
-    let daemon = world.daemon().expect("a daemon");
-    daemon.view("web");
-    daemon.run("set web --loss 100% --direction both");
-    daemon.kill(Signal::SIGKILL);
-    // As an earlier version would have left it.
-    fs::remove_file(world.pin_dir().join("host")).expect("it was recorded");
-    let shaped = (world.pins(), devices(&world, &web));
-    let blind = spawn(&world, elsewhere.command(program()));
-    blind.view("web");
-    blind.kill(Signal::SIGTERM);
-    assert_eq!((world.pins(), devices(&world, &web)), shaped);
-    let daemon = world.daemon().expect("a daemon");
-    eventually_intact(&daemon, "web", 2);
-    daemon.run("clear web");
-    assert_eq!(devices(&world, &web), before, "{}", daemon.log());
-}
-
-#[test]
 fn what_a_host_that_has_ended_pinned_is_taken_over() {
     needs!(Root);
     let world = World::new().expect("a world");

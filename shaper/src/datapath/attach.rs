@@ -16,7 +16,7 @@ use super::{
     detour,
     device::Device,
     error::{cannot_enter, explain, gone},
-    hook::{Attached, attach_type},
+    hook::{Attached, LOOPBACK, attach_type},
     instance::Instance,
     loaded::Loaded,
     present::{PRIORITY, Present},
@@ -26,13 +26,23 @@ use super::{
     whereabouts::on_device,
 };
 use crate::{
-    network::{Filter, FqLimits, Socket, add_clsact, add_fq, hook as hook_of, link_at},
+    network::{Filter, FqLimits, Netns, Socket, add_clsact, add_fq, hook as hook_of, link_at},
     shaping::{Attempt, Failure, Hook, QueueCounts, Refusal, Shaping, ShapingError, with_causes},
 };
 
 /// A million packets, that is two seconds of delay at half a million packets per second. The horizon is out of reach:
 /// no departure is further ahead than a stamp that is respected and a delay.
 const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_nanos(2 * MAX_DELAY_NS) };
+
+/// Tells whether the kernel has `fq`; loads its module, if it is one, so that the first delay need not wait for that.
+pub(super) fn has_fq() -> Result<bool, ShapingError> {
+    let add = || add_fq(&Socket::open()?, LOOPBACK, LIMITS);
+    match Netns::in_new(add).map_err(cannot_enter)? {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno() == Some(ENOENT) => Ok(false),
+        Err(error) => Err(explain(&error)),
+    }
+}
 
 /// Attaches what was loaded and pinned for `instance`; its policy is still to be written. What the device was before
 /// an instance `beside` it is known from that one.

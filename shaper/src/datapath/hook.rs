@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Index of the loopback device, in every namespace.
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// Returns the hook that loses no packets when a program is put on it, if the kernel has it, else the other one.
 pub(super) fn best() -> Hook {

@@ -156,7 +156,10 @@ impl Datapath {
             return Err(Refusal::Blind { reason }.into());
         }
         let new = Loader::new(&self.pin_dir)?;
-        tracing::info!(hook = %self.hook, "the kernel takes the program");
+        match attach::has_fq() {
+            Ok(fq) => tracing::info!(hook = %self.hook, fq, "the kernel takes the program"),
+            Err(error) => tracing::warn!(hook = %self.hook, %error, "cannot tell whether the kernel has fq"),
+        }
         self.adopt().map_err(|error| Attempt::ReadPins(self.pin_dir.clone()).failed(error))?;
         self.seek_strays();
         *self.unread.lock() = None;

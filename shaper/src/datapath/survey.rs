@@ -70,7 +70,7 @@ fn interfaces<'a>(inside: &'a Inside, chosen: Option<&Interfaces>) -> Result<Vec
         [&leads_out, &|link| link.is_ethernet && inside.default_routes.contains(&link.ifindex)];
     let mut found = iter::once(uplinks).chain(others.into_iter().map(those));
     found.find(|found| !found.is_empty()).ok_or_else(|| {
-        let others = inside.links.iter().filter(|link| link.name != "lo");
+        let others = inside.links.iter().filter(|link| link.name != "lo" && !detour::is_end(link));
         let left_out = others.map(described).take(SHOWN_LINKS).collect();
         Refusal::NoInterface { left_out }.into()
     })
@@ -90,7 +90,7 @@ fn admits_this_host(inside: &Inside) -> Result<(), ShapingError> {
 }
 
 fn has_none(inside: &Inside, chosen: &Interfaces) -> ShapingError {
-    let ethernet = inside.links.iter().filter(|link| link.is_ethernet);
+    let ethernet = inside.links.iter().filter(|link| link.is_ethernet && !detour::is_end(link));
     let has = ethernet.map(|link| link.name.clone()).take(SHOWN_LINKS).collect();
     Refusal::NoSuchInterface { chosen: chosen.to_string(), has }.into()
 }

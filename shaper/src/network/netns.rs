@@ -5,10 +5,10 @@ use std::{
     fs, io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    process,
+    process, thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::search::{self, has_ended, id_of};
 use crate::shaping::{NetnsId, NetnsRef};
@@ -78,6 +78,22 @@ impl Netns {
         setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
         let _return = Return(outside);
         Ok(work())
+    }
+
+    /// Runs `work` in a namespace that is made for it and ends with it, which has a loopback device only.
+    ///
+    /// # Errors
+    ///
+    /// When none may be made (`EPERM` without CAP_SYS_ADMIN).
+    pub(crate) fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        // A thread of its own, which need not come back.
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                io::Result::Ok(work())
+            })?;
+            inside.join().map_err(|_| io::Error::other("the thread in a new namespace panicked"))?
+        })
     }
 
     /// Returns true if `netns` still is where its path says; cheap, as nothing is opened.
