@@ -60,6 +60,22 @@ fn a_device_that_leaves_its_container_is_what_it_was() {
 }
 
 #[test]
+fn what_a_device_receives_is_not_lost_any_more_where_it_is_shaped_otherwise() {
+    needs!(Root);
+    let (world, web, elsewhere, daemon) = world_of_two();
+    daemon.run("set web --loss 100% --direction ingress");
+    move_to(&web, &elsewhere);
+    daemon.run("set elsewhere --loss 1%");
+    eventually("its one program is that of what it sends", || {
+        let interfaces = daemon.view("elsewhere")["interfaces"].as_array()?.len();
+        (interfaces == 1 && elsewhere.classifiers("eth0").len() == 1).then_some(())
+    });
+    daemon.run("clear elsewhere");
+    assert_eq!(elsewhere.classifiers("eth0"), [""; 0]);
+    assert_eq!(world.pins(), ["AYA_LOGS"]);
+}
+
+#[test]
 fn a_device_that_leaves_while_no_daemon_runs_is_what_it_was() {
     needs!(Root);
     let (world, web, elsewhere, daemon) = world_of_two();

@@ -78,6 +78,14 @@ impl Stray {
         Ok(restore::is_kept(&original, this.site).then_some(this))
     }
 
+    /// The site whose program may still be on the device. A classifier that leads into a detour does not move with it.
+    const fn site_of_device(&self) -> Site {
+        match self.site {
+            Site::Detour => Site::Ingress,
+            site => site,
+        }
+    }
+
     /// Returns true if it may still turn up: what is not hardware ends with its namespace.
     fn may_turn_up(&self) -> bool {
         self.original.peer_ifindex == 0 && self.since.elapsed() < PATIENCE
@@ -92,9 +100,7 @@ impl Stray {
     }
 
     fn give_back(&self, netns: &NetnsRef, link: &Link) -> Result<(), ShapingError> {
-        // A classifier that leads into a detour does not move with its device.
-        let site = if self.site == Site::Detour { Site::Ingress } else { self.site };
-        let device = Device::of(site, link);
+        let device = Device::of(self.site_of_device(), link);
         let give_back = || {
             let socket = Socket::open()?;
             let attached = Attached::on(&socket, &device)?;
@@ -159,7 +165,9 @@ impl Datapath {
 
     /// Gives a device back what it was, or, where it is shaped again, has that end with it.
     fn found(&self, stray: &Stray, netns: &NetnsRef, link: &Link) {
-        let key = Key { netns: netns.id, ifindex: link.ifindex, site: Site::Egress };
+        // Of a host's end that was moved into a container it is what that one sends.
+        let site = if stray.site.is_on_host() { Site::Egress } else { stray.site_of_device() };
+        let key = Key { netns: netns.id, ifindex: link.ifindex, site };
         let given = match self.instance(&key) {
             Some(instance) => {
                 instance.write_original(restore::corrected(instance.original(), &stray.original))
