@@ -13,8 +13,10 @@ use super::{
     survey,
 };
 use crate::{
-    network::{Inside, Link},
-    shaping::{Direction, Directions, EventKind, Hook, NetnsId, NetnsRef, Request, Shaping, ShapingError},
+    network::{Inside, Link, links},
+    shaping::{
+        Direction, Directions, EventKind, Failure, Hook, NetnsId, NetnsRef, Request, Shaping, ShapingError,
+    },
 };
 
 /// Returns the site for a policy: that of the instance `old`, if it will do.
@@ -56,7 +58,7 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// When the detour cannot be made.
+    /// When the interface has no such site any more, or the detour cannot be made.
     pub(super) fn point(
         &self,
         netns: &NetnsRef,
@@ -67,6 +69,9 @@ impl Datapath {
         if let Some(point) = survey::point(netns, inside, link, site) {
             return Ok(point);
         }
+        if site != Site::Detour {
+            return Err(Failure::Gone("interface").into());
+        }
         let device = self.visit(netns, |socket, _| detour::make(socket, link))?;
         Ok(AttachPoint::new(netns, link, device))
     }
@@ -75,11 +80,9 @@ impl Datapath {
     pub(super) fn abandon_detour(&self, point: &AttachPoint) {
         if point.key.site == Site::Detour {
             // What cannot be removed now is found by the next change.
-            let _ = self.visit(&point.netns, |socket, _| {
-                detour::remove_unknown(socket, &crate::network::links(socket)?, |interface| {
-                    interface != point.key.ifindex
-                })
-            });
+            let is_another = |interface| interface != point.key.ifindex;
+            let _ = self
+                .visit(&point.netns, |socket, _| detour::remove_unknown(socket, &links(socket)?, is_another));
         }
     }
 
