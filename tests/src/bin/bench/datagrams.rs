@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use shaper_tests::world::{Container, World};
 
-/// Both ends. The receiver has room for all that a bench sends, so that nobody need read meanwhile.
+/// Both ends. The receiver has room for a burst, so that nobody need read meanwhile.
 pub(crate) struct Datagrams {
     sender: UdpSocket,
     receiver: UdpSocket,
@@ -44,24 +44,47 @@ impl Datagrams {
 
     /// Returns the fate of the first `count`, once none has arrived for `patience`.
     pub(crate) fn fate(&self, count: u32, patience: Duration) -> Result<Fate> {
-        let copies = self.copies(count, patience)?;
-        let arrived = copies.iter().filter(|copies| **copies > 0).count();
-        Ok(Fate {
-            arrived: u32::try_from(arrived)?,
-            again: copies.iter().map(|it| it.saturating_sub(1)).sum(),
-        })
+        Fate::of(&self.copies(count, patience)?)
     }
 
     /// Returns the number of times that each of the first `count` arrived, once none has arrived for `patience`.
     pub(crate) fn copies(&self, count: u32, patience: Duration) -> Result<Vec<u32>> {
-        self.receiver.set_read_timeout(Some(patience))?;
-        let mut copies = vec![0; usize::try_from(count)?];
-        let mut datagram = [0; 64];
-        while self.receiver.recv(&mut datagram).is_ok() {
-            let [a, b, c, d, ..] = datagram;
-            copies[usize::try_from(u32::from_be_bytes([a, b, c, d]))?] += 1;
-        }
+        let mut copies = self.copies_while(|| false, patience)?;
+        copies.resize(usize::try_from(count)?, 0);
         Ok(copies)
+    }
+
+    /// Reads while `goes_on`, and then until none has arrived for `patience`; returns the number of times that each arrived,
+    /// up to the last one.
+    pub(crate) fn copies_while(&self, goes_on: impl Fn() -> bool, patience: Duration) -> Result<Vec<u32>> {
+        self.receiver.set_read_timeout(Some(patience))?;
+        let mut copies = Vec::new();
+        let mut datagram = [0; 64];
+        loop {
+            match self.receiver.recv(&mut datagram) {
+                Ok(_) => {
+                    let [a, b, c, d, ..] = datagram;
+                    let number = usize::try_from(u32::from_be_bytes([a, b, c, d]))?;
+                    if copies.len() <= number {
+                        copies.resize(number + 1, 0);
+                    }
+                    copies[number] += 1;
+                }
+                Err(_) if goes_on() => {}
+                Err(_) => return Ok(copies),
+            }
+        }
+    }
+}
+
+impl Fate {
+    /// The fate of datagrams of which so many copies arrived.
+    pub(crate) fn of(copies: &[u32]) -> Result<Self> {
+        let arrived = copies.iter().filter(|copies| **copies > 0).count();
+        Ok(Self {
+            arrived: u32::try_from(arrived)?,
+            again: copies.iter().map(|it| it.saturating_sub(1)).sum(),
+        })
     }
 }
 

@@ -93,7 +93,8 @@ fn changes(bench: &Containers) -> Result<Table> {
          taken off: fq and clsact as `tc` adds and deletes them, with nothing that delays or drops; what is lost \
          then, the kernel loses while it exchanges a device's qdisc. Set, change, clear: 10 ms, then 20 ms, then \
          nothing; what waits in netem is freed with it. Changes with a loss: 10 ms and 1 %, then 20 ms and 1 %, and \
-         the counters read at the end. Loss to elsewhere: of packets to an address that none goes to, so that all \
+         the counters read at the end. Prepared: with `--prepare` beforehand, and no latency in place of clearing. Loss to \
+         elsewhere: of packets to an address that none goes to, so that all \
          that is lost is lost by attaching and detaching.",
         &HEADER,
     );
@@ -120,6 +121,17 @@ fn changes(bench: &Containers) -> Result<Table> {
     let ours = account(ours, Some(0));
     table.row(ours.cells("shaper: set, change, clear"));
     table.at_most("set, change, clear: neither delivered nor counted", ours.missing().abs(), 0.0);
+    bench.daemon.run("set web --prepare");
+    let prepared = under_load(bench, &bench.web, || {
+        bench.daemon.run("set web --latency 10ms");
+        bench.daemon.run("set web --latency 20ms");
+        bench.daemon.run("set web --latency 0");
+        Ok(())
+    })?;
+    bench.daemon.run("clear web");
+    let prepared = account(prepared, Some(0));
+    table.row(prepared.cells("shaper, prepared: set, change, none"));
+    table.at_most("prepared: neither delivered nor counted", prepared.missing().abs(), 0.0);
     changes_with_loss(bench, &mut table)?;
     Ok(table)
 }
@@ -177,8 +189,11 @@ fn under_load(
 ) -> Result<(u32, Fate)> {
     let datagrams = Datagrams::new(container, &bench.world)?;
     let (over, sent) = (AtomicBool::new(false), AtomicU32::new(0));
-    thread::scope(|scope| {
+    let copies = thread::scope(|scope| {
         let sender = scope.spawn(|| send(&datagrams, &sent, &over));
+        // Meanwhile, as no buffer holds what is sent in all rounds.
+        let receiver =
+            scope.spawn(|| datagrams.copies_while(|| !over.load(Ordering::Relaxed), Duration::from_secs(1)));
         let rounds: Result<()> = (0..ROUNDS).try_for_each(|_| {
             round()?;
             // So that the next one begins under load, too.
@@ -187,10 +202,10 @@ fn under_load(
         });
         over.store(true, Ordering::Relaxed);
         sender.join().expect("it does not panic")?;
-        rounds
+        let copies = receiver.join().expect("it does not panic");
+        rounds.and(copies)
     })?;
-    let sent = sent.into_inner();
-    Ok((sent, datagrams.fate(sent, Duration::from_secs(1))?))
+    Ok((sent.into_inner(), Fate::of(&copies)?))
 }
 
 fn send(datagrams: &Datagrams, sent: &AtomicU32, over: &AtomicBool) -> Result<()> {
