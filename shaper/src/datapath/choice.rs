@@ -1,7 +1,7 @@
 //! The choice of the site at which a direction of an interface is shaped, and moves from one to another.
 //!
-//! What a container sends is shaped as it leaves. What it receives is shaped where it arrives, by whatever way, if no packet
-//! is to wait; else at the host's end, if there is one that packets pass, and in a detour if not.
+//! Packets that a container sends are shaped as they leave. Those that it receives are shaped where they arrive, by whatever
+//! way, if none is to wait; else at the host's end, if there is one that they pass, and in a detour if not.
 
 use std::sync::Arc;
 

@@ -56,7 +56,7 @@ impl Filter {
 ///
 /// # Errors
 ///
-/// As [`filters`].
+/// The same as those of [`filters`].
 pub(crate) fn has_filters(socket: &Socket, ifindex: u32) -> Result<bool, NetlinkError> {
     Ok(!filters(socket, ifindex, Side::Egress)?.is_empty()
         || !filters(socket, ifindex, Side::Ingress)?.is_empty())
