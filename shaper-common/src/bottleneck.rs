@@ -39,10 +39,16 @@ impl Effects {
         self.rate != 0 || self.trace_length != 0 || self.queue_packets != 0 || self.mark_packets != 0
     }
 
+    /// Returns true if packets wait for more than the bottleneck.
+    #[inline(always)]
+    pub const fn delays(&self) -> bool {
+        self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0
+    }
+
     /// Returns true if packets wait anywhere.
     #[inline(always)]
     pub const fn waits(&self) -> bool {
-        self.delay_ns != 0 || self.jitter_ns != 0 || self.slots != 0 || self.has_bottleneck()
+        self.delays() || self.has_bottleneck()
     }
 
     /// Returns the number of bytes that a packet takes on the bottleneck; `segments` packets of `bytes` together, as a GSO
@@ -79,8 +85,10 @@ impl Effects {
     /// Returns the backlog of a bottleneck that will be free at `free_ns`.
     #[inline(always)]
     pub const fn backlog(&self, now_ns: u64, free_ns: u64) -> Backlog {
-        let wait_ns = free_ns.saturating_sub(now_ns);
-        let wait_ns = at_most(LONG_NS, wait_ns);
+        if free_ns <= now_ns {
+            return Backlog { wait_ns: 0, bytes: 0 };
+        }
+        let wait_ns = at_most(LONG_NS, free_ns - now_ns);
         // wait_ns * rate / SECOND_NS, of whole seconds and gigabytes apart: no product exceeds 64 bits.
         let (seconds, gigabytes) = (wait_ns / SECOND_NS, self.rate / SECOND_NS);
         let (rest_ns, rest_rate) = (wait_ns - seconds * SECOND_NS, self.rate - gigabytes * SECOND_NS);

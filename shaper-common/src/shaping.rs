@@ -90,12 +90,12 @@ pub const fn ready_ns(stamp_ns: u64, now_ns: u64) -> u64 {
 }
 
 /// The most by which a packet that is delayed by `delay_ns` departs early to depart together with the one before it, in
-/// nanoseconds: 2 % of the delay, at most 100 microseconds.
+/// nanoseconds: a thirty-second of the delay, at most 100 microseconds.
 ///
 /// Packets that depart together cost one timer and one run of the queue. One that is alone departs exactly in time.
 #[inline(always)]
 pub(crate) const fn early_ns(delay_ns: u64) -> u64 {
-    let share = delay_ns / 50;
+    let share = delay_ns / 32;
     if share < MAX_EARLY_NS { share } else { MAX_EARLY_NS }
 }
 
@@ -152,8 +152,8 @@ mod tests {
     fn packets_due_shortly_after_another_depart_with_it() {
         let shaping = Shaping { delay_ns: 1_000_000, ..DELAYED };
         assert_eq!(grouped_ns(&shaping, 5_000_000, 4_990_000), 4_990_000);
-        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_980_000), 4_980_000, "2 % of the delay");
-        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_979_999), 5_000_000, "more than 2 %");
+        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_968_750), 4_968_750, "a thirty-second of the delay");
+        assert_eq!(grouped_ns(&shaping, 5_000_000, 4_968_749), 5_000_000, "more than that");
         let long = Shaping { delay_ns: 2_000_000_000, ..DELAYED };
         assert_eq!(grouped_ns(&long, 5_000_000, 4_900_000), 4_900_000, "100 us");
         assert_eq!(grouped_ns(&long, 5_000_000, 4_899_999), 5_000_000, "more than 100 us");
@@ -177,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_departs_early_by_2_percent_and_at_most_100_microseconds() {
+    fn a_packet_departs_early_by_a_thirty_second_of_the_delay_and_at_most_100_microseconds() {
         assert_eq!(
-            [0, 49, 50, 1_000_000, 5_000_000, MAX_DELAY_NS].map(early_ns),
-            [0, 0, 1, 20_000, 100_000, 100_000]
+            [0, 31, 32, 1_000_000, 3_200_000, MAX_DELAY_NS].map(early_ns),
+            [0, 0, 1, 31_250, 100_000, 100_000]
         );
     }
 

@@ -1,8 +1,12 @@
 //! The budget for packets that stay charged to their sockets while they wait in the queue.
 
-/// The most that senders may send in a quarter of a delay: 40 KiB. Five times that, for what one quarter leaves to the
-/// next, waits at once, and is below the default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1).
-const ALLOWANCE: u64 = 40 << 10;
+use crate::ORPHAN_FROM_NS;
+
+/// The bytes that are paid for within a delay: 128 KiB.
+const PAID: u64 = 128 << 10;
+
+/// The time for which may be owed: half of the shortest delay under which packets leave their sockets at all.
+const CREDIT_NS: u64 = ORPHAN_FROM_NS / 2;
 
 /// The longest delay under which senders are charged at all: 2 ms.
 ///
@@ -17,75 +21,97 @@ const OVERHEAD: u64 = 662;
 /// The bytes that stay charged to their sockets at this time, of all sockets of an interface.
 ///
 /// A socket blocks when its send buffer is full of packets that wait; in a network they would not fill it. So only so
-/// much of what is sent within a quarter of a delay stays charged, which a sender does not feel.
+/// much stays charged as fits the default send buffer of 208 KiB (`SK_WMEM_MAX`, Linux 6.1), with room for what `OVERHEAD`
+/// leaves out: [`PAID`] within each delay, and up to half of it on credit. It is a leaky bucket, as a virtual schedule
+/// (GCRA, ITU-T I.371), in which a packet takes the more time the longer it waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketBudget {
-    since_ns: u64,
-    bytes: u64,
+    paid_until_ns: u64,
 }
 
 impl SocketBudget {
     /// Nothing charged.
-    pub const NONE: Self = Self { since_ns: 0, bytes: 0 };
+    pub const NONE: Self = Self { paid_until_ns: 0 };
 
     /// This and a packet of `length` bytes that is sent at `now_ns` and will wait for `delay_ns`; none where the packet
     /// must not stay charged.
     #[inline(always)]
     pub const fn and(self, length: u64, now_ns: u64, delay_ns: u64) -> Option<Self> {
-        if delay_ns > CHARGED_UP_TO_NS {
+        let owed_ns = self.paid_until_ns.saturating_sub(now_ns);
+        if delay_ns > CHARGED_UP_TO_NS || owed_ns > CREDIT_NS {
             return None;
         }
-        let length = length + OVERHEAD;
-        if now_ns.wrapping_sub(self.since_ns) >= delay_ns / 4 {
-            Some(Self { since_ns: now_ns, bytes: length })
-        } else if self.bytes + length <= ALLOWANCE {
-            Some(Self { since_ns: self.since_ns, bytes: self.bytes + length })
-        } else {
-            None
-        }
+        Some(Self { paid_until_ns: now_ns + owed_ns + (length + OVERHEAD) * delay_ns / PAID })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    /// The number of packets of `length` bytes, one each `gap_ns`, that stay charged within one delay.
-    fn charged(length: u64, gap_ns: u64, delay_ns: u64) -> u64 {
-        let (mut socket_budget, mut count, begin) = (SocketBudget::NONE, 0, 10_000_000_000);
-        for number in 0..delay_ns / gap_ns {
-            if let Some(more) = socket_budget.and(length, begin + number * gap_ns, delay_ns) {
-                (socket_budget, count) = (more, count + 1);
+    const BEGIN_NS: u64 = 10_000_000_000;
+
+    /// When packets of `length` bytes, one each `gap_ns` for ten delays, stay charged.
+    fn charged_at(length: u64, gap_ns: u64, delay_ns: u64) -> Vec<u64> {
+        let (mut socket_budget, mut times) = (SocketBudget::NONE, Vec::new());
+        for number in 0..10 * delay_ns / gap_ns {
+            let now_ns = BEGIN_NS + number * gap_ns;
+            if let Some(more) = socket_budget.and(length, now_ns, delay_ns) {
+                socket_budget = more;
+                times.push(now_ns);
             }
         }
-        count
+        times
     }
 
     #[test]
     fn a_sender_that_sends_little_is_charged_for_all_of_it() {
-        assert_eq!(charged(106, 13_000, 1_000_000), 76);
-        assert_eq!(charged(106, 5_000, 1_000_000), 200);
-        assert_eq!(charged(1_514, 500_000, 2_000_000), 4);
-    }
-
-    #[test]
-    fn a_sender_that_sends_much_is_charged_for_less_than_the_default_buffer() {
-        // What the kernel charges for a packet of each length, with its own memory (Linux 6.1 on x86-64).
-        for (length, truesize) in [(106, 768), (1_514, 2_304)] {
-            let quarter = charged(length, 1_000, 2_000_000) / 4;
-            assert!(5 * quarter * truesize < 212_992, "{length}");
+        for (length, gap_ns, delay_ns) in
+            [(106, 6_000, 1_000_000), (106, 12_000, 2_000_000), (1_514, 34_000, 2_000_000)]
+        {
+            assert_eq!(charged_at(length, gap_ns, delay_ns).len() as u64, 10 * delay_ns / gap_ns);
         }
     }
 
     #[test]
-    fn nobody_is_charged_for_a_long_time() {
-        assert_eq!(charged(106, 50_000_000, 1_000_000_000), 0);
+    fn a_burst_of_half_of_what_is_paid_for_is_charged_beside_it() {
+        // 1 ms at 4.5 microseconds a packet, then 3 ms at 10.
+        let mut socket_budget = SocketBudget::NONE;
+        let times = (0..222).map(|number| number * 4_500).chain((100..400).map(|number| number * 10_000));
+        for time_ns in times {
+            socket_budget = socket_budget.and(106, BEGIN_NS + time_ns, 1_000_000).expect("it stays charged");
+        }
     }
 
     #[test]
-    fn each_quarter_of_a_delay_begins_anew() {
-        let full = SocketBudget { since_ns: 1_000, bytes: ALLOWANCE };
-        assert_eq!(full.and(64, 1_249, 1_000), None);
-        assert_eq!(full.and(64, 1_250, 1_000), Some(SocketBudget { since_ns: 1_250, bytes: 726 }));
+    fn a_packet_that_need_not_wait_costs_nothing() {
+        let indebted = SocketBudget { paid_until_ns: BEGIN_NS + CREDIT_NS };
+        assert_eq!(indebted.and(106, BEGIN_NS, 0), Some(indebted));
+    }
+
+    #[test]
+    fn nobody_is_charged_for_a_long_time() {
+        assert_eq!(SocketBudget::NONE.and(106, BEGIN_NS, 2_000_001), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_waits_at_once_is_below_the_default_buffer(
+            // What the kernel charges for a packet of each length, with its own memory (Linux 6.1 on x86-64).
+            (length, truesize) in prop::sample::select(vec![(106, 768), (1_514, 2_304)]),
+            gap_ns in 500_u64..20_000,
+            delay_ns in 1_000_000_u64..=2_000_000,
+        ) {
+            let times = charged_at(length, gap_ns, delay_ns);
+            let waiting = |now_ns: u64| {
+                times.iter().filter(|&&sent_ns| sent_ns <= now_ns && now_ns < sent_ns + delay_ns).count()
+            };
+            let most = times.iter().map(|now_ns| waiting(*now_ns)).max().expect("some");
+            prop_assert!(most * truesize < 212_992, "{most}");
+        }
     }
 }

@@ -255,7 +255,7 @@ proptest! {
     fn packets_depart_early_only_where_nothing_else_says_when(delay_ns in 0..=MAX_DELAY_NS, jitter_ns in 0_u64..2, rate in 0_u64..2, slots in 0_u32..2, trace_length in 0_u32..2) {
         let effects = Effects { delay_ns, jitter_ns, rate, slots, trace_length, ..Effects::default() };
         let is_plain = jitter_ns + rate + u64::from(slots + trace_length) == 0;
-        let expected = if is_plain { (delay_ns / 50).min(100_000) } else { 0 };
+        let expected = if is_plain { (delay_ns / 32).min(100_000) } else { 0 };
         prop_assert_eq!(effects.early_ns(), expected);
     }
 }

@@ -22,6 +22,10 @@ use crate::{
     target,
 };
 
+/// The time that a packet need not wait for the bottleneck, unless others do: a microsecond. Sending it takes longer than
+/// that, and the bottleneck is booked for all of its bytes.
+const SOON_NS: u64 = 1_000;
+
 /// Returns the verdict on a packet.
 #[inline(always)]
 pub(crate) fn outcome(skb: &Skb, shaping: &Shaping) -> Outcome {
@@ -85,11 +89,16 @@ impl<'a> Packet<'a> {
         if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.streams) {
             self.corrupt();
         }
-        // Neither it nor a packet before it waits.
-        if !self.effects.waits() && self.state.departure_ns().load() + LATE_NS <= self.now_ns {
+        if !self.effects.waits() && self.nothing_waits() {
             return Outcome::Pass;
         }
         self.departure_ns(is_lost).map_or(Outcome::Overflow, |departure_ns| self.wait(departure_ns))
+    }
+
+    /// Returns true if no packet before it waits.
+    #[inline(always)]
+    fn nothing_waits(&self) -> bool {
+        self.state.departure_ns().load() + LATE_NS <= self.now_ns
     }
 
     #[inline(always)]
@@ -135,6 +144,9 @@ impl<'a> Packet<'a> {
     fn departure_ns(&self, is_marked: bool) -> Option<u64> {
         let ready_ns = self.skb.ready_ns(self.now_ns);
         let carried_ns = self.carried_ns(ready_ns, is_marked)?;
+        if !self.effects.delays() && carried_ns <= self.now_ns + SOON_NS && self.nothing_waits() {
+            return Some(self.now_ns);
+        }
         let departure_ns = if self.effects.reorders(self.state.chain(), self.streams) {
             counters::reordered(self.skb);
             self.skb.leave_flow();
@@ -188,6 +200,9 @@ impl<'a> Packet<'a> {
 
     #[inline(always)]
     fn wait(&self, departure_ns: u64) -> Outcome {
+        if departure_ns <= self.now_ns && self.nothing_waits() {
+            return Outcome::Pass;
+        }
         let mut orphan_failed = false;
         if self.effects.orphan != 0 && self.skb.must_be_orphaned(departure_ns, self.now_ns) {
             match self.skb.orphan_until(queue::apart_ns(departure_ns, false)) {

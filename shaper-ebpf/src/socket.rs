@@ -1,15 +1,15 @@
 //! The socket that a packet is charged to.
 
-use aya_ebpf::{
-    bindings::bpf_sock,
-    helpers::generated::{bpf_sk_fullsock, bpf_tcp_sock},
-};
+use core::ptr::NonNull;
+
+use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_sk_fullsock};
 
 use crate::{
     queue,
     skb::{ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, Skb},
 };
 
+const IPPROTO_TCP: u32 = 6;
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const IPV6_HEADER: u32 = 40;
@@ -19,18 +19,17 @@ impl Skb {
     /// that did. A list of packets never does, as taking it from its socket takes a copy.
     #[inline(always)]
     pub(crate) fn must_be_orphaned(&self, departure_ns: u64, now_ns: u64) -> bool {
-        let Some(socket) = Socket::of(self) else { return false };
+        // A connection that is being made, or in TIME_WAIT, has no full socket.
+        let Some(socket) = Socket::of(self).and_then(|socket| socket.full()) else { return false };
         if self.is_list() {
             false
         } else if socket.is_tcp() {
             is_retransmittable(self)
         } else {
-            socket.is_full() && !queue::stays_charged(self.len(), now_ns, departure_ns)
+            !queue::stays_charged(self.len(), now_ns, departure_ns)
         }
     }
-}
 
-impl Skb {
     /// Returns true if it is charged to a socket.
     #[inline(always)]
     pub(crate) fn is_charged(&self) -> bool {
@@ -39,34 +38,34 @@ impl Skb {
 }
 
 /// A packet's socket.
-struct Socket(*mut bpf_sock);
+struct Socket(NonNull<bpf_sock>);
 
 impl Socket {
     #[inline(always)]
     fn of(skb: &Skb) -> Option<Self> {
         // SAFETY: the union has this member only.
-        let socket = unsafe { skb.fields().__bindgen_anon_2.sk };
-        (!socket.is_null()).then_some(Self(socket))
+        NonNull::new(unsafe { skb.fields().__bindgen_anon_2.sk }).map(Self)
+    }
+
+    /// Returns the same socket, if it is one in full, whose fields can be read.
+    #[inline(always)]
+    fn full(self) -> Option<Self> {
+        // SAFETY: the pointer is the packet's.
+        NonNull::new(unsafe { bpf_sk_fullsock(self.0.as_ptr()) }).map(Self)
     }
 
     #[inline(always)]
-    fn is_tcp(&self) -> bool {
-        // SAFETY: the pointer is the packet's, and not null.
-        unsafe { !bpf_tcp_sock(self.0).is_null() }
-    }
-
-    /// Returns false for a connection that is being made, or in TIME_WAIT.
-    #[inline(always)]
-    fn is_full(&self) -> bool {
-        // SAFETY: as in `is_tcp`.
-        unsafe { !bpf_sk_fullsock(self.0).is_null() }
+    const fn is_tcp(&self) -> bool {
+        // SAFETY: a full socket's field.
+        unsafe { (*self.0.as_ptr()).protocol == IPPROTO_TCP }
     }
 }
 
 /// Returns true for a packet that TCP would retransmit: it carries data, SYN or FIN, or cannot be read.
 ///
-/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) would stop the connection while it waits, and TCP does not
-/// retransmit a packet that waits in its own host (`skb_still_in_host_queue`). A pure acknowledgement is charged next to
+/// TCP small queues (`tcp_small_queue_check`, Linux 6.1) would stop the connection while it waits; TCP does not retransmit
+/// a packet that waits in its own host (`skb_still_in_host_queue`); and even behind a single short packet that is charged,
+/// it keeps the last small message until that has left (`tcp_should_autocork`). A pure acknowledgement is charged next to
 /// nothing (`__tcp_send_ack`).
 #[inline(always)]
 fn is_retransmittable(skb: &Skb) -> bool {

@@ -313,29 +313,34 @@ fn small_messages_do_not_wait_for_one_another() {
             stream.read_exact(&mut vec![0; *length]).expect("it arrives");
             Instant::now()
         };
-        MESSAGES.iter().chain(&MESSAGES).map(arrival).collect::<Vec<_>>()
+        BURSTS.iter().flatten().map(arrival).collect::<Vec<_>>()
     });
-    // The second time TCP knows how long a round trip takes, and what its small queues may hold.
     let sent: Vec<_> = web.netns.enter(|| {
         let mut stream = TcpStream::connect(to).expect("it connects");
         stream.set_nodelay(true).expect("it can be set");
-        let send = |_| {
+        let send = |burst: &[usize; 6]| {
             let begin = Instant::now();
-            MESSAGES.iter().for_each(|&length| stream.write_all(&vec![0; length]).expect("it is sent"));
+            burst.iter().for_each(|&length| stream.write_all(&vec![0; length]).expect("it is sent"));
             thread::sleep(ms(400));
-            [begin; MESSAGES.len()]
+            [begin; 6]
         };
-        (0..2).flat_map(send).collect()
+        BURSTS.iter().flat_map(send).collect()
     });
-    for (sent, arrival) in sent.into_iter().zip(receiver.join().expect("it does not panic")) {
-        // Held back by small queues, some would wait until others have left: twice the delay.
-        let took = arrival - sent;
-        assert!((ms(100)..ms(120)).contains(&took), "{took:?}");
-    }
+    let arrivals = receiver.join().expect("it does not panic");
+    let took: Vec<_> = sent.into_iter().zip(arrivals).map(|(sent, arrival)| arrival - sent).collect();
+    // Held back by small queues, some would wait until others have left: twice the delay.
+    assert!(took.iter().all(|took| (ms(100)..ms(120)).contains(took)), "{took:?}");
 }
 
-/// Less than the first ten packets that TCP sends at once (RFC 6928).
-const MESSAGES: [usize; 6] = [200, 3_000, 200, 200, 1_000, 200];
+/// Less than the first ten packets that TCP sends at once (RFC 6928). From the second burst on it knows how long a round
+/// trip takes, and what its small queues may hold. The first packet of a burst may stay charged to its socket if it is
+/// short: one of 446 bytes is the longest that is, with its headers.
+const BURSTS: [[usize; 6]; 4] = [
+    [200, 3_000, 200, 200, 1_000, 200],
+    [200, 3_000, 200, 200, 1_000, 200],
+    [446, 1, 446, 1, 1, 446],
+    [1, 1, 1, 1, 1, 1],
+];
 
 #[test]
 fn other_classifiers_see_each_packet_once() {

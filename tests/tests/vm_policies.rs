@@ -61,7 +61,7 @@ fn a_ramp_rises_in_the_course_of_its_time_without_a_daemon() {
     for (at, took) in took {
         let took = took.expect("none is lost");
         let expected = ms(20) + ms(80).mul_f64((at.as_secs_f64() / 4.0).min(1.0));
-        // Packets may depart 2 % of the delay early, with the one before: none of these, which are 20 ms apart.
+        // Packets may depart a thirty-second of the delay early, with the one before: none of these, which are 20 ms apart.
         let off = took.abs_diff(expected);
         assert!(off <= SLACK + expected / 200, "{took:?} after {at:?} is not {expected:?}");
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 const BURST: u32 = 100_000;
-const ROUNDS: u32 = 100;
+const ROUNDS: u32 = 30;
 /// 5,000 datagrams per second.
 const PACE: Duration = Duration::from_micros(200);
 
@@ -89,7 +89,7 @@ fn burst(bench: &Containers) -> Result<Table> {
 fn changes(bench: &Containers) -> Result<Table> {
     let mut table = Table::new(
         "Shaping that comes, changes and goes under load",
-        "5,000 datagrams per second (UDP, 64 bytes) from the container to the host, meanwhile 100 rounds. Put on and \
+        "5,000 datagrams per second (UDP, 64 bytes) from the container to the host, meanwhile 30 rounds. Put on and \
          taken off: fq and clsact as `tc` adds and deletes them, with nothing that delays or drops; what is lost \
          then, the kernel loses while it exchanges a device's qdisc. Set, change, clear: 10 ms, then 20 ms, then \
          nothing; what waits in netem is freed with it. Changes with a loss: 10 ms and 1 %, then 20 ms and 1 %, and \
