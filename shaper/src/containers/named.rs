@@ -98,7 +98,7 @@ fn list(dir: &Path, complaints: &mut Complaints) -> io::Result<Vec<Container>> {
             continue;
         };
         let (name, state) = (id.to_string(), ContainerState::Running);
-        containers.push(Container { id, name, runtime: RuntimeName::Netns, state, netns: Some(netns) });
+        containers.push(Container::new(id, name, RuntimeName::Netns, state, Some(netns)));
     }
     containers.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(containers)

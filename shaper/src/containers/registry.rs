@@ -196,14 +196,10 @@ mod tests {
     use crate::shaping::{ContainerState, NetnsRef};
 
     fn container(runtime: RuntimeName, id: &str, name: &str, inode: Option<u64>) -> Container {
-        Container {
-            id: ContainerId::new(id).expect("a good id"),
-            name: name.into(),
-            runtime,
-            state: ContainerState::Running,
-            netns: inode
-                .map(|inode| NetnsRef { id: netns(inode), path: format!("/proc/{inode}/ns/net").into() }),
-        }
+        let id = ContainerId::new(id).expect("a good id");
+        let path = |inode| format!("/proc/{inode}/ns/net").into();
+        let netns = inode.map(|inode| NetnsRef { id: netns(inode), path: path(inode) });
+        Container::new(id, name.into(), runtime, ContainerState::Running, netns)
     }
 
     fn docker(id: &str, name: &str, inode: u64) -> Container {

@@ -1,6 +1,6 @@
 //! Containers: to us, names for network namespaces.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,19 @@ pub(crate) struct NetnsRef {
     pub(crate) path: PathBuf,
 }
 
+/// A pod: containers that share a network namespace, and are known to Kubernetes by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Pod {
+    /// Its namespace in Kubernetes; none outside of it, as with Podman's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    /// The name.
+    pub(crate) name: String,
+    /// The identity that no later pod of this name has, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
+}
+
 /// A container as its runtime describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Container {
@@ -117,9 +130,44 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     /// The network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,
+    /// The image as it was named when the container was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// The pod that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<Pod>,
+    /// Its labels, and those of its pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Container {
+    /// A container of which no more is known than what each has.
+    pub(crate) const fn new(
+        id: ContainerId,
+        name: String,
+        runtime: RuntimeName,
+        state: ContainerState,
+        netns: Option<NetnsRef>,
+    ) -> Self {
+        Self { id, name, runtime, state, netns, image: None, pod: None, labels: BTreeMap::new() }
+    }
+
+    /// The project that it belongs to: of Docker Compose, or a stack of Docker Swarm.
+    pub(crate) fn project(&self) -> Option<&str> {
+        self.label(&["com.docker.compose.project", "com.docker.stack.namespace", "io.podman.compose.project"])
+    }
+
+    /// The service that it is one of: of Docker Compose, or of Docker Swarm.
+    pub(crate) fn service(&self) -> Option<&str> {
+        self.label(&["com.docker.compose.service", "com.docker.swarm.service.name"])
+    }
+
+    /// The first of these labels that it has.
+    fn label(&self, keys: &[&str]) -> Option<&str> {
+        keys.iter().find_map(|key| self.labels.get(*key)).map(String::as_str)
+    }
+
     /// Tells whether it has processes that cannot be seen.
     pub(crate) fn is_unseen(&self) -> bool {
         self.state != ContainerState::Stopped && self.netns.is_none()

@@ -193,13 +193,13 @@ pub(crate) fn container(id: &str, name: &str, runtime: RuntimeName, state: Conta
     let inode = name.bytes().fold(4_026_531_840, |sum, byte| sum * 3 + u64::from(byte));
     let netns = NetnsRef { id: NetnsId { dev: 4, inode }, path: PathBuf::from("/proc/42/ns/net") };
     ContainerView {
-        container: Container {
-            id: ContainerId::new(id).expect("a good id"),
-            name: name.to_owned(),
+        container: Container::new(
+            ContainerId::new(id).expect("a good id"),
+            name.to_owned(),
             runtime,
             state,
-            netns: (state != ContainerState::Stopped).then_some(netns),
-        },
+            (state != ContainerState::Stopped).then_some(netns),
+        ),
         interfaces: Vec::new(),
         samples: Vec::new(),
     }

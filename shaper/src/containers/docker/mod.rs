@@ -287,7 +287,7 @@ mod tests {
     fn look(state: ContainerState) -> (ContainerId, Look) {
         let id = ContainerId::new("3f2a9c").expect("an id");
         let (name, runtime) = ("web".to_owned(), RuntimeName::Podman);
-        (id.clone(), Look::Container(Container { id, name, runtime, state, netns: None }))
+        (id.clone(), Look::Container(Container::new(id, name, runtime, state, None)))
     }
 
     #[tokio::test]
