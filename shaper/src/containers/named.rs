@@ -43,14 +43,15 @@ impl NamedNetns {
             complaints.about_the_list(&self.dir, &listed);
             match listed {
                 Ok(containers) if told.as_ref() != Some(&containers) => {
-                    let all = Update::All { runtime: RuntimeName::Netns, containers: containers.clone() };
+                    let all =
+                        Update::All { source: RuntimeName::Netns.into(), containers: containers.clone() };
                     updates.send(all).await?;
                     told = Some(containers);
                 }
                 Ok(_) => {}
                 Err(error) => {
                     let problem = format!("list {}: {error}", self.dir.display());
-                    updates.send(Update::Lost { runtime: RuntimeName::Netns, problem }).await?;
+                    updates.send(Update::Lost { source: RuntimeName::Netns.into(), problem }).await?;
                     told = None;
                 }
             }
@@ -233,7 +234,7 @@ mod tests {
     async fn next(updates: &mut mpsc::Receiver<Update>) -> Vec<Container> {
         let update = tokio::time::timeout(Duration::from_secs(10), updates.recv()).await;
         match update.expect("an update in time").expect("a watcher") {
-            Update::All { runtime: RuntimeName::Netns, containers } => containers,
+            Update::All { containers, .. } => containers,
             other => panic!("expected all, got {other:?}"),
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
         (RuntimeName::Docker | RuntimeName::Podman, ContainerState::Stopped) => {
             &["docker_start_container", "docker_remove_container"]
         }
-        (RuntimeName::Netns, _) => &[],
+        (RuntimeName::Containerd | RuntimeName::CriO | RuntimeName::Netns, _) => &[],
     }
 }
 

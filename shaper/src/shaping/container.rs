@@ -37,17 +37,18 @@ impl fmt::Display for ContainerId {
 }
 
 /// The runtime through which a container was found.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RuntimeName {
     /// The Docker Engine.
-    #[value(help = "The Docker Engine, or Podman behind the same API")]
     Docker,
     /// Podman, which answers as the Docker Engine does.
-    #[value(skip)]
     Podman,
+    /// containerd: what it runs for Kubernetes, and what nerdctl and others run.
+    Containerd,
+    /// CRI-O.
+    #[serde(rename = "cri-o")]
+    CriO,
     /// Named network namespaces, as `ip netns` makes them.
     Netns,
 }
@@ -57,9 +58,24 @@ impl fmt::Display for RuntimeName {
         f.pad(match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
             Self::Netns => "netns",
         })
     }
+}
+
+/// Runtimes that are asked in the same way, as `shaper serve --runtime` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum RuntimeKind {
+    /// The Docker Engine, or Podman behind the same socket
+    Docker,
+    /// Podman, of the system and of each user
+    Podman,
+    /// containerd and CRI-O, with the pods of Kubernetes
+    Cri,
+    /// Named network namespaces, as `ip netns` makes them
+    Netns,
 }
 
 /// The state of a container's processes; only these three states are shown, as the old plugin did.
@@ -107,7 +123,7 @@ pub(crate) struct NetnsRef {
 /// A pod: containers that share a network namespace, and are known to Kubernetes by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Pod {
-    /// Its namespace in Kubernetes; none outside of it, as with Podman's pods.
+    /// The namespace in Kubernetes; none outside of it, as with Podman's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) namespace: Option<String>,
     /// The name.
@@ -136,9 +152,19 @@ pub(crate) struct Container {
     /// The pod that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pod: Option<Pod>,
-    /// Its labels, and those of its pod.
+    /// The labels, and those of its pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Pod {
+    /// The name that it is called by: `NAMESPACE/NAME`, or the name alone.
+    pub(crate) fn full_name(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 impl Container {
@@ -166,6 +192,11 @@ impl Container {
     /// The first of these labels that it has.
     fn label(&self, keys: &[&str]) -> Option<&str> {
         keys.iter().find_map(|key| self.labels.get(*key)).map(String::as_str)
+    }
+
+    /// Tells whether it is a pod itself: the sandbox, which has the network while the pod's containers come and go.
+    pub(crate) fn is_pod(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.full_name() == self.name)
     }
 
     /// Tells whether it has processes that cannot be seen.

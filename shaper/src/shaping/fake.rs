@@ -127,8 +127,8 @@ impl Shaper for FakeShaper {
     async fn status(&self) -> Status {
         let problem = Some("list /run/netns: Permission denied (os error 13)".to_owned());
         let runtimes = vec![
-            RuntimeStatus { runtime: RuntimeName::Docker, containers: 1, problem: None },
-            RuntimeStatus { runtime: RuntimeName::Netns, containers: 0, problem },
+            RuntimeStatus { runtime: RuntimeName::Docker, socket: None, containers: 1, problem: None },
+            RuntimeStatus { runtime: RuntimeName::Netns, socket: None, containers: 0, problem },
         ];
         Status::of(&self.list().await, runtimes, self.problem(), SystemTime::UNIX_EPOCH)
     }
