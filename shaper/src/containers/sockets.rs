@@ -1,8 +1,9 @@
 //! Finds the sockets at which a runtime is served, and watches each.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -72,7 +73,10 @@ impl Places {
             entries.filter_map(move |entry| {
                 let user = entry.file_name().to_str()?.parse().ok()?;
                 let socket = entry.path().join(below);
-                socket.parent()?.is_dir().then(|| Found { socket: socket.into(), user: Some(user) })
+                // A user's links could lead to the sockets of others.
+                let directory = fs::symlink_metadata(socket.parent()?).ok()?;
+                let is_own = directory.is_dir() && directory.uid() == user;
+                is_own.then(|| Found { socket: socket.into(), user: Some(user) })
             })
         });
         let mut present: Vec<_> = system.chain(users).collect();
@@ -102,13 +106,13 @@ where
     }
 
     async fn follow(&self, updates: &mpsc::Sender<Update>) -> Result<(), SendError<Update>> {
-        let mut watched: BTreeMap<Arc<Path>, JoinSet<()>> = BTreeMap::new();
+        let mut watched: HashMap<Arc<Path>, JoinSet<()>> = HashMap::new();
         let mut told = None;
         loop {
             let present = self.places.present();
             if told.as_ref() != Some(&present) {
                 let is_there = |socket: &Arc<Path>| present.iter().any(|found| found.socket == *socket);
-                for (_, mut watcher) in watched.extract_if(.., |socket, _| !is_there(socket)) {
+                for (_, mut watcher) in watched.extract_if(|socket, _| !is_there(socket)) {
                     // What it still tells must not come after the news that it is gone.
                     watcher.shutdown().await;
                 }
@@ -186,12 +190,14 @@ mod tests {
     #[test]
     fn each_user_has_a_socket() {
         let directory = tempfile::tempdir().expect("a directory");
-        for name in ["1000/podman", "1001", "not-a-user/podman"] {
+        let user = nix::unistd::geteuid().as_raw();
+        let own = user.to_string();
+        for name in [&format!("{own}/podman"), "4242/podman", "4243", "not-a-user/podman"] {
             fs::create_dir_all(directory.path().join(name)).expect("it is not there");
         }
         let places = Places::default().and_users(directory.path(), "podman/podman.sock");
-        let own = directory.path().join("1000/podman/podman.sock").display().to_string();
-        assert_eq!(sockets(&places), [(own, Some(1000))]);
+        let socket = directory.path().join(&own).join("podman/podman.sock").display().to_string();
+        assert_eq!(sockets(&places), [(socket, Some(user))], "nobody else's directory is a user's");
     }
 
     /// A runtime of which nobody knows more than that it was started.

@@ -1,6 +1,6 @@
 //! Asks a CRI runtime, and containerd by its own API for what is not in CRI.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, future::ready, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::Context as _;
 use futures_util::{
@@ -101,10 +101,11 @@ impl Engine {
         }
         let events = self.connection.stream(api::EVENTS, Empty {});
         let events = events.map(|event: Result<api::Event, _>| event.map(drop));
-        let end = |event: &Result<(), Status>| !event.as_ref().is_err_and(is_unimplemented);
-        let known = events.take_while(move |event| std::future::ready(end(event)));
-        // The end of an answer is an error, but that there is no such method is not.
-        known.chain(stream::pending()).boxed()
+        let end = Err(Status::unavailable("the runtime ended them"));
+        let events = events.chain(stream::once(ready(end)));
+        // That they end is an error, but that there are none is not.
+        let is_known = |event: &Result<(), Status>| ready(!event.as_ref().is_err_and(is_unimplemented));
+        events.take_while(is_known).chain(stream::pending()).boxed()
     }
 
     /// The pods, or none if there is no CRI.

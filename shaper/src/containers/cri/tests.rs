@@ -144,6 +144,21 @@ async fn a_pod_that_cannot_be_described_keeps_no_other_from_being_listed() {
 }
 
 #[tokio::test]
+async fn events_that_end_are_an_end_of_the_connection() {
+    let server = Server::start(HashMap::from([
+        version(),
+        (api::LIST_CONTAINERS, whole(&api::Containers::default())),
+        (api::LIST_PODS, whole(&api::Pods::default())),
+        (api::EVENTS, whole(&api::Event {})),
+    ]));
+    let (news, mut updates) = server.news().await;
+    assert!(matches!(news, Update::All { .. }), "{news:?}");
+    let problem = problem(next(&mut updates).await);
+    assert!(problem.starts_with("read the runtime's events"), "{problem}");
+    assert!(matches!(next(&mut updates).await, Update::All { .. }), "it is connected with again");
+}
+
+#[tokio::test]
 async fn a_runtime_without_events_is_listed_at_a_bounded_pace() {
     let server = Server::start(HashMap::from([
         version(),
