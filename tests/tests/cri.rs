@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use shaper_tests::{
     containerd::{Containerd, Pods},
@@ -125,11 +128,44 @@ impl<'a> Podman<'a> {
 
 impl Drop for Podman<'_> {
     fn drop(&mut self) {
-        let child = child_of(self.child.id()).ok().and_then(|pid| pid.try_into().ok());
-        if let Some(pid) = child {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        end(&mut self.child);
+    }
+}
+
+/// Ends what `nsenter` runs, and so `nsenter`.
+fn end(child: &mut Child) {
+    if let Some(pid) = child_of(child.id()).ok().and_then(|pid| pid.try_into().ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
+/// A process with a network of its own that no runtime knows, in a control group.
+struct Alone(Child);
+
+impl Alone {
+    fn start(engine: &DockerDaemon, group: &str) -> Self {
+        let mut command = engine.command("unshare");
+        let child = command.args(["--net", "sleep", "1000000"]).spawn().expect("unshare of util-linux");
+        let pid = eventually("nsenter has started it", || child_of(child.id()).ok());
+        // Each hierarchy of version 1, or the only one of version 2: where the engine's containers have theirs.
+        let roots = std::fs::read_dir("/sys/fs/cgroup").expect("control groups").flatten();
+        let roots = roots.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]);
+        let mut count = 0;
+        for of_engine in roots.map(|root| root.join(engine.cgroup())).filter(|group| group.is_dir()) {
+            let own = of_engine.join(group);
+            std::fs::create_dir(&own).expect("it is not there");
+            // That of cpuset needs settings of its own.
+            count += usize::from(std::fs::write(own.join("cgroup.procs"), pid.to_string()).is_ok());
         }
-        let _ = self.child.wait();
+        assert!(count > 0, "no control group of the engine");
+        Self(child)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        end(&mut self.0);
     }
 }
 
@@ -140,7 +176,7 @@ fn all_runtimes_are_listed_together_each_as_itself() {
     let containerd = Containerd::start(&engine).expect("containerd");
     let (system, user) = ("/run/podman/podman.sock", "/run/user/0/podman/podman.sock");
     let (of_system, of_user) = (Podman::start(&engine, system), Podman::start(&engine, user));
-    let daemon = daemon(&engine, "docker,podman,cri,netns");
+    let daemon = daemon(&engine, "docker,podman,cri,netns,process");
     eventually_listed(&daemon, &[]);
 
     engine.run("web", &[]).expect("a container of Docker");
@@ -152,6 +188,7 @@ fn all_runtimes_are_listed_together_each_as_itself() {
     containerd.run("other", "plain", &[]).expect("a container of containerd");
     let named = engine.command("ip").args(["netns", "add", "blue"]).status().expect("ip works");
     assert!(named.success());
+    let alone = Alone::start(&engine, "lxc.payload.alone");
     let pods = containerd.pods().expect("CRI");
     let pod = pods.run("shop", "db-0", &[("app", "db"), ("part", "pod")], false).expect("a pod");
     let id = pods.start(&pod, "postgres", 0, &[("part", "container")]).expect("a container");
@@ -170,6 +207,7 @@ fn all_runtimes_are_listed_together_each_as_itself() {
             ["shop/db-0/exporter", "containerd", "running"],
             ["kube-system/proxy-x/kube-proxy", "containerd", "running"],
             ["blue", "netns", "running"],
+            ["alone", "process", "running"],
         ],
     );
     let all = listed(&daemon);
@@ -202,6 +240,8 @@ fn all_runtimes_are_listed_together_each_as_itself() {
     // What is frozen cannot be killed, and would keep the namespaces.
     containerd.ctr("other", &["tasks", "resume", "plain"]).expect("it can go on");
     assert!(was_paused, "{}", daemon.log());
+    drop(alone);
+    eventually("its end is seen", || (!listed(&daemon).contains_key("alone")).then_some(()));
     drop(of_user);
     eventually("status says which one does not answer", || {
         daemon.run("status").contains(&format!("\npodman at {user}: not watched: ")).then_some(())

@@ -10,6 +10,7 @@ mod docker;
 mod grpc;
 mod host;
 mod named;
+mod process;
 mod registry;
 mod sockets;
 
@@ -28,6 +29,7 @@ pub(crate) use cri::Cri;
 pub(crate) use docker::Docker;
 pub(crate) use host::{Dialect, blindness};
 pub(crate) use named::NamedNetns;
+pub(crate) use process::Processes;
 pub(crate) use registry::Registry;
 pub(crate) use sockets::{Places, Sockets};
 

@@ -7,8 +7,8 @@ use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, RuntimeStatus
 
 /// All containers that are known, of all runtimes.
 ///
-/// Several entries may have one network namespace: a container, its pod, a name, as Podman's have. Only those
-/// that know most of it are shown.
+/// Several entries may have one network namespace: a container, its pod, a name, as Podman's have, and its processes. Only
+/// those that know most of it are shown.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     /// By who tells of it, and its id.
@@ -214,11 +214,14 @@ enum Knowledge {
     Pod,
     /// A name.
     Name,
+    /// Processes.
+    Processes,
 }
 
 fn knowledge(container: &Container) -> Knowledge {
     match container.runtime {
         RuntimeName::Netns => Knowledge::Name,
+        RuntimeName::Process => Knowledge::Processes,
         _ if container.is_pod() => Knowledge::Pod,
         _ => Knowledge::Container,
     }

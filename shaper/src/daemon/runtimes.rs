@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Options, tasks::Tasks};
 use crate::{
-    containers::{self, Cri, Dialect, Docker, NamedNetns, Places, Runtime as _, Sockets, Update},
+    containers::{self, Cri, Dialect, Docker, NamedNetns, Places, Processes, Runtime as _, Sockets, Update},
     datapath::Blindness,
     shaping::{RuntimeKind, RuntimeName},
 };
@@ -34,6 +34,7 @@ pub(super) fn names(options: &Options) -> impl Iterator<Item = RuntimeName> {
             RuntimeKind::Podman => &[RuntimeName::Podman],
             RuntimeKind::Cri => &[RuntimeName::Containerd, RuntimeName::CriO],
             RuntimeKind::Netns => &[RuntimeName::Netns],
+            RuntimeKind::Process => &[RuntimeName::Process],
         }
     };
     options.runtimes.iter().flat_map(names).copied()
@@ -63,6 +64,7 @@ pub(super) fn watch(options: &Options, updates: &mpsc::Sender<Update>, tasks: &m
                 let named = NamedNetns::new(&options.netns_dir);
                 tasks.spawn("watches named network namespaces", named.watch(updates));
             }
+            RuntimeKind::Process => tasks.spawn("watches processes", Processes::new().watch(updates)),
         }
     }
 }
@@ -79,9 +81,12 @@ fn podman(is_expected: bool) -> impl containers::Runtime {
 }
 
 fn cri(options: &Options, runtime: RuntimeName) -> impl containers::Runtime + use<> {
-    let is_expected = options.expects_runtimes && !options.cri_sockets.is_empty();
+    let is_expected = options.expects_runtimes;
+    // One of the two is enough.
+    let has_cri_o = cri_places(options, RuntimeName::CriO).of_the_system().next().is_some();
+    let is_missed = is_expected && runtime == RuntimeName::Containerd && !has_cri_o;
     let docker_is_watched = options.runtimes.contains(&RuntimeKind::Docker);
-    Sockets::new(runtime, cri_places(options, runtime), is_expected, move |source, found| {
+    Sockets::new(runtime, cri_places(options, runtime), is_missed, move |source, found| {
         Cri::new(source, found.socket, is_expected, docker_is_watched)
     })
 }

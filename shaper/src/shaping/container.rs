@@ -51,6 +51,8 @@ pub(crate) enum RuntimeName {
     CriO,
     /// Named network namespaces, as `ip netns` makes them.
     Netns,
+    /// Processes with a network namespace of their own.
+    Process,
 }
 
 impl fmt::Display for RuntimeName {
@@ -61,6 +63,7 @@ impl fmt::Display for RuntimeName {
             Self::Containerd => "containerd",
             Self::CriO => "cri-o",
             Self::Netns => "netns",
+            Self::Process => "process",
         })
     }
 }
@@ -76,6 +79,8 @@ pub(crate) enum RuntimeKind {
     Cri,
     /// Named network namespaces, as `ip netns` makes them
     Netns,
+    /// Processes with a network namespace that nothing else tells of: LXC, systemd-nspawn, units
+    Process,
 }
 
 /// The state of a container's processes; only these three states are shown, as the old plugin did.

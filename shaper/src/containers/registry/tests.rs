@@ -130,7 +130,10 @@ fn a_pod_is_shown_until_a_container_of_it_runs_and_found_by_its_name_in_any_case
     let sandbox = of_pod("5a", "shop/db-0", Some(1));
     let main = of_pod("c1", "shop/db-0/main", Some(1));
     let named = container(RuntimeName::Netns, "cni-1", "cni-1", Some(1));
-    let mut registry = registry([named, sandbox.clone()]);
+    let process = container(RuntimeName::Process, "process-1", "db.service", Some(1));
+    let mut registry = registry([process, named.clone()]);
+    assert_eq!(registry.iter().collect::<Vec<_>>(), [&named]);
+    registry.apply(one(sandbox.clone()));
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&sandbox]);
     registry.apply(one(main.clone()));
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&main]);
