@@ -320,7 +320,7 @@ fn pods_that_come_and_go_in_crowds_are_listed_rightly_and_leave_nothing() {
         let pod = pods.run("crowd", &name, &[], false).expect("a pod");
         pods.start(&pod, "main", 0, &[]).expect("a container");
         alive.push((name, pod));
-        // Half of them last a while, and one in ten is shaped.
+        // One in ten is shaped. Each lasts until ten more have come.
         if number % 10 == 0 {
             let main = format!("crowd/pod-{number}/main");
             eventually("it is listed", || listed(&watching).contains_key(&main).then_some(()));
