@@ -4,6 +4,7 @@ mod changes;
 mod health;
 mod hosts;
 mod names;
+mod runtimes;
 mod tasks;
 mod turns;
 mod views;
@@ -32,14 +33,15 @@ use tokio::{
 use self::{health::Health, hosts::Hosts, tasks::Tasks, turns::Turns};
 use crate::{
     api,
-    containers::{self, Docker, NamedNetns, Registry, Runtime as _, Update},
-    datapath::{Blindness, Datapath, LogRing},
+    containers::{Registry, Update},
+    datapath::{Datapath, LogRing},
     files,
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
         Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Hook, Inspection, Named,
-        NetnsId, PolicyError, Presets, Problem, Request, RuntimeName, Shaper, ShapingError, Status, Totals,
+        NetnsId, PolicyError, Presets, Problem, Request, RuntimeKind, RuntimeName, Shaper, ShapingError,
+        Status, Totals,
     },
 };
 
@@ -56,11 +58,13 @@ pub(crate) struct Options {
     /// Where to listen, for Scope's probe and for our own commands.
     pub(crate) plugin_socket: PathBuf,
     /// The runtimes to watch.
-    pub(crate) runtimes: Vec<RuntimeName>,
+    pub(crate) runtimes: BTreeSet<RuntimeKind>,
+    /// True if they were asked for by name, and not only in case they are there.
+    pub(crate) expects_runtimes: bool,
     /// The Docker Engine's socket.
     pub(crate) docker_socket: PathBuf,
-    /// True if Docker was asked for by name, and not only in case it is there.
-    pub(crate) expects_docker: bool,
+    /// The sockets of CRI runtimes; where they usually are, if there are none.
+    pub(crate) cri_sockets: Vec<PathBuf>,
     /// The directory with named network namespaces.
     pub(crate) netns_dir: PathBuf,
     /// The directory, in bpffs, for pinned programs and maps.
@@ -83,16 +87,17 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
-    let datapath = Datapath::new(options.pin_dir.clone(), options.hook, blindness(&options))
+    let datapath = Datapath::new(options.pin_dir.clone(), options.hook, runtimes::blindness(&options))
         .context("look at the host's network namespace")?;
-    let daemon = Arc::new(Daemon::new(datapath, presets, options.runtimes.iter().copied()));
+    let daemon = Arc::new(Daemon::new(datapath, presets, runtimes::names(&options)));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.ready().await {
         tracing::error!(%error, "nothing can be shaped yet");
     }
     let mut tasks = Tasks::default();
     let (sender, updates) = mpsc::channel(UPDATES);
-    watch(&options, sender, &mut tasks);
+    runtimes::watch(&options, &sender, &mut tasks);
+    drop(sender);
     tasks.spawn("follows containers", Arc::clone(&daemon).follow(updates));
     tasks.spawn("takes away what is over", Arc::clone(&daemon).settle());
     tasks.spawn("reads counters", Arc::clone(&daemon).sample());
@@ -145,35 +150,12 @@ pub(crate) fn router<S: Shaper>(
     Ok(scope::router(Arc::clone(&shaper), buttons).merge(api::router(shaper)))
 }
 
-/// Makes the check that the daemon sees the containers of the runtimes.
-fn blindness(options: &Options) -> Blindness {
-    let has_engine = options.runtimes.iter().any(|runtime| *runtime != RuntimeName::Netns);
-    let socket = has_engine.then(|| options.docker_socket.clone());
-    Box::new(move || containers::blindness(socket.as_ref()?))
-}
-
 /// Allows as many open files as may be had: each shaped interface and direction has two maps.
 fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-fn watch(options: &Options, updates: mpsc::Sender<Update>, tasks: &mut Tasks) {
-    for runtime in &options.runtimes {
-        let updates = updates.clone();
-        match runtime {
-            RuntimeName::Docker | RuntimeName::Podman => {
-                let docker = Docker::new(&options.docker_socket, options.expects_docker);
-                tasks.spawn("watches Docker", docker.watch(updates));
-            }
-            RuntimeName::Netns => {
-                let named = NamedNetns::new(&options.netns_dir);
-                tasks.spawn("watches named network namespaces", named.watch(updates));
-            }
-        }
     }
 }
 

@@ -137,6 +137,12 @@ impl DockerDaemon {
         self.dir.path()
     }
 
+    /// The cgroup of its containers, below the root.
+    #[must_use]
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
     /// A command that runs `program` inside the namespaces, with `DOCKER_HOST` set.
     ///
     /// Its process is `nsenter`, which waits for the program and passes on how it ended, but no signals: those go to
@@ -226,7 +232,9 @@ impl DockerDaemon {
         make_root(&root).context("make an image of busybox")?;
         let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status();
         ensure!(packed.context("run tar")?.success(), "tar could not pack {}", root.display());
-        self.docker(&["import", &tar.to_string_lossy(), IMAGE]).map(drop)
+        // Something to run by itself, as a pod's sandbox is to.
+        let command = r#"CMD ["/bin/sleep", "1000000"]"#;
+        self.docker(&["import", "--change", command, &tar.to_string_lossy(), IMAGE]).map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here touches an interface, qdisc or namespace that it did not make.
 
 pub mod capture;
+pub mod containerd;
 pub mod daemon;
 pub mod docker;
 pub mod documents;

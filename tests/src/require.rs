@@ -19,6 +19,8 @@ pub enum Need {
     Strace,
     /// Podman, and what makes its networks.
     Podman,
+    /// containerd, and the plugins for its pods' networks.
+    Containerd,
     /// TCX, which Linux has from 6.6 on.
     Tcx,
     /// A network card called `spare` that nobody uses.
@@ -34,6 +36,7 @@ impl Need {
             Self::Docker => "docker",
             Self::Strace => "strace",
             Self::Podman => "podman",
+            Self::Containerd => "containerd",
             Self::Tcx => "tcx",
             Self::Nic => "nic",
         }
@@ -47,6 +50,9 @@ impl Need {
             Self::Tcx => tcx::programs("lo").is_some(),
             Self::Nic => Path::new("/sys/class/net/spare/device").exists(),
             Self::Docker => runs("dockerd", &["--version"]),
+            Self::Containerd => {
+                runs("containerd", &["--version"]) && Path::new("/usr/lib/cni/bridge").exists()
+            }
             Self::Strace => runs("strace", &["-V"]),
             Self::Podman => {
                 runs("podman", &["--version"]) && runs("/usr/lib/podman/netavark", &["--version"])

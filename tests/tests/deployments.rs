@@ -147,6 +147,13 @@ fn what_the_daemon_uses_is_mounted() {
     assert_eq!(at("--pin-dir").0, default_of("--pin-dir"));
     assert_eq!(at("--netns-dir"), (default_of("--netns-dir"), true), "namespaces come and go");
     assert_eq!(at("--docker-socket").0, DOCKER_SOCKET.replace("/var/run", "/run"));
+    let cri = option(&arguments, "--cri-socket").into_iter().map(|socket| on_the_host(&socket));
+    let cri: Vec<_> = cri.map(|socket| socket.expect("it is on the host").0).collect();
+    let page = read("docs/runtimes.md");
+    assert!(
+        !cri.is_empty() && cri.iter().all(|socket| page.contains(&format!("\n| `{socket}` |"))),
+        "{cri:?}"
+    );
 }
 
 #[test]

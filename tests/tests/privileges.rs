@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, fs, net::Ipv4Addr, process::Command};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shaper_tests::{
+    containerd::Containerd,
     daemon::{Daemon, program},
+    docker::DockerDaemon,
     documents::{docker_run, option, read},
     needs,
-    probe::Probe,
+    probe::{Probe, socket_under},
     scene::PROBE_ID,
     world::World,
 };
@@ -122,6 +124,39 @@ fn the_daemon_makes_the_system_calls_that_are_listed_and_no_others() {
     let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|(name, _)| (*name).to_owned()).collect();
     let unused: Vec<_> = listed.difference(&made).filter(|name| !elsewhere.contains(*name)).collect();
     assert!(unused.is_empty(), "on the list, but never made: {unused:?}");
+}
+
+#[test]
+fn watching_runtimes_makes_no_other_system_call() {
+    needs!(Root, Strace, Docker, Containerd);
+    let engine = DockerDaemon::start().expect("Docker");
+    let containerd = Containerd::start(&engine).expect("containerd");
+    let log = engine.directory().join("strace");
+    let mut command = engine.command("strace");
+    command.args(traced(&program(), &log));
+    command.args([
+        "serve",
+        "--runtime",
+        "docker,podman,cri,netns,process",
+        "--pin-dir",
+        "/sys/fs/bpf/shaper",
+    ]);
+    let socket = socket_under(&engine.directory().join("plugins"));
+    let daemon = Daemon::listening_on(socket, command).expect("a daemon");
+    let pods = containerd.pods().expect("CRI");
+    let pod = pods.run("shop", "db", &[], false).expect("a pod");
+    pods.start(&pod, "main", 0, &[]).expect("a container");
+    engine.run("web", &[]).expect("a container");
+    daemon.view("shop/db/main");
+    daemon.view("web");
+    daemon.run("set shop/db --loss 1%");
+    pods.remove(&pod).expect("it is there");
+    drop(daemon);
+    let made = made(&fs::read_to_string(&log).expect("a log"));
+    assert!(made.contains("connect"), "it has been traced");
+    let listed = listed();
+    let beyond: Vec<_> = made.difference(&listed).collect();
+    assert!(beyond.is_empty(), "made, but not on the list: {beyond:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `shaper serve`: runs the daemon.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -9,8 +9,12 @@ use tracing_subscriber::EnvFilter;
 use super::{log::Log, plain::Plain};
 use crate::{
     daemon::{self, Options},
-    shaping::{Hook, RuntimeName},
+    shaping::{Hook, RuntimeKind},
 };
+
+/// The runtimes that are watched unless others are named.
+const DEFAULT: [RuntimeKind; 4] =
+    [RuntimeKind::Docker, RuntimeKind::Podman, RuntimeKind::Cri, RuntimeKind::Netns];
 
 /// The arguments of `shaper serve`.
 #[derive(Debug, clap::Args)]
@@ -22,12 +26,16 @@ Examples:
   shaper serve --runtime netns --log-level shaper=debug
   shaper serve --plugin-socket /run/shaper/traffic-control.sock --log-format json")]
 pub(super) struct Args {
-    /// The runtimes whose containers are watched [default: docker,netns]
+    /// The runtimes whose containers are watched [default: docker,podman,cri,netns]
     #[arg(long, value_enum, value_delimiter = ',')]
-    runtime: Vec<RuntimeName>,
+    runtime: Vec<RuntimeKind>,
     /// The Docker Engine's socket; DOCKER_HOST=unix://PATH is heeded [default: /var/run/docker.sock]
     #[arg(long, value_name = "PATH")]
     docker_socket: Option<PathBuf>,
+    /// The socket of a CRI runtime; several by writing this several times [default: those of containerd, CRI-O, k3s and
+    /// MicroK8s]
+    #[arg(long, value_name = "PATH")]
+    cri_socket: Vec<PathBuf>,
     /// The directory with named network namespaces
     #[arg(long, value_name = "PATH", default_value = "/run/netns")]
     netns_dir: PathBuf,
@@ -110,17 +118,16 @@ fn start_log(args: &Args) -> Result<Log> {
 }
 
 fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Result<Options> {
-    let expects_docker = args.runtime.contains(&RuntimeName::Docker);
-    let mut runtimes = args.runtime;
-    if runtimes.is_empty() {
-        runtimes = vec![RuntimeName::Docker, RuntimeName::Netns];
-    }
-    runtimes.sort();
-    runtimes.dedup();
-    let watches_docker = runtimes.contains(&RuntimeName::Docker);
+    let expects_runtimes = !args.runtime.is_empty();
+    let runtimes: BTreeSet<_> = match expects_runtimes {
+        true => args.runtime.into_iter().collect(),
+        false => DEFAULT.into(),
+    };
+    let watches_docker = runtimes.contains(&RuntimeKind::Docker);
     Ok(Options {
         docker_socket: docker_socket(args.docker_socket, docker_host.filter(|_| watches_docker))?,
-        expects_docker,
+        cri_sockets: args.cri_socket,
+        expects_runtimes,
         plugin_socket,
         runtimes,
         netns_dir: args.netns_dir,
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_is_expected_only_where_it_was_named() {
+    fn runtimes_are_expected_only_where_they_were_named() {
         #[derive(clap::Parser)]
         struct Serve {
             #[command(flatten)]
@@ -171,12 +178,12 @@ mod tests {
         let parsed = |line: &str| {
             let args = <Serve as clap::Parser>::parse_from(line.split(' ')).args;
             let options = options(args, PathBuf::new(), None).expect("they are good");
-            (options.runtimes, options.expects_docker)
+            (options.runtimes.into_iter().collect::<Vec<_>>(), options.expects_runtimes)
         };
-        let (docker, netns) = (RuntimeName::Docker, RuntimeName::Netns);
-        assert_eq!(parsed("serve"), (vec![docker, netns], false));
-        assert_eq!(parsed("serve --docker-socket /host/run/docker.sock"), (vec![docker, netns], false));
+        let (docker, netns) = (RuntimeKind::Docker, RuntimeKind::Netns);
+        assert_eq!(parsed("serve"), (DEFAULT.to_vec(), false));
+        assert_eq!(parsed("serve --docker-socket /host/run/docker.sock"), (DEFAULT.to_vec(), false));
         assert_eq!(parsed("serve --runtime netns,docker"), (vec![docker, netns], true));
-        assert_eq!(parsed("serve --runtime netns"), (vec![netns], false));
+        assert_eq!(parsed("serve --runtime netns"), (vec![netns], true));
     }
 }

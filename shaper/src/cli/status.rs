@@ -51,10 +51,14 @@ fn print(status: &Status, streams: &mut Streams<'_>) -> io::Result<()> {
         "shaper {version} since {started}: {containers} containers, {shaped} shaped, {broken} broken, \
          {unknown} unknown"
     )?;
-    for RuntimeStatus { runtime, containers, problem } in &status.runtimes {
+    for RuntimeStatus { runtime, socket, containers, problem } in &status.runtimes {
+        // Several sockets of one runtime are told apart.
+        let is_one_of_several = status.runtimes.iter().filter(|other| other.runtime == *runtime).count() > 1;
+        let socket = socket.as_ref().filter(|_| is_one_of_several);
+        let socket = socket.map(|socket| format!(" at {socket}")).unwrap_or_default();
         match problem {
-            None => writeln!(streams.out, "{runtime}: {containers} containers")?,
-            Some(problem) => writeln!(streams.out, "{runtime}: not watched: {problem}")?,
+            None => writeln!(streams.out, "{runtime}{socket}: {containers} containers")?,
+            Some(problem) => writeln!(streams.out, "{runtime}{socket}: not watched: {problem}")?,
         }
     }
     Ok(())

@@ -106,7 +106,7 @@ fn wrong_usage_says_what_is_wrong() {
         "set web --preset lte --loss 1%",
         "clear",
         "clear web --all",
-        "serve --runtime podman",
+        "serve --runtime lxc",
         "serve --log-level shaper=loud",
     ] {
         let error = Cli::command()

@@ -43,14 +43,15 @@ impl NamedNetns {
             complaints.about_the_list(&self.dir, &listed);
             match listed {
                 Ok(containers) if told.as_ref() != Some(&containers) => {
-                    let all = Update::All { runtime: RuntimeName::Netns, containers: containers.clone() };
+                    let all =
+                        Update::All { source: RuntimeName::Netns.into(), containers: containers.clone() };
                     updates.send(all).await?;
                     told = Some(containers);
                 }
                 Ok(_) => {}
                 Err(error) => {
                     let problem = format!("list {}: {error}", self.dir.display());
-                    updates.send(Update::Lost { runtime: RuntimeName::Netns, problem }).await?;
+                    updates.send(Update::Lost { source: RuntimeName::Netns.into(), problem }).await?;
                     told = None;
                 }
             }
@@ -98,7 +99,7 @@ fn list(dir: &Path, complaints: &mut Complaints) -> io::Result<Vec<Container>> {
             continue;
         };
         let (name, state) = (id.to_string(), ContainerState::Running);
-        containers.push(Container { id, name, runtime: RuntimeName::Netns, state, netns: Some(netns) });
+        containers.push(Container::new(id, name, RuntimeName::Netns, state, Some(netns)));
     }
     containers.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(containers)
@@ -233,7 +234,7 @@ mod tests {
     async fn next(updates: &mut mpsc::Receiver<Update>) -> Vec<Container> {
         let update = tokio::time::timeout(Duration::from_secs(10), updates.recv()).await;
         match update.expect("an update in time").expect("a watcher") {
-            Update::All { runtime: RuntimeName::Netns, containers } => containers,
+            Update::All { containers, .. } => containers,
             other => panic!("expected all, got {other:?}"),
         }
     }

@@ -47,7 +47,7 @@ fn stranger(id: NetnsId) -> Option<Container> {
     let name = format!("netns-{}", id.inode);
     let netns = Some(NetnsRef { id, path: "/proc".into() });
     let (runtime, state) = (RuntimeName::Netns, ContainerState::Running);
-    Some(Container { id: ContainerId::new(name.as_str())?, name, runtime, state, netns })
+    Some(Container::new(ContainerId::new(name.as_str())?, name, runtime, state, netns))
 }
 
 /// Returns the namespace in which a container can be shaped.

@@ -104,7 +104,7 @@ pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
         (RuntimeName::Docker | RuntimeName::Podman, ContainerState::Stopped) => {
             &["docker_start_container", "docker_remove_container"]
         }
-        (RuntimeName::Netns, _) => &[],
+        (RuntimeName::Containerd | RuntimeName::CriO | RuntimeName::Netns | RuntimeName::Process, _) => &[],
     }
 }
 
@@ -112,7 +112,7 @@ pub(super) fn docker_controls(view: &ContainerView) -> &'static [&'static str] {
 /// buttons. Docker's containers have all this from Scope's Docker reporter, and their label would flap between its and
 /// ours.
 fn identity(view: &ContainerView, probe_id: &str) -> Vec<(&'static str, String)> {
-    if view.container.runtime != RuntimeName::Netns {
+    if !matches!(view.container.runtime, RuntimeName::Netns | RuntimeName::Process) {
         return Vec::new();
     }
     let entries = [

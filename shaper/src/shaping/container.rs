@@ -1,6 +1,6 @@
 //! Containers: to us, names for network namespaces.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,19 +37,22 @@ impl fmt::Display for ContainerId {
 }
 
 /// The runtime through which a container was found.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RuntimeName {
     /// The Docker Engine.
-    #[value(help = "The Docker Engine, or Podman behind the same API")]
     Docker,
     /// Podman, which answers as the Docker Engine does.
-    #[value(skip)]
     Podman,
+    /// containerd: what it runs for Kubernetes, and what nerdctl and others run.
+    Containerd,
+    /// CRI-O.
+    #[serde(rename = "cri-o")]
+    CriO,
     /// Named network namespaces, as `ip netns` makes them.
     Netns,
+    /// Processes with a network namespace of their own.
+    Process,
 }
 
 impl fmt::Display for RuntimeName {
@@ -57,9 +60,27 @@ impl fmt::Display for RuntimeName {
         f.pad(match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
             Self::Netns => "netns",
+            Self::Process => "process",
         })
     }
+}
+
+/// Runtimes that are asked in the same way, as `shaper serve --runtime` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum RuntimeKind {
+    /// The Docker Engine, or Podman behind the same socket
+    Docker,
+    /// Podman, of the system and of each user
+    Podman,
+    /// containerd and CRI-O, with the pods of Kubernetes
+    Cri,
+    /// Named network namespaces, as `ip netns` makes them
+    Netns,
+    /// Processes with a network namespace that nothing else tells of: LXC, systemd-nspawn, units
+    Process,
 }
 
 /// The state of a container's processes; only these three states are shown, as the old plugin did.
@@ -104,6 +125,19 @@ pub(crate) struct NetnsRef {
     pub(crate) path: PathBuf,
 }
 
+/// A pod: containers that share a network namespace, and are known to Kubernetes by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Pod {
+    /// The namespace in Kubernetes; none outside of it, as with Podman's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    /// The name.
+    pub(crate) name: String,
+    /// The identity that no later pod of this name has, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
+}
+
 /// A container as its runtime describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Container {
@@ -117,9 +151,59 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     /// The network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,
+    /// The image as it was named when the container was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// The pod that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<Pod>,
+    /// The labels, and those of its pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Pod {
+    /// The name that it is called by: `NAMESPACE/NAME`, or the name alone.
+    pub(crate) fn full_name(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 impl Container {
+    /// A container of which no more is known than what each has.
+    pub(crate) const fn new(
+        id: ContainerId,
+        name: String,
+        runtime: RuntimeName,
+        state: ContainerState,
+        netns: Option<NetnsRef>,
+    ) -> Self {
+        Self { id, name, runtime, state, netns, image: None, pod: None, labels: BTreeMap::new() }
+    }
+
+    /// The project that it belongs to: of Docker Compose, or a stack of Docker Swarm.
+    pub(crate) fn project(&self) -> Option<&str> {
+        self.label(&["com.docker.compose.project", "com.docker.stack.namespace", "io.podman.compose.project"])
+    }
+
+    /// The service that it is one of: of Docker Compose, or of Docker Swarm.
+    pub(crate) fn service(&self) -> Option<&str> {
+        self.label(&["com.docker.compose.service", "com.docker.swarm.service.name"])
+    }
+
+    /// The first of these labels that it has.
+    fn label(&self, keys: &[&str]) -> Option<&str> {
+        keys.iter().find_map(|key| self.labels.get(*key)).map(String::as_str)
+    }
+
+    /// Tells whether it is a pod itself: the sandbox, which has the network while the pod's containers come and go.
+    pub(crate) fn is_pod(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.full_name() == self.name)
+    }
+
     /// Tells whether it has processes that cannot be seen.
     pub(crate) fn is_unseen(&self) -> bool {
         self.state != ContainerState::Stopped && self.netns.is_none()

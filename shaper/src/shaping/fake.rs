@@ -127,8 +127,8 @@ impl Shaper for FakeShaper {
     async fn status(&self) -> Status {
         let problem = Some("list /run/netns: Permission denied (os error 13)".to_owned());
         let runtimes = vec![
-            RuntimeStatus { runtime: RuntimeName::Docker, containers: 1, problem: None },
-            RuntimeStatus { runtime: RuntimeName::Netns, containers: 0, problem },
+            RuntimeStatus { runtime: RuntimeName::Docker, socket: None, containers: 1, problem: None },
+            RuntimeStatus { runtime: RuntimeName::Netns, socket: None, containers: 0, problem },
         ];
         Status::of(&self.list().await, runtimes, self.problem(), SystemTime::UNIX_EPOCH)
     }
@@ -193,13 +193,13 @@ pub(crate) fn container(id: &str, name: &str, runtime: RuntimeName, state: Conta
     let inode = name.bytes().fold(4_026_531_840, |sum, byte| sum * 3 + u64::from(byte));
     let netns = NetnsRef { id: NetnsId { dev: 4, inode }, path: PathBuf::from("/proc/42/ns/net") };
     ContainerView {
-        container: Container {
-            id: ContainerId::new(id).expect("a good id"),
-            name: name.to_owned(),
+        container: Container::new(
+            ContainerId::new(id).expect("a good id"),
+            name.to_owned(),
             runtime,
             state,
-            netns: (state != ContainerState::Stopped).then_some(netns),
-        },
+            (state != ContainerState::Stopped).then_some(netns),
+        ),
         interfaces: Vec::new(),
         samples: Vec::new(),
     }

@@ -17,7 +17,9 @@ mod shaper;
 mod status;
 mod view;
 
-pub(crate) use container::{Container, ContainerId, ContainerState, NetnsId, NetnsRef, RuntimeName};
+pub(crate) use container::{
+    Container, ContainerId, ContainerState, NetnsId, NetnsRef, Pod, RuntimeKind, RuntimeName,
+};
 pub(crate) use error::{ShapingError, with_causes};
 pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};

@@ -18,6 +18,9 @@ pub(crate) struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RuntimeStatus {
     pub(crate) runtime: RuntimeName,
+    /// The socket that it was found at, of a runtime that may have several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<String>,
     /// The number of its containers, as last heard.
     pub(crate) containers: usize,
     /// The reason why it cannot be watched; none if it is.

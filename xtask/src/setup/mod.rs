@@ -216,11 +216,14 @@ pub(crate) fn is_root() -> bool {
 const DEMO: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
 
 /// The programs that the tests run beside those of the demo, and their packages.
-const TEST: [(&str, &str); 9] = [
+const TEST: [(&str, &str); 12] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("podman", "podman"),
     ("/usr/lib/podman/netavark", "netavark"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("iptables", "iptables"),
     ("tini", "tini"),
     ("bpftool", "bpftool"),

@@ -39,7 +39,13 @@ pub(super) fn container(
         ContainerState::Running | ContainerState::Paused => run(inspected).pid.and_then(netns_of),
         ContainerState::Stopped => None,
     };
-    Ok(Some(Container { id, name, runtime, state, netns }))
+    let (image, labels) = match &inspected.config {
+        Some(config) => {
+            (config.image.clone(), config.labels.clone().unwrap_or_default().into_iter().collect())
+        }
+        None => Default::default(),
+    };
+    Ok(Some(Container { image, labels, ..Container::new(id, name, runtime, state, netns) }))
 }
 
 /// One life of a container, from a start to the next end. A pid alone may be another process by now.
@@ -132,6 +138,18 @@ mod tests {
         assert_eq!(described("running", 42), Some((ContainerState::Running, Some(netns(42)))));
         assert_eq!(described("paused", 42), Some((ContainerState::Paused, Some(netns(42)))));
         assert_eq!(described("stopping", 42), Some((ContainerState::Running, Some(netns(42)))));
+    }
+
+    #[test]
+    fn a_container_has_its_image_its_labels_and_who_composed_it() {
+        let mut inspected = inspected("/shop-web-1", json!({ "Status": "running", "Pid": 42 }));
+        let labels = json!({ "com.docker.compose.project": "shop", "com.docker.compose.service": "web" });
+        let config = json!({ "Image": "nginx:1.27", "Labels": labels });
+        inspected.config = serde_json::from_value(config).expect("a configuration");
+        let container = container(&inspected, RuntimeName::Docker, |_| None).expect("well-formed");
+        let container = container.expect("a container");
+        assert_eq!(container.image.as_deref(), Some("nginx:1.27"));
+        assert_eq!((container.project(), container.service()), (Some("shop"), Some("web")));
     }
 
     #[test]

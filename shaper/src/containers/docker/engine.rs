@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -15,11 +14,11 @@ use bollard::{
 use futures_util::{Stream, StreamExt};
 
 use super::{
+    Place,
     describe::{self, News},
-    host,
 };
 use crate::{
-    containers::netns_at,
+    containers::{host, netns_at},
     shaping::{Container, ContainerId, RuntimeName},
 };
 
@@ -53,6 +52,8 @@ pub(super) struct Engine {
     runtime: RuntimeName,
     /// Tells whether it is known to count processes as this daemon does.
     shares_pids: bool,
+    /// The user that it runs for, if it is not the superuser.
+    owner: Option<u32>,
 }
 
 /// News of a container, if that is what an event is.
@@ -71,7 +72,8 @@ pub(super) enum Look {
 
 impl Engine {
     /// Connects, and agrees on a version of the API.
-    pub(super) async fn connect(socket: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn connect(place: &Place) -> anyhow::Result<Self> {
+        let Place { socket, owner } = place;
         let path = socket.to_str().context("connect to Docker: the path of its socket must be UTF-8")?;
         let docker = bollard::Docker::connect_with_unix(path, TIMEOUT, API_DEFAULT_VERSION);
         let docker = docker.context("connect to Docker: is it running?")?;
@@ -82,6 +84,7 @@ impl Engine {
             docker,
             runtime: describe::runtime(&version),
             shares_pids: host::shares_pids(socket).await,
+            owner: *owner,
         })
     }
 
@@ -132,7 +135,8 @@ impl Engine {
         let mut inspected = self.inspect(id).await?;
         for _ in 0..LOOKS {
             let look = match describe::container(&inspected, self.runtime, |pid| {
-                let is_its = self.shares_pids || host::is_in_container(pid, id);
+                let is_its = (self.shares_pids || host::is_in_container(pid, id.as_str()))
+                    && self.owner.is_none_or(|uid| host::is_mapped_to(pid, uid));
                 is_its.then(|| netns_at(format!("/proc/{pid}/ns/net").into()).ok())?
             }) {
                 Ok(Some(container)) => Look::Container(container),

@@ -1,12 +1,12 @@
-//! Watches the Docker Engine: its containers, their states and the changes of their networks.
+//! Watches what speaks Docker's API, which is the Docker Engine or Podman: containers, their states and the changes of
+//! their networks.
 
 mod describe;
 mod engine;
-mod host;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     time::Duration,
 };
@@ -15,52 +15,73 @@ use anyhow::anyhow;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tracing::{info, warn};
-
-pub(crate) use host::blindness;
 
 use self::{
     describe::{Happening, News},
     engine::{Engine, Event, Look},
 };
-use super::{Runtime, Update};
+use super::{
+    Runtime, Source, Update,
+    connection::{Follow, stay_connected},
+};
 use crate::shaping::{Container, ContainerId, ContainerState, RuntimeName};
 
 /// The number of containers that are looked at side by side.
 const LOOKS: usize = 8;
 /// The most events that came together and are answered by one look at each of their containers.
 const EVENTS: usize = 64;
-/// The pause after the first failure to connect; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The pause before another look at a container that could not be described.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// The pause before another look at a container that has ended, and is not shown so; it doubles up to [`SECOND_LOOK`].
 const LOOK_AFTER_THE_END: Duration = Duration::from_millis(50);
 
-/// The Docker Engine behind a socket.
+/// An engine with Docker's API behind a socket.
 #[derive(Debug)]
 pub(crate) struct Docker {
-    socket: PathBuf,
+    source: Source,
+    place: Place,
     is_expected: bool,
+}
+
+/// The place of an engine, and whose containers it can have.
+#[derive(Debug)]
+pub(super) struct Place {
+    socket: PathBuf,
+    /// The user that it runs for, if it is not the superuser: it is not believed that another's process is a container of
+    /// its.
+    owner: Option<u32>,
 }
 
 impl Docker {
     /// The engine that listens at `socket`, now or later. Unless it `is_expected`, its absence is no fault.
-    pub(crate) fn new(socket: impl Into<PathBuf>, is_expected: bool) -> Self {
-        Self { socket: socket.into(), is_expected }
+    pub(crate) fn new(source: impl Into<Source>, socket: impl Into<PathBuf>, is_expected: bool) -> Self {
+        Self { source: source.into(), place: Place { socket: socket.into(), owner: None }, is_expected }
+    }
+
+    /// The engine of a user, who may have any program listen there.
+    pub(crate) fn of_user(self, uid: u32) -> Self {
+        Self { place: Place { owner: (uid != 0).then_some(uid), ..self.place }, ..self }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self.source.runtime {
+            RuntimeName::Podman => "Podman",
+            _ => "Docker",
+        }
     }
 }
 
 impl Runtime for Docker {
     async fn watch(self, updates: mpsc::Sender<Update>) {
-        let mut watcher = Watcher::new(updates.clone());
+        let name = self.name();
+        let Self { source, place, is_expected } = self;
+        let mut watcher = Watcher::new(updates.clone(), source.clone(), place);
         tokio::select! {
             () = updates.closed() => {}
-            () = watcher.stay_connected(&self.socket, self.is_expected) => {}
+            () = stay_connected(&mut watcher, &source, name, is_expected, &updates) => {}
         }
     }
 }
@@ -69,6 +90,8 @@ impl Runtime for Docker {
 #[derive(Debug)]
 struct Watcher {
     updates: mpsc::Sender<Update>,
+    source: Source,
+    place: Place,
     known: BTreeMap<ContainerId, Container>,
     /// The containers to look at again now.
     stale: BTreeSet<ContainerId>,
@@ -87,64 +110,11 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(updates: mpsc::Sender<Update>) -> Self {
+    fn new(updates: mpsc::Sender<Update>, source: Source, place: Place) -> Self {
         let (known, stale, ending, failing, unseen) = Default::default();
         let (next_look, next_pause) = (Instant::now(), LOOK_AFTER_THE_END);
-        Self { updates, known, stale, ending, next_look, next_pause, failing, unseen, blind: false }
-    }
-
-    async fn stay_connected(&mut self, socket: &Path, is_expected: bool) {
-        let (mut pause, mut is_expected) = (FIRST_PAUSE, is_expected);
-        let mut logged = BTreeSet::new();
-        loop {
-            let connected = || (pause, is_expected, logged) = (FIRST_PAUSE, true, BTreeSet::new());
-            let Err(error) = self.follow(socket, connected).await else { return };
-            let error = format!("{error:#}");
-            let lost = Update::Lost { runtime: RuntimeName::Docker, problem: error.clone() };
-            if self.updates.send(lost).await.is_err() {
-                return;
-            }
-            if !logged.contains(&error) {
-                if is_expected {
-                    warn!(
-                        ?socket,
-                        error, "Docker cannot be watched: what is known is kept, and Docker waited for"
-                    );
-                } else if logged.is_empty() {
-                    info!(?socket, error, "no Docker: it is watched once it listens there");
-                }
-                logged.insert(error);
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Follows the engine until nobody listens to us any more, or an error ends the connection.
-    async fn follow(&mut self, socket: &Path, connected: impl FnOnce()) -> anyhow::Result<()> {
-        let engine = Engine::connect(socket).await?;
-        // Subscribed before listing, so that no change falls between.
-        let mut events = pin!(engine.events().ready_chunks(EVENTS));
-        let all = self.list(&engine, &mut events).await?;
-        if self.updates.send(all).await.is_err() {
-            return Ok(());
-        }
-        info!(?socket, runtime = %engine.runtime(), containers = self.known.len(), "watching Docker");
-        connected();
-        let mut second_look = interval_at(Instant::now() + SECOND_LOOK, SECOND_LOOK);
-        second_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            for update in self.look_again(&engine).await? {
-                if self.updates.send(update).await.is_err() {
-                    return Ok(());
-                }
-            }
-            tokio::select! {
-                batch = events.next() => self.mark(batch)?,
-                _ = second_look.tick() => self.doubt(),
-                () = sleep_until(self.next_look), if !self.ending.is_empty() => self.doubt_the_ending(),
-            }
-        }
+        let blind = false;
+        Self { updates, source, place, known, stale, ending, next_look, next_pause, failing, unseen, blind }
     }
 
     /// Looks at all containers, and marks those that change meanwhile.
@@ -173,7 +143,7 @@ impl Watcher {
             }
             self.learn(id, look);
         }
-        Ok(Update::All { runtime: RuntimeName::Docker, containers: self.known.values().cloned().collect() })
+        Ok(Update::All { source: self.source.clone(), containers: self.known.values().cloned().collect() })
     }
 
     /// Notes which containers a batch of events is about.
@@ -234,12 +204,13 @@ impl Watcher {
                     self.ending.remove(&id);
                 }
                 self.known.insert(id, container.clone());
-                Some(Update::One { runtime: RuntimeName::Docker, container })
+                Some(Update::One { source: self.source.clone(), container })
             }
             _ => {
                 self.unseen.remove(&id);
                 self.ending.remove(&id);
-                self.known.remove(&id).map(|_| Update::Gone { runtime: RuntimeName::Docker, id })
+                let source = self.source.clone();
+                self.known.remove(&id).map(|_| Update::Gone { source, id })
             }
         }
     }
@@ -258,6 +229,35 @@ impl Watcher {
                 "/proc does not show the container's network namespace: run as root and share the host's pid namespace (--pid=host)"
             );
             self.blind = true;
+        }
+    }
+}
+
+impl Follow for Watcher {
+    async fn follow(&mut self, connected: impl FnOnce() + Send) -> anyhow::Result<()> {
+        let engine = Engine::connect(&self.place).await?;
+        // Subscribed before listing, so that no change falls between.
+        let mut events = pin!(engine.events().ready_chunks(EVENTS));
+        let all = self.list(&engine, &mut events).await?;
+        if self.updates.send(all).await.is_err() {
+            return Ok(());
+        }
+        let (socket, containers) = (&self.place.socket, self.known.len());
+        info!(?socket, runtime = %engine.runtime(), containers, "watching Docker's API");
+        connected();
+        let mut second_look = interval_at(Instant::now() + SECOND_LOOK, SECOND_LOOK);
+        second_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            for update in self.look_again(&engine).await? {
+                if self.updates.send(update).await.is_err() {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                batch = events.next() => self.mark(batch)?,
+                _ = second_look.tick() => self.doubt(),
+                () = sleep_until(self.next_look), if !self.ending.is_empty() => self.doubt_the_ending(),
+            }
         }
     }
 }
@@ -287,12 +287,13 @@ mod tests {
     fn look(state: ContainerState) -> (ContainerId, Look) {
         let id = ContainerId::new("3f2a9c").expect("an id");
         let (name, runtime) = ("web".to_owned(), RuntimeName::Podman);
-        (id.clone(), Look::Container(Container { id, name, runtime, state, netns: None }))
+        (id.clone(), Look::Container(Container::new(id, name, runtime, state, None)))
     }
 
     #[tokio::test]
     async fn a_container_that_has_ended_is_looked_at_until_it_is_shown_so_or_runs_again() {
-        let mut watcher = Watcher::new(mpsc::channel(1).0);
+        let place = Place { socket: PathBuf::new(), owner: None };
+        let mut watcher = Watcher::new(mpsc::channel(1).0, RuntimeName::Docker.into(), place);
         let learn = |watcher: &mut Watcher, state| {
             let (id, look) = look(state);
             watcher.learn(id, look).expect("news");
