@@ -5,6 +5,7 @@
 
 mod docker;
 mod named;
+mod own;
 mod registry;
 
 use std::{fs, future::Future, io, os::unix::fs::MetadataExt, path::PathBuf};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use docker::{Docker, blindness};
 pub(crate) use named::NamedNetns;
+pub(crate) use own::own;
 pub(crate) use registry::Registry;
 
 use crate::shaping::{Container, ContainerId, NetnsId, NetnsRef, RuntimeName};

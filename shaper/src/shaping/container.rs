@@ -107,7 +107,7 @@ pub(crate) struct NetnsRef {
 /// A pod: containers that share a network namespace, and are known to Kubernetes by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Pod {
-    /// Its namespace in Kubernetes; none outside of it, as with Podman's pods.
+    /// The namespace in Kubernetes; none outside of it, as with Podman's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) namespace: Option<String>,
     /// The name.
@@ -136,7 +136,7 @@ pub(crate) struct Container {
     /// The pod that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pod: Option<Pod>,
-    /// Its labels, and those of its pod.
+    /// The labels, and those of its pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -166,6 +166,11 @@ impl Container {
     /// The first of these labels that it has.
     fn label(&self, keys: &[&str]) -> Option<&str> {
         keys.iter().find_map(|key| self.labels.get(*key)).map(String::as_str)
+    }
+
+    /// The identity among the containers of all runtimes.
+    pub(crate) fn key(&self) -> (RuntimeName, ContainerId) {
+        (self.runtime, self.id.clone())
     }
 
     /// Tells whether it has processes that cannot be seen.
