@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use shaper_tests::{
-    daemon::{Daemon, program},
+    daemon::{Daemon, eventually, program},
     documents::{commands, read, words},
     needs,
     netns::Netns,
@@ -313,6 +313,29 @@ fn the_api_selects_as_the_commands_do() {
     assert_eq!(ask("GET", "/containers?selector=web-*&count=1", "").1.as_array().map(Vec::len), Some(1));
     assert_eq!(ask("DELETE", "/shaping?selector=all", "").0, 200);
     assert_eq!(shaped(&scene.daemon), [""; 0]);
+}
+
+#[test]
+fn a_target_follows_the_containers_that_fit_its_selector() {
+    needs!(Root);
+    let scene = scene(&["web", "db-1", "db-2"]);
+    let target = |selector: &str| format!("set web --netem partition --to container:{selector}");
+    assert!(scene.daemon.complaint(&target("dbs-*")).contains("no container fits \"dbs-*\""));
+    assert!(scene.daemon.complaint(&target("lable:a=b")).contains("did you mean \"label\"?"));
+    scene.daemon.run(&target("db-*+!db-2"));
+    let addresses = || {
+        let names = scene.daemon.view("web")["interfaces"][0]["names"].clone();
+        let mut all: Vec<String> =
+            names[0]["addresses"].as_array().expect("a list").iter().map(|one| one.to_string()).collect();
+        all.retain(|address| address.contains("10.99."));
+        all
+    };
+    let of = |container: &Container| format!("\"{}\"", container.address);
+    assert_eq!(addresses(), [of(&scene.containers[1])]);
+    let third = scene.world.container("db-3").expect("a container");
+    eventually("it follows", || (addresses() == [of(&scene.containers[1]), of(&third)]).then_some(()));
+    drop(third);
+    eventually("it forgets", || (addresses() == [of(&scene.containers[1])]).then_some(()));
 }
 
 /// The kinds of what named namespaces do not have: nothing fits.
