@@ -146,6 +146,7 @@ fn peers() -> impl Strategy<Value = Peer> {
         (any::<u128>(), 0..=128_u8)
             .prop_map(|(address, length)| format!("{}/{length}", std::net::Ipv6Addr::from(address))),
         "container:[a-z]{1,8}",
+        "container:label:[a-z]{1,3}=[a-z]{1,3}\\+![a-z]{1,3}/\\*",
         "host:[a-z]{1,8}\\.org",
     ];
     (net, any::<bool>()).prop_map(|(of, except)| {

@@ -3,8 +3,11 @@
 mod changes;
 mod health;
 mod hosts;
+mod many;
 mod names;
 mod runtimes;
+mod selecting;
+mod shaper;
 mod tasks;
 mod turns;
 mod views;
@@ -33,15 +36,14 @@ use tokio::{
 use self::{health::Health, hosts::Hosts, tasks::Tasks, turns::Turns};
 use crate::{
     api,
-    containers::{Registry, Update},
+    containers::{self, Registry, Update},
     datapath::{Datapath, LogRing},
     files,
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Cleared, ContainerState, ContainerView, Effects, Event, EventKind, History, Hook, Inspection, Named,
-        NetnsId, PolicyError, Presets, Problem, Request, RuntimeKind, RuntimeName, Shaper, ShapingError,
-        Status, Totals,
+        ContainerState, Effects, Event, EventKind, History, Hook, Named, NetnsId, PolicyError, Presets,
+        Protection, RuntimeKind, RuntimeName, Selector, Shaper, Totals,
     },
 };
 
@@ -75,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) presets: Option<PathBuf>,
     /// The presets that have buttons in Scope, by name.
     pub(crate) scope_presets: Vec<String>,
+    /// The containers that are not shaped by accident.
+    pub(crate) protect: Vec<Selector>,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
@@ -89,7 +93,9 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let socket = PluginSocket::bind(&options.plugin_socket)?;
     let datapath = Datapath::new(options.pin_dir.clone(), options.hook, runtimes::blindness(&options))
         .context("look at the host's network namespace")?;
-    let daemon = Arc::new(Daemon::new(datapath, presets, runtimes::names(&options)));
+    let protection =
+        Protection::new(containers::own(runtimes::engines(&options)), options.protect.iter().cloned());
+    let daemon = Arc::new(Daemon::new(datapath, presets, protection, runtimes::names(&options)));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.ready().await {
         tracing::error!(%error, "nothing can be shaped yet");
@@ -173,6 +179,7 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
 struct Daemon {
     datapath: Arc<Datapath>,
     presets: Presets,
+    protection: Protection,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last known names of the containers that are shaped.
@@ -193,10 +200,16 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(datapath: Datapath, presets: Presets, runtimes: impl IntoIterator<Item = RuntimeName>) -> Self {
+    fn new(
+        datapath: Datapath,
+        presets: Presets,
+        protection: Protection,
+        runtimes: impl IntoIterator<Item = RuntimeName>,
+    ) -> Self {
         Self {
             datapath: Arc::new(datapath),
             presets,
+            protection,
             registry: Mutex::new(Registry::awaiting(runtimes)),
             histories: Mutex::default(),
             owners: Mutex::default(),
@@ -402,75 +415,5 @@ async fn forward(ring: LogRing) {
     while let Ok(mut guard) = ring.readable_mut().await {
         guard.get_inner_mut().drain();
         guard.clear_ready();
-    }
-}
-
-impl Shaper for Daemon {
-    async fn list(&self) -> Vec<ContainerView> {
-        let mut containers: Vec<_> = self.registry.lock().iter().cloned().collect();
-        containers.extend(self.strangers());
-        containers.into_iter().map(|container| self.view(container)).collect()
-    }
-
-    async fn ready(&self) -> Result<(), ShapingError> {
-        if !self.datapath.is_unprepared() {
-            return Ok(());
-        }
-        let ready = self.blocking(Datapath::prepare).await;
-        self.health.note(&ready);
-        ready
-    }
-
-    fn problem(&self) -> Option<Problem> {
-        self.health.problem()
-    }
-
-    fn alive(&self) -> Result<(), ShapingError> {
-        self.health.alive()
-    }
-
-    async fn status(&self) -> Status {
-        let runtimes = self.registry.lock().runtimes();
-        Status::of(&self.list().await, runtimes, self.problem(), self.health.started)
-    }
-
-    fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
-    }
-
-    async fn sampled(&self) {
-        self.sampled.notified().await;
-    }
-
-    async fn sharing(&self, netns: NetnsId) -> Vec<ContainerView> {
-        let containers: Vec<_> = self.registry.lock().sharing(netns).cloned().collect();
-        containers.into_iter().map(|container| self.view(container)).collect()
-    }
-
-    async fn set(self: &Arc<Self>, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
-        self.change(name, |this, container| this.set_now(container, request)).await
-    }
-
-    async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
-        self.change(name, Self::clear_now).await
-    }
-
-    fn presets(&self) -> &Presets {
-        &self.presets
-    }
-
-    async fn inspect(&self, name: &str) -> Result<Inspection, ShapingError> {
-        let container = self.resolve(name)?;
-        let details = match container.netns.as_ref().map(|netns| netns.id) {
-            Some(netns) => {
-                self.blocking(move |datapath| {
-                    datapath.look_at(&[netns]);
-                    datapath.inspect(netns)
-                })
-                .await
-            }
-            None => Vec::new(),
-        };
-        Ok(Inspection { view: self.view(container), details })
     }
 }

@@ -43,7 +43,7 @@ fn wrong_usage_and_refusals_are_told_apart() {
         ("set web1 --loss 1% --for 0s", 2, "a duration of nothing"),
         ("set web1 --loss 1% --direction sideways", 2, "possible values: egress, ingress, both"),
         ("set web1", 2, "<--latency <TIME>|"),
-        ("clear", 2, "<NAME|ID>"),
+        ("clear", 2, "<SELECTOR>"),
         ("clear web1 --all", 2, "--all"),
         ("set web --loss 1%", 5, "error: \"web\" may be any of web1, web2: write more of the id"),
         ("set nosuch --loss 1%", 4, "error: no container is called \"nosuch\""),

@@ -57,7 +57,7 @@ pub enum PeerOf {
 /// A name that has to be resolved to addresses before it can match packets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Name {
-    /// A container, by its name or id.
+    /// A container by its name or id, or several by a selector.
     Container(String),
     /// A host of the domain name system.
     Host(String),

@@ -148,7 +148,7 @@ const HOST: &str = "host:";
 
 fn peers_without_ports(text: &str) -> Result<Vec<PeerOf>, PolicyError> {
     if let Some(name) = text.strip_prefix(CONTAINER) {
-        return Ok(vec![PeerOf::Name(Name::Container(parse_name(text, name)?))]);
+        return Ok(vec![PeerOf::Name(Name::Container(parse_selector(text, name)?))]);
     }
     if let Some(name) = text.strip_prefix(HOST) {
         return Ok(vec![PeerOf::Name(Name::Host(parse_name(text, name)?))]);
@@ -162,6 +162,22 @@ fn peers_without_ports(text: &str) -> Result<Vec<PeerOf>, PolicyError> {
         return parse_range_of_addresses(text, first, last);
     }
     Ok(vec![PeerOf::Net(parse_net(text)?)])
+}
+
+/// Takes the name of a container, or a selector of several, which whoever knows containers reads. It has no comma, which
+/// is between peers, and does not end in ports.
+fn parse_selector(text: &str, selector: &str) -> Result<String, PolicyError> {
+    let ends_in_ports = || selector.rsplit_once(':').is_some_and(|(_, ports)| ports.parse::<Ports>().is_ok());
+    match selector {
+        "" => Err(PolicyError::unsupported(text, "names nobody: write the name after the colon")),
+        _ if selector.contains(',') || ends_in_ports() => {
+            Err(PolicyError::invalid("container", selector, "a name or a selector without comma and ports"))
+        }
+        _ if selector.len() > LONGEST_NAME => {
+            Err(PolicyError::invalid("container", selector, "at most 255 bytes"))
+        }
+        _ => Ok(selector.to_owned()),
+    }
 }
 
 fn parse_name(text: &str, name: &str) -> Result<String, PolicyError> {
@@ -195,7 +211,7 @@ fn parse_net(text: &str) -> Result<IpNet, PolicyError> {
 }
 
 /// All that may be in a target.
-const TARGETS: &str = "write an address, a prefix (10.0.0.0/8), a range (10.0.0.1-10.0.0.9), container:NAME, \
+const TARGETS: &str = "write an address, a prefix (10.0.0.0/8), a range (10.0.0.1-10.0.0.9), container:SELECTOR, \
                        host:NAME, a protocol (tcp, udp, icmp, icmpv6, sctp, `proto 47`), `port 443,8000-8080` or \
                        `local-port 80`";
 

@@ -30,6 +30,8 @@ fn selectors_are_read_and_shown() {
         ("[2001:db8::1]", "2001:db8::1"),
         ("2001:db8::80", "2001:db8::80"),
         ("container:db:5432", "container:db port 5432"),
+        ("container:label:app=web+!ns:a:5432", "container:label:app=web+!ns:a port 5432"),
+        ("container:pod:shop/web-*,container:re:^a+$", "container:pod:shop/web-* container:re:^a+$"),
         ("host:example.org:443 !10.0.0.1", "host:example.org !10.0.0.1 port 443"),
         ("all port 8000:8080", "all port 8000-8080"),
         ("all dport 80 sport 1024-65535", "all dport 80 sport 1024-65535"),

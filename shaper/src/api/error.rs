@@ -48,9 +48,12 @@ impl From<PathRejection> for ApiError {
 impl From<ShapingError> for ApiError {
     fn from(error: ShapingError) -> Self {
         let status = match error.reason() {
-            ShapingError::NotFound { .. } => StatusCode::NOT_FOUND,
+            ShapingError::NotFound { .. } | ShapingError::NoneFits { .. } => StatusCode::NOT_FOUND,
+            ShapingError::Selector(_) => StatusCode::BAD_REQUEST,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
-            ShapingError::Invalid(_) | ShapingError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ShapingError::Invalid(_) | ShapingError::Refused(_) | ShapingError::TooManyContainers { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             ShapingError::Failed(_) | ShapingError::About { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, text: error.to_string() }

@@ -3,6 +3,7 @@
 //! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
 mod error;
+mod query;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,16 +11,19 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{OriginalUri, Path, State, rejection::PathRejection},
-    http::Method,
+    http::{Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{get, put},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use self::error::ApiError;
-use crate::shaping::{PolicyError, PolicyProblem, Preset, Request, Shaper, Status, Whole, short};
+use crate::shaping::{
+    Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper, Status,
+    Whole, short,
+};
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
 pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
@@ -33,6 +37,7 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
             "/containers/{name}/shaping",
             get(shaping::<S>).put(replace::<S>).patch(change::<S>).delete(clear::<S>),
         )
+        .route("/shaping", put(replace_many::<S>).patch(change_many::<S>).delete(clear_many::<S>))
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::clone(&shaper));
     let probes = Router::new()
@@ -80,8 +85,13 @@ async fn presets<S: Shaper>(State(shaper): State<Arc<S>>) -> Json<BTreeMap<Strin
     Json(shaper.presets().iter().map(|(name, preset)| (name.to_owned(), preset.clone())).collect())
 }
 
-async fn list<S: Shaper>(State(shaper): State<Arc<S>>) -> LargeAnswer {
-    large(shaper.list().await).await
+/// Answers with all containers, or with those that are selected.
+async fn list<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri) -> LargeAnswer {
+    large(match query::to_list(&uri)? {
+        Some(selection) => shaper.select(&selection).await?,
+        None => shaper.list().await,
+    })
+    .await
 }
 
 async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
@@ -103,30 +113,65 @@ async fn shaping<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAn
 }
 
 /// Replaces the whole shaping.
-async fn replace<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
-    set(shaper, name, body, replacement).await
+async fn replace<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, uri: Uri, body: Bytes) -> LargeAnswer {
+    let (Path(name), insistence) = (name?, query::insistence(&uri)?);
+    large(shaper.set(&name, read(body, replacement).await?, insistence).await?).await
 }
 
 /// Changes what the body says; the rest stays as it is.
-async fn change<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, body: Bytes) -> LargeAnswer {
-    set(shaper, name, body, request).await
+async fn change<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, uri: Uri, body: Bytes) -> LargeAnswer {
+    let (Path(name), insistence) = (name?, query::insistence(&uri)?);
+    large(shaper.set(&name, read(body, request).await?, insistence).await?).await
 }
 
-async fn set<S: Shaper>(
-    shaper: Arc<S>,
-    name: Name,
-    body: Bytes,
-    read: fn(&[u8]) -> Result<Request, ApiError>,
-) -> LargeAnswer {
-    let Path(name) = name?;
-    let request = match body.len() {
-        ..=QUICKLY_READ => read(&body)?,
-        _ => {
-            let read = spawn_blocking(move || read(&body)).await;
-            read.map_err(|error| ApiError::failed(error.to_string()))??
-        }
+/// Replaces the whole shaping of all containers that are selected.
+async fn replace_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, body: Bytes) -> LargeAnswer {
+    let (selection, request) = (query::to_change(&uri)?, read(body, replacement).await?);
+    many(shaper, selection, Order::Set(Box::new(request))).await
+}
+
+/// Changes what the body says, of all containers that are selected.
+async fn change_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, body: Bytes) -> LargeAnswer {
+    let (selection, request) = (query::to_change(&uri)?, read(body, request).await?);
+    many(shaper, selection, Order::Set(Box::new(request))).await
+}
+
+async fn clear_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri) -> LargeAnswer {
+    many(shaper, query::to_change(&uri)?, Order::Clear).await
+}
+
+/// Answers with what became of each container; with an error as well, if not all have what was asked.
+async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order) -> LargeAnswer {
+    #[derive(Serialize)]
+    struct Answer {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        #[serde(flatten)]
+        changed: Changed,
+    }
+    let partial = selection.partial;
+    let changed = shaper.change(selection, order).await?;
+    let (error, is_done) = (changed.failure(), changed.count(Completion::is_done) > 0);
+    let status = match &error {
+        None => StatusCode::OK,
+        Some(_) if partial && is_done => StatusCode::MULTI_STATUS,
+        Some(_) if changed.has_been_tried() => StatusCode::INTERNAL_SERVER_ERROR,
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    large(shaper.set(&name, request).await?).await
+    let mut answer = large(Answer { error, changed }).await?;
+    *answer.status_mut() = status;
+    Ok(answer)
+}
+
+/// Parses a body, where it is large off the threads that serve other requests.
+async fn read(body: Bytes, parse: fn(&[u8]) -> Result<Request, ApiError>) -> Result<Request, ApiError> {
+    match body.len() {
+        ..=QUICKLY_READ => parse(&body),
+        _ => {
+            let read = spawn_blocking(move || parse(&body)).await;
+            read.map_err(|error| ApiError::failed(error.to_string()))?
+        }
+    }
 }
 
 /// Parses the body of a change.

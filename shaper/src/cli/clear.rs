@@ -3,7 +3,6 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
-use clap::builder::NonEmptyStringValueParser;
 use hyper::StatusCode;
 use indicatif::{ProgressBar, ProgressFinish};
 use tokio::time::{self, Instant};
@@ -13,9 +12,11 @@ use super::{
     client::ClientError,
     plain::escaped,
     print_json,
+    results::{self, Done},
+    select::{Bounds, Selected},
     text::{title, waiting},
 };
-use crate::shaping::{Cleared, ContainerView, Shaping};
+use crate::shaping::{Cleared, Completion, ContainerView, Shaping};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A wait below this needs no explanation.
@@ -24,26 +25,24 @@ const SPINNER_AFTER: Duration = Duration::from_secs(2);
 /// The arguments of `shaper clear`.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "shaper clear [OPTIONS] <NAME|ID>\n       shaper clear [OPTIONS] --all",
+    mut_arg("selector", |selector| selector.required_unless_present("all").conflicts_with("all")),
+    override_usage = "shaper clear [OPTIONS] <SELECTOR>...\n       shaper clear [OPTIONS] --all",
     after_help = "\
 Packets that already wait still leave at their time; the command returns when they have.
 
 Examples:
   shaper clear web
+  shaper clear 'shop-*' label:app=web
   shaper clear --all --no-wait"
 )]
 pub(super) struct Args {
-    /// The container's name, its id, or the beginning of its id
-    #[arg(
-        value_name = "NAME|ID",
-        required_unless_present = "all",
-        conflicts_with = "all",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    name: Option<String>,
+    #[command(flatten)]
+    selected: Selected,
     /// Clear every container that is shaped
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["count", "allow_none", "dry_run", "partial", "max_containers"])]
     all: bool,
+    #[command(flatten)]
+    bounds: Bounds,
     /// Do not wait for the last delayed packets
     #[arg(long)]
     no_wait: bool,
@@ -53,13 +52,31 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    match &args.name {
+    if args.all {
+        return clear_all(&args, client, streams).await;
+    }
+    match args.selected.as_name().filter(|_| args.bounds.is_nothing()) {
         Some(name) => {
-            let cleared = finish(client.clear(name).await?, &args, client).await?;
+            let cleared = finish(client.clear(&name).await?, &args, client).await?;
             if args.json { print_json(&cleared, streams) } else { print(&cleared, streams) }
         }
-        None => clear_all(&args, client, streams).await,
+        None => clear_many(&args, client, streams).await,
     }
+}
+
+/// Clears those that are selected, and waits for the last packets of all of them.
+async fn clear_many(args: &Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    let results = client.clear_many(&args.selected.query_of_change(&args.bounds, false)).await?;
+    let cleared =
+        results.changed.results.iter().filter(|one| one.end == Completion::Changed && !args.no_wait);
+    for one in cleared {
+        match client.inspect(one.container.id.as_str()).await {
+            Ok(inspection) => drop(wait(inspection.view, client).await?),
+            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    results::print(results, Done::Cleared, args.json, streams)
 }
 
 /// Clears all before it waits for any, so that all their packets leave meanwhile.

@@ -14,10 +14,12 @@ use serde::{
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{self, Cleared, ContainerView, Inspection, Preset, Status, with_causes};
+use crate::shaping::{self, Changed, Cleared, ContainerView, Inspection, Preset, Status, with_causes};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for requests that are for many containers.
+const LONG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug, Error)]
@@ -29,8 +31,8 @@ pub(super) enum ClientError {
     #[error("no permission to speak to the daemon on {}: run as root", .0.display())]
     Permission(PathBuf),
     /// It is silent.
-    #[error("the daemon on {} did not answer within {TIMEOUT:?}: see its log", .0.display())]
-    Timeout(PathBuf),
+    #[error("the daemon on {} did not answer within {:?}: see its log", .0.display(), .1)]
+    Timeout(PathBuf, Duration),
     /// The conversation broke down.
     #[error("ask the daemon on {} ({what}): {error}", socket.display())]
     Broken { socket: PathBuf, what: String, error: String },
@@ -43,12 +45,22 @@ impl ClientError {
     /// Returns the exit code of a command that ends with this error, for scripts to tell them apart.
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
-            Self::NoDaemon(_) | Self::Permission(_) | Self::Timeout(_) | Self::Broken { .. } => 3,
+            Self::NoDaemon(_) | Self::Permission(_) | Self::Timeout(..) | Self::Broken { .. } => 3,
             Self::Refused { status: StatusCode::NOT_FOUND, .. } => 4,
+            Self::Refused { status: StatusCode::MULTI_STATUS, .. } => 6,
             Self::Refused { status, .. } if status.as_u16() < 500 => 5,
             Self::Refused { .. } => 1,
         }
     }
+}
+
+/// The answer to a request for many containers.
+#[derive(Debug)]
+pub(super) struct Results {
+    /// The results.
+    pub(super) changed: Changed,
+    /// The reason why not all containers have what was asked, if so.
+    pub(super) refusal: Option<ClientError>,
 }
 
 /// Speaks to the daemon on one socket.
@@ -84,13 +96,47 @@ impl Client {
         self.ask(Method::GET, &format!("/containers/{}", encoded(name)), None).await
     }
 
+    pub(super) async fn select(&self, query: &str) -> Result<Vec<ContainerView>, ClientError> {
+        self.ask(Method::GET, &format!("/containers?{query}"), None).await
+    }
+
     pub(super) async fn set(
         &self,
         name: &str,
         request: &shaping::Request,
+        force: bool,
     ) -> Result<ContainerView, ClientError> {
-        let path = format!("/containers/{}/shaping", encoded(name));
+        let force = if force { "?force=true" } else { "" };
+        let path = format!("/containers/{}/shaping{force}", encoded(name));
         self.ask(Method::PATCH, &path, Some(request)).await
+    }
+
+    pub(super) async fn set_many(
+        &self,
+        query: &str,
+        request: &shaping::Request,
+    ) -> Result<Results, ClientError> {
+        self.change(Method::PATCH, query, Some(request)).await
+    }
+
+    pub(super) async fn clear_many(&self, query: &str) -> Result<Results, ClientError> {
+        self.change(Method::DELETE, query, None).await
+    }
+
+    /// Changes many containers. An answer may have both results and an error.
+    async fn change(
+        &self,
+        method: Method,
+        query: &str,
+        body: Option<&shaping::Request>,
+    ) -> Result<Results, ClientError> {
+        let path = format!("/api/v1/shaping?{query}");
+        let (status, body) = self.answer(method, &path, body, LONG_TIMEOUT).await?;
+        match serde_json::from_slice::<Changed>(&body) {
+            Ok(changed) if status == StatusCode::OK => Ok(Results { changed, refusal: None }),
+            Ok(changed) => Ok(Results { changed, refusal: Some(refusal(status, &body)) }),
+            Err(_) => Err(refusal(status, &body)),
+        }
     }
 
     pub(super) async fn clear(&self, name: &str) -> Result<Cleared, ClientError> {
@@ -113,6 +159,26 @@ impl Client {
         body: Option<&shaping::Request>,
     ) -> Result<T, ClientError> {
         let what = format!("{method} {path}");
+        let (status, body) = self.answer(method, path, body, TIMEOUT).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body).map_err(|error| ClientError::Broken {
+            socket: self.socket.clone(),
+            what,
+            error: format!("it answered with something else: {error}"),
+        })
+    }
+
+    /// The status and the body of an answer, whatever they say.
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&shaping::Request>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let what = format!("{method} {path}");
         let broken = |error: String| ClientError::Broken { socket: self.socket.clone(), what, error };
         let body = match body.map(serde_json::to_vec).transpose() {
             Ok(body) => Full::from(body.unwrap_or_default()),
@@ -127,18 +193,13 @@ impl Client {
             Ok(request) => request,
             Err(error) => return Err(broken(error.to_string())),
         };
-        let (status, body) = match time::timeout(TIMEOUT, self.exchange(request)).await {
-            Err(_) => return Err(ClientError::Timeout(self.socket.clone())),
+        match time::timeout(patience, self.exchange(request)).await {
+            Err(_) => Err(ClientError::Timeout(self.socket.clone(), patience)),
             Ok(Err(error)) => {
-                return Err(self.no_connection(&*error).unwrap_or_else(|| broken(with_causes(&*error))));
+                Err(self.no_connection(&*error).unwrap_or_else(|| broken(with_causes(&*error))))
             }
-            Ok(Ok(answer)) => answer,
-        };
-        if !status.is_success() {
-            return Err(refusal(status, &body));
+            Ok(Ok(answer)) => Ok(answer),
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| broken(format!("it answered with something else: {error}")))
     }
 
     async fn exchange(
@@ -197,9 +258,10 @@ mod tests {
     fn exit_codes_part_what_scripts_must_part() {
         let refused = |status| ClientError::Refused { status, text: String::new() }.exit_code();
         assert_eq!(ClientError::NoDaemon(PathBuf::new()).exit_code(), 3);
-        assert_eq!(ClientError::Timeout(PathBuf::new()).exit_code(), 3);
+        assert_eq!(ClientError::Timeout(PathBuf::new(), TIMEOUT).exit_code(), 3);
         for (status, code) in [
             (StatusCode::NOT_FOUND, 4),
+            (StatusCode::MULTI_STATUS, 6),
             (StatusCode::BAD_REQUEST, 5),
             (StatusCode::CONFLICT, 5),
             (StatusCode::UNPROCESSABLE_ENTITY, 5),

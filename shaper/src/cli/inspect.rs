@@ -3,33 +3,49 @@
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use anyhow::Result;
-use clap::builder::NonEmptyStringValueParser;
 
-use super::{Client, Streams, print_json, text};
+use super::{Client, Streams, print_json, select::Selected, text};
 use crate::shaping::{Inspection, InterfaceInspection, InterfaceView};
 
 /// The arguments of `shaper inspect`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    mut_arg("selector", |selector| selector.required(true)),
+    after_help = "\
 Examples:
   shaper inspect web
-  shaper inspect web --json | jq -r '.details[].commands[]'")]
+  shaper inspect 'shop-*'
+  shaper inspect web --json | jq -r '.details[].commands[]'"
+)]
 pub(super) struct Args {
-    /// The container's name, its id, or the beginning of its id
-    #[arg(value_name = "NAME|ID", value_parser = NonEmptyStringValueParser::new())]
-    name: String,
+    #[command(flatten)]
+    selected: Selected,
     /// Print the daemon's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let inspection = client.inspect(&args.name).await?;
+    let Some(name) = args.selected.as_name() else { return inspect_many(&args, client, streams).await };
+    let inspection = client.inspect(&name).await?;
     if args.json {
         return print_json(&inspection, streams);
     }
     let shown = show(&inspection)?;
     Ok(write!(streams.out, "{shown}")?)
+}
+
+/// Shows those that are selected, an empty line between them.
+async fn inspect_many(args: &Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+    let mut inspections = Vec::new();
+    for view in client.select(&args.selected.query()).await? {
+        inspections.push(client.inspect(view.container.id.as_str()).await?);
+    }
+    if args.json {
+        return print_json(&inspections, streams);
+    }
+    let shown: Vec<_> = inspections.iter().map(show).collect::<Result<_, _>>()?;
+    Ok(write!(streams.out, "{}", shown.join("\n"))?)
 }
 
 fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {

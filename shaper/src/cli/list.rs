@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Client, Streams, print_json, text};
+use super::{Client, Streams, print_json, select::Selected, text};
 use crate::shaping::{ContainerView, Direction, Shaping};
 
 /// The arguments of `shaper list`.
@@ -17,15 +17,21 @@ DELAYED packets are part of those that PASSED.
 
 Examples:
   shaper list
+  shaper list 'shop-*' label:app=web
   shaper list --json | jq -r '.[] | select(.interfaces != []) | .container.name'")]
 pub(super) struct Args {
+    #[command(flatten)]
+    selected: Selected,
     /// Print the daemon's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let views = client.list().await?;
+    let views = match args.selected.is_nothing() {
+        true => client.list().await?,
+        false => client.select(&args.selected.query()).await?,
+    };
     if args.json {
         return print_json(&views, streams);
     }

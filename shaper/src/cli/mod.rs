@@ -10,6 +10,8 @@ mod list;
 mod log;
 mod plain;
 mod presets;
+mod results;
+mod select;
 mod serve;
 mod set;
 mod status;
@@ -65,15 +67,15 @@ Examples:
 enum Command {
     /// Run the daemon
     Serve(serve::Args),
-    /// List all containers and what shapes them
+    /// List containers and what shapes them
     List(list::Args),
-    /// Change a container's shaping; what is not mentioned stays as it is
+    /// Change the shaping of containers; what is not mentioned stays as it is
     Set(Box<set::Args>),
     /// List the networks that `set --preset` knows by name
     Presets(presets::Args),
-    /// End a container's shaping
+    /// End the shaping of containers
     Clear(clear::Args),
-    /// Show where a container's shaping can be seen with the kernel's own tools
+    /// Show where the shaping of containers can be seen with the kernel's own tools
     Inspect(inspect::Args),
     /// Tell whether the daemon can shape
     Status(status::Args),

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{log::Log, plain::Plain};
 use crate::{
     daemon::{self, Options},
-    shaping::{Hook, RuntimeKind},
+    shaping::{Hook, RuntimeKind, Selector, SelectorError},
 };
 
 /// The runtimes that are watched unless others are named.
@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// A preset that has a button in Scope, which has room for two; several by commas, or by writing this several times
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scope_preset: Vec<String>,
+    /// Containers that are not shaped unless they are named by their id or with --force; several by writing this several
+    /// times
+    #[arg(long, value_name = "SELECTOR", value_parser = selector)]
+    protect: Vec<Selector>,
     /// The format of log lines on standard error
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -99,6 +103,10 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+fn selector(text: &str) -> Result<Selector, SelectorError> {
+    Selector::parse([text])
+}
+
 /// Starts the log, in which panics have their lines, too.
 fn start_log(args: &Args) -> Result<Log> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
@@ -135,6 +143,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         hook: args.hook,
         presets: args.presets,
         scope_presets: args.scope_preset,
+        protect: args.protect,
     })
 }
 

@@ -8,12 +8,14 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{ArgGroup, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{ArgGroup, ValueEnum};
 
 use super::{
     Client, Streams,
     effects::{self, EffectFlags, Understood},
     print_json,
+    results::{self, Done},
+    select::{Bounds, Selected},
     tables::FilesIn,
     text,
 };
@@ -51,7 +53,8 @@ impl From<Direction> for Directions {
 #[command(
     group(ArgGroup::new("change").args(effects::names()).args(OTHERS).required(true).multiple(true)),
     mut_arg("trace", |trace| trace.conflicts_with("rate")),
-    override_usage = "shaper set [OPTIONS] <NAME|ID>",
+    mut_arg("selector", |selector| selector.required(true)),
+    override_usage = "shaper set [OPTIONS] <SELECTOR>...",
     after_help = "\
 Effects are in the words of tc-netem. What a flag says replaces that effect, and 0 takes it away;
 --netem replaces all of them, and takes a whole line of tc's. Where a distribution is named, it may
@@ -69,12 +72,13 @@ Examples:
   shaper set web --latency 300ms --ramp 30s
   shaper set web --interface 'lan*' --latency 20ms
   shaper set web --preset lte
-  shaper set web --policy commute.toml"
+  shaper set web --policy commute.toml
+  shaper set 'shop-*' --loss 1% --dry-run
+  shaper set label:app=web+!ns:test --count 30% --latency 100ms"
 )]
 pub(super) struct Args {
-    /// The container's name, its id, or the beginning of its id
-    #[arg(value_name = "NAME|ID", value_parser = NonEmptyStringValueParser::new())]
-    name: String,
+    #[command(flatten)]
+    selected: Selected,
     #[command(flatten)]
     effects: EffectFlags,
     /// All effects at once, in netem's words
@@ -124,6 +128,11 @@ pub(super) struct Args {
     /// When it ends by itself: after 10m, or not (forever)
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = str::parse::<Lifetime>)]
     r#for: Option<Lifetime>,
+    #[command(flatten)]
+    bounds: Bounds,
+    /// Shape protected containers as well: the daemon's own, Scope's, those in kube-system, those of serve's --protect
+    #[arg(long)]
+    force: bool,
     /// Print the daemon's answer as JSON
     #[arg(long)]
     json: bool,
@@ -133,12 +142,17 @@ const WHOLE: &str = "All effects at once";
 const OTHERS: [&str; 5] = ["netem", "policy", "preset", "prepare", "for"];
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let (name, as_json) = (args.name.clone(), args.json);
+    let (selected, bounds) = (args.selected.clone(), args.bounds.clone());
+    let (force, as_json) = (args.force, args.json);
     let (request, notes) = request(args)?;
     for note in notes {
         writeln!(streams.err, "{note}")?;
     }
-    let view = client.set(&name, &request).await?;
+    let Some(name) = selected.as_name().filter(|_| bounds.is_nothing()) else {
+        let query = selected.query_of_change(&bounds, force);
+        return results::print(client.set_many(&query, &request).await?, Done::Set, as_json, streams);
+    };
+    let view = client.set(&name, &request, force).await?;
     if as_json {
         return print_json(&view, streams);
     }

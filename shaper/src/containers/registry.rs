@@ -142,7 +142,7 @@ impl Registry {
         let found = matches.iter().map(|is| self.those(is));
         match found.into_iter().find(|found| !found.is_empty()).as_deref() {
             None | Some([]) => {
-                self.pod(name).or_else(|| self.whose_netns_is_named(name)).ok_or_else(not_found)
+                self.of_the_pod(name).or_else(|| self.whose_netns_is_named(name)).ok_or_else(not_found)
             }
             Some([one]) => Ok(one),
             Some(several) => Err(ShapingError::Ambiguous {
@@ -177,9 +177,11 @@ impl Registry {
         self.containers.values().any(Container::is_unseen)
     }
 
-    /// The pod with this name or id, while a container of it is shown in its place.
-    fn pod(&self, name: &str) -> Option<&Container> {
-        self.containers.values().find(|c| c.is_pod() && (c.name == name || c.id.as_str() == name))
+    /// A container that is shown in the place of the pod with this name or id.
+    fn of_the_pod(&self, name: &str) -> Option<&Container> {
+        let is_meant = |c: &&Container| c.is_pod() && (c.name == name || c.id.as_str() == name);
+        let pod = self.containers.values().find(is_meant)?;
+        self.sharing(netns_of(pod)?).next()
     }
 
     fn whose_netns_is_named(&self, name: &str) -> Option<&Container> {

@@ -19,7 +19,7 @@ impl Daemon {
     ///
     /// Dropping the future before that drops the change: nobody waits for it any more. Afterwards it goes on in a task of
     /// its own, with its log, whoever still waits.
-    pub(super) async fn change<W, T>(
+    pub(super) async fn change_one<W, T>(
         self: &Arc<Self>,
         name: &str,
         work: impl FnOnce(Arc<Self>, Container) -> W,
@@ -72,11 +72,20 @@ impl Daemon {
         container: Container,
         request: Request,
     ) -> Result<ContainerView, ShapingError> {
-        let netns = netns_of(&container)?;
+        netns_of(&container)?;
         let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
-        let names = request.names();
-        let has_names = !names.is_empty();
-        self.find(names).await?;
+        self.find(request.names()).await?;
+        self.set_prepared(container, Arc::new(request)).await
+    }
+
+    /// Carries out a request that names no preset, and whose names have been found.
+    pub(super) async fn set_prepared(
+        &self,
+        container: Container,
+        request: Arc<Request>,
+    ) -> Result<ContainerView, ShapingError> {
+        let netns = netns_of(&container)?;
+        let has_names = !request.names().is_empty();
         let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
         let draining = set.map_err(|error| error.about(&format!("container {}", container.name)))?;
         self.touch();

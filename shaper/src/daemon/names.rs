@@ -1,6 +1,6 @@
 //! Keeps the addresses of what targets name: containers and hosts.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -9,7 +9,7 @@ use super::{Daemon, hosts::AT_ONCE};
 use crate::{
     datapath::Datapath,
     network::addresses,
-    shaping::{ContainerState, Name, Refusal, ShapingError},
+    shaping::{Container, ContainerState, Name, NetnsRef, Refusal, Selector, ShapingError},
 };
 
 /// The interval at which names are looked up again, unless something happens to a container before.
@@ -73,27 +73,46 @@ impl Daemon {
     }
 
     async fn find_container(&self, name: &Name) -> Result<(), ShapingError> {
-        let Name::Container(id) = name else { return Ok(()) };
-        let container = self.resolve(id)?;
-        let (addresses, problem) = match container.netns {
-            Some(netns) if container.state != ContainerState::Stopped => {
-                (self.blocking(move |datapath| datapath.visit(&netns, addresses)).await?, "it has no address")
-            }
-            _ => (Vec::new(), "it does not run"),
+        let Name::Container(text) = name else { return Ok(()) };
+        let containers = self.named(text)?;
+        let running = containers.into_iter().filter(|container| container.state != ContainerState::Stopped);
+        let namespaces: Vec<NetnsRef> = running.filter_map(|container| container.netns).collect();
+        let (found, problem) = match namespaces.is_empty() {
+            false => (
+                self.blocking(move |datapath| addresses_of(datapath, &namespaces)).await?,
+                "it has no address",
+            ),
+            true => (Vec::new(), "it does not run"),
         };
-        let problem = addresses.is_empty().then_some(problem);
-        self.datapath.name_found(name, addresses, problem);
+        let problem = found.is_empty().then_some(problem);
+        self.datapath.name_found(name, found, problem);
         Ok(())
+    }
+
+    /// The container with a name, or those that a selector fits: at least one.
+    fn named(&self, text: &str) -> Result<Vec<Container>, ShapingError> {
+        // Names came before selectors, and may look like one.
+        match self.resolve(text) {
+            Err(ShapingError::NotFound { .. }) => {}
+            resolved => return resolved.map(|container| vec![container]),
+        }
+        let selector = Selector::parse([text])?;
+        match selector.as_name() {
+            Some(name) => self.resolve(name).map(|container| vec![container]),
+            None => self.fitting(selector),
+        }
     }
 
     /// A container that has gone has no addresses any more: they may be another one's by now. While runtimes have not told
     /// of all their containers yet, or when one cannot be looked at, the last addresses stay.
     fn miss_container(&self, name: &Name, error: &ShapingError) {
         match error {
-            ShapingError::NotFound { .. } if self.registry.lock().has_all() => {
+            ShapingError::NotFound { .. } | ShapingError::NoneFits { .. }
+                if self.registry.lock().has_all() =>
+            {
                 self.datapath.name_found(name, Vec::new(), Some("there is no such container"));
             }
-            ShapingError::NotFound { .. } => {
+            ShapingError::NotFound { .. } | ShapingError::NoneFits { .. } => {
                 self.datapath.name_not_found(name, "no runtime has told of it yet");
             }
             error => {
@@ -111,4 +130,22 @@ impl Daemon {
             Err(error) => Err(Refusal::NoAddress { host: host.clone(), reason: error.to_string() }.into()),
         }
     }
+}
+
+/// The addresses in all of some namespaces. One that cannot be looked at, as of a container that is about to end, has none
+/// as long as another can.
+fn addresses_of(datapath: &Datapath, namespaces: &[NetnsRef]) -> Result<Vec<IpAddr>, ShapingError> {
+    let mut found = Vec::new();
+    let mut failed = None;
+    let mut visited = 0;
+    for netns in namespaces {
+        match datapath.visit(netns, addresses) {
+            Ok(more) => {
+                visited += 1;
+                found.extend(more);
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.filter(|_| visited == 0).map_or(Ok(found), Err)
 }

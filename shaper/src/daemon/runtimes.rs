@@ -102,6 +102,18 @@ fn cri_places(options: &Options, runtime: RuntimeName) -> Places {
     Places::named(options.cri_sockets.iter().filter(is_its).cloned().collect())
 }
 
+/// The sockets of the engines that are watched, those of users excepted.
+pub(super) fn engines(options: &Options) -> Vec<PathBuf> {
+    let watches = |kind| options.runtimes.contains(&kind);
+    let docker = watches(RuntimeKind::Docker).then(|| options.docker_socket.clone());
+    let podman = watches(RuntimeKind::Podman).then(|| Places::usual(&PODMAN));
+    let cri = watches(RuntimeKind::Cri)
+        .then(|| [RuntimeName::Containerd, RuntimeName::CriO].map(|runtime| cri_places(options, runtime)));
+    let places = podman.into_iter().chain(cri.into_iter().flatten());
+    let served = places.flat_map(|places| places.of_the_system().map(Path::to_path_buf).collect::<Vec<_>>());
+    docker.into_iter().chain(served).collect()
+}
+
 /// Makes the check that the daemon sees the containers of the runtimes.
 pub(super) fn blindness(options: &Options) -> Blindness {
     let watches = |kind| options.runtimes.contains(&kind);

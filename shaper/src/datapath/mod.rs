@@ -25,6 +25,7 @@ mod locks;
 mod names;
 mod pins;
 mod place;
+mod planning;
 mod prepared;
 mod present;
 mod program;
@@ -52,6 +53,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+pub(crate) use planning::Planned;
 pub(crate) use program::LogRing;
 
 use self::{

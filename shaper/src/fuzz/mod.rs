@@ -54,6 +54,7 @@ macro_rules! tests {
 tests! {
     netem: targets::NETEM,
     match_rule: targets::MATCH_RULE,
+    selector: targets::SELECTOR,
     policy_toml: targets::POLICY_TOML,
     policy_json: targets::POLICY_JSON,
     presets: targets::PRESETS,

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::shaping::{
-    Asked, Clause, Clauses, Direction, Distribution, Effects, Format, MatchRule, Named, NoFiles, Peers,
-    Policy, Presets, Request, Shaping, Trace, names_in,
+    Asked, Clause, Clauses, Container, Direction, Distribution, Effects, Format, MatchRule, Named, NoFiles,
+    Peers, Pod, Policy, Presets, Request, Selector, Shaping, Trace, fake::web, names_in,
 };
 
 /// Takes one input after the other.
@@ -95,6 +95,32 @@ pub(super) const MATCH_RULE: Target = of_text(
                 .collect(),
         );
         large
+    },
+);
+
+/// Selectors of containers, on a container that has all that they ask for.
+pub(super) const SELECTOR: Target = of_text(
+    "selector",
+    || {
+        let container = Container {
+            image: Some("docker.io/library/nginx:1.25".to_owned()),
+            pod: Some(Pod { namespace: Some("shop".to_owned()), name: "web-1".to_owned(), uid: None }),
+            labels: [("app".to_owned(), "web".repeat(100))].into(),
+            ..web().container
+        };
+        text(move |text| {
+            let Ok(selector) = Selector::parse([text]) else { return };
+            let shown = Selector::parse(selector.texts().iter().cloned());
+            assert_eq!(shown.as_ref(), Ok(&selector), "as it is shown");
+            let meant = selector.meant(false, |_| Ok(container.clone())).expect("each name means one");
+            selector.fits(&container, &meant);
+            selector.fits_loosely(&container);
+        })
+    },
+    |length| {
+        // A longer one than may be, and the longest ones that may.
+        let parts = ["x", "!", "x,", "*a", "[a-z", "label:a=", "re:(a*)*", "re:a{1000}", "\\", "image:"];
+        [repeated(&parts, length), repeated(&parts, 4096)].concat()
     },
 );
 

@@ -204,6 +204,11 @@ impl Container {
         self.pod.as_ref().is_some_and(|pod| pod.full_name() == self.name)
     }
 
+    /// The identity among the containers of all runtimes.
+    pub(crate) fn key(&self) -> (RuntimeName, ContainerId) {
+        (self.runtime, self.id.clone())
+    }
+
     /// Tells whether it has processes that cannot be seen.
     pub(crate) fn is_unseen(&self) -> bool {
         self.state != ContainerState::Stopped && self.netns.is_none()

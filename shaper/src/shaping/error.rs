@@ -4,7 +4,7 @@ use std::{error, iter};
 
 use thiserror::Error;
 
-use super::{Failure, PolicyError, Refusal, quoted};
+use super::{Failure, PolicyError, Refusal, SelectorError, quoted};
 
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]
@@ -24,6 +24,28 @@ pub(crate) enum ShapingError {
         name: String,
         /// The containers that it may be.
         candidates: Vec<String>,
+    },
+    /// A text that is no selector.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    /// No container fits a selector, or none that could be changed.
+    #[error("no container fits {}{}", quoted(selector), left_out.as_ref().map_or_else(
+        || ": `shaper list` shows all containers".to_owned(),
+        |reason| format!(" and can be changed: {reason}"),
+    ))]
+    NoneFits {
+        /// The selector.
+        selector: String,
+        /// The first of those that fit, with the reason why it is left out.
+        left_out: Option<String>,
+    },
+    /// A request for more containers than may be changed at once.
+    #[error("{count} containers would be changed, and at most {most} may be (--max-containers)")]
+    TooManyContainers {
+        /// The number of containers.
+        count: usize,
+        /// The bound.
+        most: usize,
     },
     /// The container is not running.
     #[error("container {name} is {state}: only a running container can be shaped")]

@@ -63,8 +63,20 @@ impl FakeShaper {
         }
     }
 
+    fn all(&self) -> Vec<Container> {
+        let views = self.containers.lock().expect("not poisoned");
+        let mut all: Vec<_> = views.iter().map(|view| view.container.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The protection of containers called `guarded`, beside the usual ones.
+    fn protection(&self) -> Protection {
+        Protection::new([].into(), [Selector::parse(["guarded"]).expect("a selector")])
+    }
+
     /// Changes what `name` and those of its network namespace have.
-    fn change(
+    fn alter(
         &self,
         name: &str,
         change: impl Fn(&mut Vec<InterfaceView>) -> Result<(), ShapingError>,
@@ -146,9 +158,20 @@ impl Shaper for FakeShaper {
         self.list().await.into_iter().filter(has).collect()
     }
 
-    async fn set(self: &Arc<Self>, name: &str, request: Request) -> Result<ContainerView, ShapingError> {
+    async fn set(
+        self: &Arc<Self>,
+        name: &str,
+        request: Request,
+        insistence: Insistence,
+    ) -> Result<ContainerView, ShapingError> {
+        let container = self.find(name)?.container;
+        if let Some(reason) =
+            self.protection().of(&container).filter(|_| !insistence.reaches(&container, Some(name)))
+        {
+            return Err(Refusal::Protected { container: container.name, reason }.into());
+        }
         let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
-        self.change(name, |interfaces| {
+        self.alter(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
                     interfaces.push(interface(direction, Shaping::default()));
@@ -166,7 +189,7 @@ impl Shaper for FakeShaper {
     async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
         let waits = *self.waits.lock().expect("not poisoned");
         let was_shaped = !self.find(name)?.interfaces.is_empty();
-        let view = self.change(name, |interfaces| {
+        let view = self.alter(name, |interfaces| {
             for view in interfaces.iter_mut() {
                 (view.shaping, view.remaining_ms) = (Shaping::default(), None);
                 view.queue.waiting = waits;
@@ -175,6 +198,39 @@ impl Shaper for FakeShaper {
             Ok(())
         })?;
         Ok(Cleared { was_shaped, view })
+    }
+
+    async fn select(&self, selection: &Selection) -> Result<Vec<ContainerView>, ShapingError> {
+        let all = self.all();
+        let known = Known { all: &all, resolve: &|name| Ok(self.find(name)?.container) };
+        Ok(selection.list(&known)?.into_iter().map(|one| self.seen(one.id.as_str())).collect())
+    }
+
+    /// One after the other, and with a failure, without putting back what came before.
+    async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
+        let chosen = {
+            let all = self.all();
+            let known = Known { all: &all, resolve: &|name| Ok(self.find(name)?.container) };
+            selection.choose(&known, &order, &self.protection())?
+        };
+        let mut results = Vec::new();
+        for Chosen { container, shared_with, mut end, .. } in chosen {
+            let id = container.id.as_str().to_owned();
+            let before = InForce::of(&self.seen(&id).interfaces);
+            if end == Completion::Planned && !selection.dry_run {
+                let done = match &order {
+                    Order::Set(request) => {
+                        self.set(&id, Request::clone(request), Insistence::Force).await.map(drop)
+                    }
+                    Order::Clear => self.clear(&id).await.map(drop),
+                };
+                end =
+                    done.map_or_else(|error| Completion::Failed(error.to_string()), |()| Completion::Changed);
+            }
+            let after = InForce::of(&self.seen(&id).interfaces);
+            results.push(ContainerResult { container, shared_with, end, before, after });
+        }
+        Ok(Changed { results })
     }
 
     fn presets(&self) -> &Presets {

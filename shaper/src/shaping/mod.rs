@@ -3,6 +3,7 @@
 //! Pure: no system call, no clock, no async runtime. Adapters ([`crate::scope`], [`crate::api`]) speak to the daemon
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.
 
+mod choice;
 mod container;
 mod error;
 mod event;
@@ -12,11 +13,15 @@ pub(crate) mod fake;
 mod history;
 mod hook;
 mod outcomes;
+mod protection;
 mod refusal;
+mod selection;
+mod selector;
 mod shaper;
 mod status;
 mod view;
 
+pub(crate) use choice::{Chosen, Known};
 pub(crate) use container::{
     Container, ContainerId, ContainerState, NetnsId, NetnsRef, Pod, RuntimeKind, RuntimeName,
 };
@@ -26,7 +31,12 @@ pub(crate) use failure::{Attempt, Failure};
 pub(crate) use history::History;
 pub(crate) use hook::Hook;
 pub(crate) use outcomes::Outcomes;
+pub(crate) use protection::{Insistence, Protected, Protection};
 pub(crate) use refusal::{Refusal, UNSEEN};
+pub(crate) use selection::{
+    Changed, Completion, ContainerResult, Count, CountError, InForce, Order, Selection, rank,
+};
+pub(crate) use selector::{Meant, Selector, SelectorError};
 pub(crate) use shaper::Shaper;
 pub(crate) use status::{Problem, RuntimeStatus, Status};
 pub(crate) use view::{

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::Protected;
+
 /// A reason, with what to do about it.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
@@ -51,6 +53,15 @@ pub(crate) enum Refusal {
     Unseen {
         /// The container.
         container: String,
+    },
+    /// The container is one that is not shaped by accident.
+    // Scope shows the first 24 characters beside the buttons.
+    #[error("protected: {reason}. To shape {container} nevertheless, write its id, or --force")]
+    Protected {
+        /// The container.
+        container: String,
+        /// The reason.
+        reason: Protected,
     },
     /// The daemon does not see what it has to.
     #[error("{reason}")]

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{Cleared, ContainerView, Inspection, NetnsId, Presets, Problem, Request, ShapingError, Status};
+use super::{
+    Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request,
+    Selection, ShapingError, Status,
+};
 
 /// The daemon, seen from the side of those who talk to people.
 ///
@@ -42,11 +45,31 @@ pub(crate) trait Shaper: Send + Sync + 'static {
         self: &Arc<Self>,
         name: &str,
         request: Request,
+        insistence: Insistence,
     ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
     /// its time; only then does the interface become what it was, and the view lose its last `interfaces`. In order, and dropped, as [`Self::set`].
     fn clear(self: &Arc<Self>, name: &str) -> impl Future<Output = Result<Cleared, ShapingError>> + Send;
+
+    /// The containers that a selection chooses, whatever their state, by name.
+    fn select(
+        &self,
+        selection: &Selection,
+    ) -> impl Future<Output = Result<Vec<ContainerView>, ShapingError>> + Send;
+
+    /// Changes the shaping of all containers that a selection chooses, or, unless what can be done is enough, of none; in
+    /// order, and dropped, as [`Self::set`]. Containers that a pattern or a kind fits are left out where they cannot be
+    /// changed; those that are named are to be.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was tried. What was tried and failed is among the results.
+    fn change(
+        self: &Arc<Self>,
+        selection: Selection,
+        order: Order,
+    ) -> impl Future<Output = Result<Changed, ShapingError>> + Send;
 
     /// The networks that can be asked for by name.
     fn presets(&self) -> &Presets;

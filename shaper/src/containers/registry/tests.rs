@@ -121,7 +121,7 @@ fn a_netns_of_a_container_that_a_runtime_tells_of_is_left_out() {
 }
 
 #[test]
-fn a_pod_is_shown_until_a_container_of_it_runs_and_found_by_its_name_in_any_case() {
+fn a_pod_is_shown_until_a_container_of_it_runs_and_found_by_its_name_in_either_case() {
     let pod = Pod { namespace: Some("shop".to_owned()), name: "db-0".to_owned(), uid: None };
     let of_pod = |id, name, inode| Container {
         pod: Some(pod.clone()),
@@ -137,8 +137,8 @@ fn a_pod_is_shown_until_a_container_of_it_runs_and_found_by_its_name_in_any_case
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&sandbox]);
     registry.apply(one(main.clone()));
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&main]);
-    assert_eq!(resolved(&registry, "shop/db-0"), Ok("5a".into()));
-    assert_eq!(resolved(&registry, "5a"), Ok("5a".into()));
+    assert_eq!(resolved(&registry, "shop/db-0"), Ok("c1".into()), "it is shown in its place");
+    assert_eq!(resolved(&registry, "5a"), Ok("c1".into()));
     let stopped = Container { state: ContainerState::Stopped, netns: None, ..main };
     assert_eq!(registry.apply(one(stopped.clone())).netns, [netns(1)].into());
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&sandbox, &stopped]);

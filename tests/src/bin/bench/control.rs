@@ -34,6 +34,10 @@ const LOAD: usize = 8;
 /// to decode it in that time.
 const LOADED_REPORT_MS: f64 = 150.0;
 
+/// The request for all containers at once, and the most that it may take, in seconds.
+const ALL: &str = "/api/v1/shaping?selector=c*";
+const ALL_AT_ONCE_S: f64 = 5.0;
+
 /// A crowd, a daemon and a client of its socket.
 struct Bench {
     client: Connection,
@@ -154,7 +158,32 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     let idle_mb = bench.resident_mb()?;
     let times = times(&mut bench)?;
     let reports = loaded_reports(&mut bench)?;
-    Ok(vec![times, reports, plugins_way(&bench)?, memory(&bench, idle_mb)?])
+    let (plugins, memory) = (plugins_way(&bench)?, memory(&bench, idle_mb)?);
+    Ok(vec![times, at_once(&mut bench)?, reports, plugins, memory])
+}
+
+/// Measures one request for all containers, after none of them is shaped any more.
+fn at_once(bench: &mut Bench) -> Result<Table> {
+    let count = bench.crowd.len();
+    let mut table = Table::new(
+        "Time of one request for many containers, in seconds",
+        &format!("`{ALL}`, for {count} containers, to the last byte of the answer. Each is checked first."),
+        &["operation", "time"],
+    );
+    bench.ask("DELETE", ALL, "")?;
+    let set = r#"{"loss":"1%"}"#;
+    for (operation, method, target, body) in [
+        ("dry run", "PATCH", format!("{ALL}&dry_run=true"), set),
+        ("first control", "PATCH", ALL.to_owned(), set),
+        ("change", "PATCH", ALL.to_owned(), r#"{"loss":"2%"}"#),
+        ("clear", "DELETE", ALL.to_owned(), ""),
+    ] {
+        let seconds = bench.ask(method, &target, body)?.0 / 1e3;
+        table.row(vec![operation.to_owned(), format!("{seconds:.2}")]);
+        table.at_most(&format!("{operation} of {count} at once, in s"), seconds, ALL_AT_ONCE_S);
+    }
+    bench.shaped = 0;
+    Ok(table)
 }
 
 fn times(bench: &mut Bench) -> Result<Table> {
