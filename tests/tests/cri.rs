@@ -222,7 +222,9 @@ fn all_runtimes_are_listed_together_each_as_itself() {
     assert_eq!(all["plain"]["id"], "other:plain");
 
     let refused = daemon.complaint("set kube-system/proxy-x/kube-proxy --loss 10%");
-    assert!(refused.contains("host"), "{refused}");
+    assert!(refused.contains("kube-system"), "{refused}");
+    let refused = daemon.complaint("set kube-system/proxy-x/kube-proxy --loss 10% --force");
+    assert!(refused.contains("the host"), "{refused}");
     let status = daemon.run("status");
     for line in ["docker: 1 containers", "netns: ", "podman at /run/podman/podman.sock: 1 containers"] {
         assert!(status.contains(&format!("\n{line}")), "{status}");

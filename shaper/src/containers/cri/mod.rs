@@ -180,19 +180,25 @@ impl Watcher {
         }
     }
 
-    /// Tells of each difference between what was known and what there is: first of what is new, so that a container that
-    /// takes the place of another is known by then.
+    /// Tells of each difference between what was known and what there is: first of containers that are gone from a pod,
+    /// which has the network, so that no name is there twice; then of what is new; then of the rest that is gone, so that
+    /// what takes the place of another is known by then.
     async fn tell(
         &mut self,
         all: BTreeMap<ContainerId, Container>,
     ) -> Result<(), mpsc::error::SendError<Update>> {
         let source = || self.place.source.clone();
+        let gone = self.known.values().filter(|one| !all.contains_key(&one.id));
+        let (of_pods, others): (Vec<_>, Vec<_>) = gone.partition(|one| one.pod.is_some() && !one.is_pod());
+        for Container { id, .. } in of_pods {
+            self.updates.send(Update::Gone { source: source(), id: id.clone() }).await?;
+        }
         for (id, container) in &all {
             if self.known.get(id) != Some(container) {
                 self.updates.send(Update::One { source: source(), container: container.clone() }).await?;
             }
         }
-        for id in self.known.keys().filter(|id| !all.contains_key(id)) {
+        for Container { id, .. } in others {
             self.updates.send(Update::Gone { source: source(), id: id.clone() }).await?;
         }
         self.known = all;
