@@ -19,12 +19,13 @@ pub mod random;
 pub mod schedule;
 mod shaping;
 mod socket_budget;
+pub mod uses;
 
 pub use counters::{Counters, Tally};
 pub use original::Original;
 #[cfg(feature = "user")]
 pub use outcome::{OUTCOMES, Outcome};
-pub use shaping::{LATE_NS, MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, ready_ns};
+pub use shaping::{LATE_NS, MAX_DELAY_NS, ORPHAN_FROM_NS, Shaping, in_turn_ns, latest_ns, ready_ns};
 pub use socket_budget::SocketBudget;
 
 /// Name of the classifier, in the object file, that carries out a [`Shaping`] alone.
@@ -77,6 +78,8 @@ pub const DETOUR_FROM_CONSTANT: &str = "DETOUR_FROM";
 pub const DETOUR_INTO_CONSTANT: &str = "DETOUR_INTO";
 /// Name of the constant that says whether the policy has targets: 0 or 1.
 pub const TARGETED_CONSTANT: &str = "TARGETED";
+/// Name of the constant with the parts that the policy uses: a sum of [`uses`].
+pub const USES_CONSTANT: &str = "USES";
 
 /// A type of which every byte is a field: no padding that could leak or differ.
 macro_rules! plain {

@@ -66,18 +66,18 @@ impl Shaping {
     pub const fn departure_ns(&self, stamp_ns: u64, now_ns: u64) -> u64 {
         ready_ns(stamp_ns, now_ns) + self.delay_ns
     }
+}
 
-    /// Returns the latest departure once a packet that is due at `departure_ns` has been given one, after `last_ns`: the
-    /// packet departs then or, if it is due before, when it is due. It departs together with the packet before it if it
-    /// is due shortly after that one (see [`early_ns`]).
-    ///
-    /// Of two processors, one may come with an earlier time; a time far ahead is of a longer delay before.
-    #[inline(always)]
-    pub const fn latest_ns(&self, departure_ns: u64, last_ns: u64) -> u64 {
-        let is_close = departure_ns.wrapping_sub(last_ns) <= early_ns(self.delay_ns);
-        let was_overtaken = last_ns.wrapping_sub(departure_ns) <= LATE_NS;
-        if is_close || was_overtaken { last_ns } else { departure_ns }
-    }
+/// Returns the latest departure once a packet that is due at `departure_ns`, after `delay_ns`, has been given one, after
+/// `last_ns`: the packet departs then or, if it is due before, when it is due. It departs together with the packet before
+/// it if it is due shortly after that one (see [`early_ns`]).
+///
+/// Of two processors, one may come with an earlier time; a time far ahead is of a longer delay before.
+#[inline(always)]
+pub const fn latest_ns(delay_ns: u64, departure_ns: u64, last_ns: u64) -> u64 {
+    let is_close = departure_ns.wrapping_sub(last_ns) <= early_ns(delay_ns);
+    let was_overtaken = last_ns.wrapping_sub(departure_ns) <= LATE_NS;
+    if is_close || was_overtaken { last_ns } else { departure_ns }
 }
 
 /// When a packet is ready to be sent, in nanoseconds of `CLOCK_MONOTONIC`: at `stamp_ns`, if that is ahead, or now.
@@ -115,7 +115,7 @@ mod tests {
 
     /// The departure of a packet that is due then, after one that departed at `last_ns`.
     fn grouped_ns(shaping: &Shaping, due_ns: u64, last_ns: u64) -> u64 {
-        due_ns.min(shaping.latest_ns(due_ns, last_ns))
+        due_ns.min(latest_ns(shaping.delay_ns, due_ns, last_ns))
     }
 
     #[test]
@@ -167,8 +167,12 @@ mod tests {
 
     #[test]
     fn a_packet_that_another_processor_overtook_leaves_the_latest_departure() {
-        assert_eq!(DELAYED.latest_ns(5_000_000, 5_000_000 + LATE_NS), 5_000_000 + LATE_NS);
-        assert_eq!(DELAYED.latest_ns(5_000_000, 5_000_001 + LATE_NS), 5_000_000, "of a longer delay before");
+        assert_eq!(latest_ns(DELAYED.delay_ns, 5_000_000, 5_000_000 + LATE_NS), 5_000_000 + LATE_NS);
+        assert_eq!(
+            latest_ns(DELAYED.delay_ns, 5_000_000, 5_000_001 + LATE_NS),
+            5_000_000,
+            "of a longer delay before"
+        );
     }
 
     #[test]

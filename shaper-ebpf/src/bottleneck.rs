@@ -6,9 +6,10 @@ use shaper_common::{
     bottleneck::{Backlog, Room, Trace, last_opportunity, opportunity_bytes},
     policy::{Effects, Schedule},
     random::RandomStreams,
+    uses,
 };
 
-use crate::{shared::Shared, state::ClassState};
+use crate::{policy::uses, shared::Shared, state::ClassState};
 
 /// Departures of the last packets; a ring for each schedule.
 #[btf_map]
@@ -35,7 +36,7 @@ pub(crate) fn carry(
     ready_ns: u64,
     streams: RandomStreams,
 ) -> Carried {
-    if effects.trace_length != 0 {
+    if uses(uses::TRACE) && effects.trace_length != 0 {
         return deliver(effects, schedule, state, bytes, ready_ns);
     }
     let backlog = effects.backlog(ready_ns, state.bottleneck_free_ns().load());

@@ -20,7 +20,7 @@ pub(crate) fn invalid_policy(skb: &Skb) {
     count(|counters| {
         counters.passed += skb.tally();
         counters.invalid_policy += 1;
-        log::invalid_policy(skb, counters.invalid_policy);
+        log::failures(skb, counters, counters.invalid_policy);
     });
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn delayed(skb: &Skb, orphan_failed: bool) {
         counters.delayed += skb.tally();
         if orphan_failed {
             counters.orphan_failed += 1;
-            log::orphan_failed(skb, counters.orphan_failed);
+            log::failures(skb, counters, counters.orphan_failed);
         }
     });
 }
@@ -83,7 +83,7 @@ pub(crate) fn skipped(skb: &Skb) {
 pub(crate) fn refused(skb: &Skb) {
     count(|counters| {
         counters.refused += skb.tally();
-        log::refused(skb, counters.refused);
+        log::failures(skb, counters, counters.refused.packets);
     });
 }
 

@@ -1,48 +1,40 @@
 //! Log lines of failures, one for each doubling of their number.
 
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use aya_log_ebpf::warn;
-use shaper_common::Tally;
+use shaper_common::Counters;
 
 use crate::skb::Skb;
 
-/// Returns true for a power of two, so that a broken interface writes some dozens of lines in its life.
+/// Logs the failures of a processor, `count` of one kind, if that is a power of two: a broken interface writes some dozens
+/// of lines in its life.
 #[inline(always)]
-fn is_rare(count: u64) -> bool {
-    count & count.wrapping_sub(1) == 0
-}
-
-#[inline(always)]
-pub(crate) fn invalid_policy(skb: &Skb, count: u64) {
-    if is_rare(count) {
-        warn!(
-            &**skb,
-            "ifindex {}: the policy's delay is out of range, {} packets passed unshaped",
-            skb.fields().ifindex,
-            count
-        );
+pub(crate) fn failures(skb: &Skb, counters: &Counters, count: u64) {
+    if count & count.wrapping_sub(1) == 0 {
+        let Counters { invalid_policy, orphan_failed, refused, .. } = counters;
+        log_failures(skb.as_ptr(), *invalid_policy, *orphan_failed, refused.packets);
     }
 }
 
-#[inline(always)]
-pub(crate) fn orphan_failed(skb: &Skb, count: u64) {
-    if is_rare(count) {
-        warn!(
-            &**skb,
-            "ifindex {}: {} packets could not be taken from their socket",
-            skb.fields().ifindex,
-            count
-        );
-    }
-}
-
-#[inline(always)]
-pub(crate) fn refused(skb: &Skb, refused: Tally) {
-    if is_rare(refused.packets) {
-        warn!(
-            &**skb,
-            "ifindex {}: {} packets were refused behind the classifier",
-            skb.fields().ifindex,
-            refused.packets
-        );
-    }
+/// A global function, which the kernel verifies by itself. It has a single line, as each takes the kernel as much work as
+/// all the rest of a plain program.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn log_failures(
+    skb: *mut __sk_buff,
+    invalid_policy: u64,
+    orphan_failed: u64,
+    refused: u64,
+) -> u32 {
+    let skb = Skb::new(TcContext::new(skb));
+    warn!(
+        &*skb,
+        "ifindex {}: {} packets passed unshaped, as the policy's delay is out of range; {} could not be taken from their \
+         socket; {} were refused behind the classifier",
+        skb.fields().ifindex,
+        invalid_policy,
+        orphan_failed,
+        refused
+    );
+    0
 }

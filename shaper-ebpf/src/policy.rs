@@ -3,10 +3,12 @@
 //! It is reached once, in the order of a network: duplication, loss, corruption, the bottleneck, the delay behind it, and
 //! the slot. A packet that then has to wait is orphaned last, and the copy that takes its place carries its departure.
 
+use aya_ebpf::Global;
 use shaper_common::{
     LATE_NS, Shaping,
     policy::{Effects, Schedule},
     random::{RandomStream, RandomStreams},
+    uses,
 };
 
 use crate::{
@@ -25,6 +27,16 @@ use crate::{
 /// The time that a packet need not wait for the bottleneck, unless others do: a microsecond. Sending it takes longer than
 /// that, and the bottleneck is booked for all of its bytes.
 const SOON_NS: u64 = 1_000;
+
+/// The parts of the program that the policy uses; the kernel removes the others when it loads the program.
+#[unsafe(no_mangle)]
+static USES: Global<u32> = Global::new(0);
+
+/// Returns true if the policy uses a part, one of [`uses`].
+#[inline(always)]
+pub(crate) fn uses(part: u32) -> bool {
+    USES.load() & part != 0
+}
 
 /// Returns the verdict on a packet.
 #[inline(always)]
@@ -77,7 +89,7 @@ impl<'a> Packet<'a> {
         let is_duplicated = !is_duplicate && self.is_duplicated();
         let number = self.state.packets().fetch_add(1);
         self.streams = RandomStreams::new(self.schedule.seed, number);
-        let is_lost = self.effects.loses(self.state.chain(), number, self.streams);
+        let is_lost = uses(uses::LOSS) && self.effects.loses(self.state.chain(), number, self.streams);
         if is_lost && !self.is_marked(self.effects.loss_ecn != 0) {
             // Of a packet and its duplicate one is lost, and it does not matter which (`netem_enqueue`, Linux 6.1).
             if !is_duplicated {
@@ -86,10 +98,13 @@ impl<'a> Packet<'a> {
         } else if is_duplicated {
             self.duplicate();
         }
-        if self.effects.corrupt != 0 && self.effects.corrupts(self.state.chain(), self.streams) {
+        if uses(uses::CORRUPTION)
+            && self.effects.corrupt != 0
+            && self.effects.corrupts(self.state.chain(), self.streams)
+        {
             self.corrupt();
         }
-        if !self.effects.waits() && self.nothing_waits() {
+        if !uses(uses::WAITING) || !self.effects.waits() && self.nothing_waits() {
             return Outcome::Pass;
         }
         self.departure_ns(is_lost).map_or(Outcome::Overflow, |departure_ns| self.wait(departure_ns))
@@ -103,7 +118,7 @@ impl<'a> Packet<'a> {
 
     #[inline(always)]
     fn is_duplicated(&self) -> bool {
-        if self.effects.duplicate == 0 {
+        if !uses(uses::DUPLICATION) || self.effects.duplicate == 0 {
             return false;
         }
         let streams = RandomStreams::new(self.schedule.seed, self.state.arrivals().fetch_add(1));
@@ -113,7 +128,7 @@ impl<'a> Packet<'a> {
     /// Marks the packet if `asked` and if its sender uses ECN. Returns true if it did.
     #[inline(always)]
     fn is_marked(&self, asked: bool) -> bool {
-        let is_marked = asked && self.skb.mark();
+        let is_marked = uses(uses::MARKING) && asked && self.skb.mark();
         if is_marked {
             counters::marked(self.skb);
         }
@@ -147,23 +162,26 @@ impl<'a> Packet<'a> {
         if !self.effects.delays() && carried_ns <= self.now_ns + SOON_NS && self.nothing_waits() {
             return Some(self.now_ns);
         }
-        let departure_ns = if self.effects.reorders(self.state.chain(), self.streams) {
+        let reorders = uses(uses::REORDERING) && self.effects.reorders(self.state.chain(), self.streams);
+        let departure_ns = if reorders {
             counters::reordered(self.skb);
             self.skb.leave_flow();
             self.slotted_ns(carried_ns)?
         } else {
-            let delay_ns =
-                self.effects.delay_ns(self.state.chain(), carried_ns, self.streams, schedule::time);
+            let delay_ns = match uses(uses::JITTER) {
+                true => self.effects.delay_ns(self.state.chain(), carried_ns, self.streams, schedule::time),
+                false => self.effects.delay_ns,
+            };
             let departure_ns = self.slotted_ns(carried_ns + delay_ns)?;
-            match self.effects.unordered {
-                0 => self.state.depart(departure_ns, self.effects.early_ns()),
-                _ => {
+            match uses(uses::JITTER) && self.effects.unordered != 0 {
+                false => self.state.depart(departure_ns, self.effects.early_ns()),
+                true => {
                     self.skb.leave_flow();
                     departure_ns
                 }
             }
         };
-        if departure_ns > ready_ns {
+        if uses(uses::BOTTLENECK) && departure_ns > ready_ns {
             bottleneck::note(self.schedule, self.state, departure_ns);
         }
         Some(departure_ns)
@@ -172,7 +190,7 @@ impl<'a> Packet<'a> {
     /// Returns the time at which the bottleneck has carried the packet.
     #[inline(always)]
     fn carried_ns(&self, ready_ns: u64, is_marked: bool) -> Option<u64> {
-        if !self.effects.has_bottleneck() {
+        if !uses(uses::BOTTLENECK) || !self.effects.has_bottleneck() {
             return Some(ready_ns);
         }
         let bytes = self.effects.wire_bytes(self.skb.wire_bytes(), self.skb.gso_segments());
@@ -188,9 +206,9 @@ impl<'a> Packet<'a> {
     /// Returns the departure of a packet that is due at `departure_ns`: its slot's, where there are slots.
     #[inline(always)]
     fn slotted_ns(&self, departure_ns: u64) -> Option<u64> {
-        match self.effects.slots {
-            0 => Some(departure_ns),
-            _ => {
+        match uses(uses::SLOTS) && self.effects.slots != 0 {
+            false => Some(departure_ns),
+            true => {
                 let (state, bytes) = (self.state.chain(), self.skb.wire_bytes());
                 let times_ns = (self.now_ns, departure_ns);
                 self.effects.slotted_ns(state, times_ns, bytes, self.streams, schedule::time)

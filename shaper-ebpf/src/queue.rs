@@ -7,7 +7,7 @@
 
 use core::cmp::min;
 
-use shaper_common::{LATE_NS, Shaping, SocketBudget};
+use shaper_common::{LATE_NS, Shaping, SocketBudget, latest_ns};
 
 use crate::shared::Static;
 
@@ -19,7 +19,21 @@ static SOCKET_BUDGET: Static<SocketBudget> = Static::new(SocketBudget::NONE);
 /// Returns the departure of a packet that is due at `due_ns`: that of the packet before it, if it is close.
 #[inline(always)]
 pub(crate) fn departure_ns(shaping: &Shaping, due_ns: u64) -> u64 {
-    min(due_ns, LAST_DEPARTURE_NS.shared().update(|last_ns| shaping.latest_ns(due_ns, last_ns)))
+    min(due_ns, latest_departure(due_ns, shaping.delay_ns))
+}
+
+// Global functions: the kernel verifies each by itself, so that their loops do not multiply its work.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn latest_departure(due_ns: u64, delay_ns: u64) -> u64 {
+    LAST_DEPARTURE_NS.shared().update(|last_ns| latest_ns(delay_ns, due_ns, last_ns))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn note_orphan(departure_ns: u64) -> u64 {
+    LAST_ORPHAN_NS.shared().update(|last_ns| if departure_ns > last_ns { departure_ns } else { last_ns })
 }
 
 /// Returns the departure of a packet without a socket, or of one that stays charged to its socket.
@@ -32,8 +46,7 @@ pub(crate) const fn apart_ns(departure_ns: u64, is_charged: bool) -> u64 {
 /// orphaned instead.
 #[inline(always)]
 pub(crate) fn stays_charged(length: u32, now_ns: u64, departure_ns: u64) -> bool {
-    let last_orphan_ns = LAST_ORPHAN_NS.shared();
-    let last_ns = last_orphan_ns.load();
+    let last_ns = LAST_ORPHAN_NS.shared().load();
     // Processors share the budget without a lock: missing what another one wrote costs one copy, more or less.
     let socket_budget = SOCKET_BUDGET.shared();
     if last_ns + LATE_NS < now_ns
@@ -43,6 +56,6 @@ pub(crate) fn stays_charged(length: u32, now_ns: u64, departure_ns: u64) -> bool
         socket_budget.store(more);
         return true;
     }
-    last_orphan_ns.update(|last_ns| if departure_ns > last_ns { departure_ns } else { last_ns });
+    note_orphan(departure_ns);
     false
 }

@@ -4,7 +4,12 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
     macros::btf_map,
 };
-use shaper_common::policy::{Effects, Schedule, Step};
+use shaper_common::{
+    policy::{Effects, Schedule, Step},
+    uses,
+};
+
+use crate::policy::uses;
 
 /// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;
@@ -31,10 +36,14 @@ pub(crate) fn of(class: u32) -> Option<&'static Schedule> {
 /// Returns the effects on a packet, or on a duplicate, at `now_ns`.
 #[inline(always)]
 pub(crate) fn effects(schedule: &Schedule, now_ns: u64, is_duplicate: bool) -> Option<&'static Effects> {
-    let position_ns = schedule.position_ns(now_ns);
-    let number = if schedule.count == 1 { 0 } else { step_at(schedule.first, schedule.count, position_ns) };
+    let changes = uses(uses::STEPS);
+    let position_ns = if changes { schedule.position_ns(now_ns) } else { 0 };
+    let number = match changes && schedule.count > 1 {
+        true => step_at(schedule.first, schedule.count, position_ns),
+        false => 0,
+    };
     let step = STEPS.get(schedule.first + number)?;
-    if step.ramp == 0 {
+    if !changes || step.ramp == 0 {
         return Some(&step.effects);
     }
     let next = if number + 1 < schedule.count { number + 1 } else { 0 };

@@ -6,7 +6,7 @@ use core::{
 };
 
 /// The most attempts at a change while other processors change the value, too.
-const TRIES: u32 = 16;
+const TRIES: u32 = 8;
 
 /// A value in a map, a static, or the packet's control block; read and written as a whole.
 #[derive(Clone, Copy)]

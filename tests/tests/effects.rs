@@ -3,10 +3,10 @@
 //!
 //! Random numbers are drawn from seeds in all of these, so each run decides the same.
 
-use std::{thread, time::Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use shaper_common::{Counters, policy::Effects};
+use shaper_common::Counters;
 use shaper_tests::{
     daemon::eventually,
     frame::{CE, ECT, Frame, NOT_ECT, Spec, TCP},
@@ -255,26 +255,6 @@ fn the_same_seed_has_the_same_fates_and_another_one_others() {
     let other = fates(&rig, 43);
     assert_ne!(other.0, first.0);
     assert_ne!(other.1, first.1);
-}
-
-#[test]
-fn processors_that_book_a_link_at_once_lose_none_of_its_time() {
-    needs!(Root);
-    let rig = Rig::new();
-    let subject = rig.subject("loss every 1000000");
-    // A bottleneck needs a queue for what waits; that it is booked right does not.
-    subject.change_effects(|effects| *effects = Effects { rate: 125_000, ..Effects::default() });
-    let (packet, time_ns) = ([0; 64], 64 * 8_000);
-    let departs = || subject.once(&packet, &Context::new()).context.departure_ns();
-    // So that the bottleneck is never free while this goes on.
-    let _ = subject.repeat(&packet, &Context::new(), 1_000);
-    let begin_ns = departs();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| subject.repeat(&packet, &Context::new(), 25_000));
-        }
-    });
-    assert_eq!(departs() - begin_ns, 100_001 * time_ns);
 }
 
 /// All effects that need no queue, for targets and by time.

@@ -11,10 +11,11 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
+use shaper_common::policy::Effects;
 use shaper_tests::{
     ms, needs,
     statistics::float,
-    subject::Rig,
+    subject::{Context, Rig},
     traffic::{Arrival, Datagrams, datagrams, out_of_order},
     world::Container,
 };
@@ -102,4 +103,24 @@ fn each_senders_order_is_kept_as_well_as_by_netem() {
     let [ours, netem] = shares;
     println!("out of order: ours {:.2} %, netem {:.2} %", ours * 100.0, netem * 100.0);
     assert!(ours <= netem + 0.02, "{ours} of the packets are out of order, through netem {netem}");
+}
+
+#[test]
+fn processors_that_book_a_link_at_once_lose_none_of_its_time() {
+    needs!(Root, Fq);
+    let rig = Rig::new();
+    let subject = rig.subject("rate 1mbit");
+    // Without the end of its queue.
+    subject.change_effects(|effects| *effects = Effects { rate: 125_000, ..Effects::default() });
+    let (packet, time_ns) = ([0; 64], 64 * 8_000);
+    let departs = || subject.once(&packet, &Context::new()).context.departure_ns();
+    // So that the bottleneck is never free while this goes on.
+    let _ = subject.repeat(&packet, &Context::new(), 1_000);
+    let begin_ns = departs();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| subject.repeat(&packet, &Context::new(), 25_000));
+        }
+    });
+    assert_eq!(departs() - begin_ns, 100_001 * time_ns);
 }

@@ -10,7 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use shaper_common::{
     ASKED_ENTRY, ASKED_MAP, DISTRIBUTIONS_MAP, FRAGMENTS, LEADERS_MAP, PEER_SENDS_CONSTANT, PEERS_MAP,
     RINGS_MAP, RULES_MAP, SCHEDULES_MAP, STATES_MAP, STEPS_MAP, TARGETED_CONSTANT, TARGETS_MAP, TRACES_MAP,
+    USES_CONSTANT,
     policy::{Address, Rule, RuleList},
+    uses,
 };
 
 use super::{batch, error::OpenError, loaded::Loaded};
@@ -18,6 +20,16 @@ use crate::shaping::{Attempt, Direction, Format, Maps, Named, NoFiles, Peers, Po
 
 static NO: u32 = 0;
 static YES: u32 = 1;
+/// Each value of the constant that says what a policy uses: the loader borrows them for as long as it lives.
+static USES: [u32; uses::COMBINATIONS] = {
+    let mut all = [0; uses::COMBINATIONS];
+    let mut number = 0;
+    while number < all.len() {
+        all[number] = number as u32;
+        number += 1;
+    }
+    all
+};
 
 /// A policy and its maps.
 pub(super) struct Prepared {
@@ -76,11 +88,16 @@ impl Prepared {
     }
 
     /// Returns the program's constants.
-    pub(super) fn constants(policy: Option<&Self>) -> [(&'static str, &'static u32); 2] {
+    pub(super) fn constants(policy: Option<&Self>) -> [(&'static str, &'static u32); 3] {
+        let uses = |policy: &Self| {
+            let is_constant = policy.maps.schedules.iter().all(|schedule| schedule.count <= 1);
+            &USES[uses::of(&policy.maps.steps, is_constant) as usize]
+        };
         let flag = |of: fn(&Self) -> bool| if policy.is_some_and(of) { &YES } else { &NO };
         [
             (PEER_SENDS_CONSTANT, flag(|policy| policy.peer_sends)),
             (TARGETED_CONSTANT, flag(|policy| policy.peers.is_some() || !policy.maps.targets.is_empty())),
+            (USES_CONSTANT, policy.map_or(&NO, uses)),
         ]
     }
 
