@@ -9,7 +9,7 @@ use shaper_common::{
     uses,
 };
 
-use crate::{policy::uses, shared::Shared, state::ClassState};
+use crate::{shared::Shared, state::ClassState, uses::uses};
 
 /// Departures of the last packets; a ring for each schedule.
 #[btf_map]

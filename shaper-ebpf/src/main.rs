@@ -32,6 +32,7 @@ mod skb;
 mod socket;
 mod state;
 mod target;
+mod uses;
 
 use aya_ebpf::{
     Global,

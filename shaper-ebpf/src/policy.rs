@@ -3,7 +3,6 @@
 //! It is reached once, in the order of a network: duplication, loss, corruption, the bottleneck, the delay behind it, and
 //! the slot. A packet that then has to wait is orphaned last, and the copy that takes its place carries its departure.
 
-use aya_ebpf::Global;
 use shaper_common::{
     LATE_NS, Shaping,
     policy::{Effects, Schedule},
@@ -22,21 +21,12 @@ use crate::{
     skb::Skb,
     state::ClassState,
     target,
+    uses::uses,
 };
 
 /// The time that a packet need not wait for the bottleneck, unless others do: a microsecond. Sending it takes longer than
 /// that, and the bottleneck is booked for all of its bytes.
 const SOON_NS: u64 = 1_000;
-
-/// The parts of the program that the policy uses; the kernel removes the others when it loads the program.
-#[unsafe(no_mangle)]
-static USES: Global<u32> = Global::new(0);
-
-/// Returns true if the policy uses a part, one of [`uses`].
-#[inline(always)]
-pub(crate) fn uses(part: u32) -> bool {
-    USES.load() & part != 0
-}
 
 /// Returns the verdict on a packet.
 #[inline(always)]

@@ -9,7 +9,7 @@ use shaper_common::{
     uses,
 };
 
-use crate::policy::uses;
+use crate::uses::uses;
 
 /// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;
