@@ -10,6 +10,7 @@ use shaper_tests::{
     needs,
     netns::Netns,
     probe::Probe,
+    require::{self, Need},
     scene::{PROBE_ID, Scene},
     traffic::ping,
     world::{Container, World},
@@ -162,6 +163,20 @@ fn a_dry_run_says_what_then_happens_and_touches_nothing() {
         let as_done = |end: &String| end.replace("planned", "changed");
         assert_eq!(ends(&planned).iter().map(as_done).collect::<Vec<_>>(), ends(&done), "{line}");
     }
+}
+
+#[test]
+fn a_dry_run_refuses_a_delay_that_the_kernel_has_no_queue_for() {
+    needs!(Root);
+    let scene = scene(&["web-1", "web-2"]);
+    scene.daemon.run("set web-1 --loss 5%");
+    let line = "set 'web-?' --latency 10ms";
+    let can = require::met(&[Need::Fq]);
+    let planned = results(&scene.daemon, &format!("{line} --dry-run"), if can { 0 } else { 5 });
+    let done = results(&scene.daemon, line, if can { 0 } else { 5 });
+    let as_done = |end: &String| end.replace("planned", "changed");
+    assert_eq!(ends(&planned).iter().map(as_done).collect::<Vec<_>>(), ends(&done));
+    assert_eq!(scene.daemon.run("list").contains("10ms"), can);
 }
 
 /// The text that `inspect` shows, but for times and counts, which go on.

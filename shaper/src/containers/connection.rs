@@ -1,6 +1,6 @@
 //! Stays connected with a service that comes and goes.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::Path, time::Duration};
 
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
@@ -14,6 +14,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Something that can be followed for as long as one connection lasts.
 pub(super) trait Follow: Send {
+    /// The socket of the service.
+    fn socket(&self) -> &Path;
+
     /// Connects, calls `connected` once all containers have been told of, and follows until nobody listens any more.
     ///
     /// # Errors
@@ -33,11 +36,10 @@ pub(super) async fn stay_connected(
 ) {
     let (mut pause, mut is_expected) = (FIRST_PAUSE, is_expected);
     let mut logged = BTreeSet::new();
-    let socket = source.socket.as_deref();
     loop {
         let connected = || (pause, is_expected, logged) = (FIRST_PAUSE, true, BTreeSet::new());
         let Err(error) = follower.follow(connected).await else { return };
-        let error = format!("{error:#}");
+        let (socket, error) = (follower.socket(), format!("{error:#}"));
         let lost = Update::Lost { source: source.clone(), problem: error.clone() };
         if updates.send(lost).await.is_err() {
             return;

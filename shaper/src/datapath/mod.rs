@@ -82,6 +82,8 @@ pub(crate) struct Datapath {
     loader: OnceLock<Loader>,
     /// Held while the loader is made and what is pinned is taken over.
     preparing: Mutex<()>,
+    /// Set once it is known that the kernel has `fq`.
+    fq: OnceLock<()>,
     instances: RwLock<BTreeMap<Key, Arc<Instance>>>,
     /// The addresses of names in targets. Looked up while a container's lock is held, so that a policy never keeps what
     /// was so when it was asked for.
@@ -113,6 +115,7 @@ impl Datapath {
             host: Netns::own()?,
             loader: OnceLock::new(),
             preparing: Mutex::default(),
+            fq: OnceLock::new(),
             instances: RwLock::default(),
             names: Names::default(),
             changing: Locks::default(),

@@ -1,7 +1,7 @@
 //! Foretells what a change would make of a container's shaping, and whether its devices would admit it. Touches nothing.
 
 use super::{
-    Datapath, choice,
+    Datapath, attach, choice,
     device::{AttachPoint, Key},
     present::Present,
     selection::Selected,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     network::{Inside, Socket},
-    shaping::{Direction, NetnsRef, Request, Shaping, ShapingError},
+    shaping::{Direction, NetnsRef, Refusal, Request, Shaping, ShapingError},
 };
 
 /// The shaping of an interface in one direction after a change.
@@ -62,6 +62,9 @@ impl Datapath {
     ) -> Result<Shaping, ShapingError> {
         let Selected { link, direction, instance: old, shaping } = selected;
         let new = shaping.after(request, *direction, now_ns).map_err(ShapingError::Invalid)?;
+        if new.needs_queue() && new.is_in_force(now_ns) && !self.has_fq()? {
+            return Err(Refusal::NoFq.into());
+        }
         if new.needs_maps() {
             // Seeds make no difference to whether it fits.
             let peers = self.peers(&new.policy, old.as_deref());
@@ -75,6 +78,14 @@ impl Datapath {
             // It is there already, or is a detour, which is made for the purpose.
             None => Ok(new),
         }
+    }
+
+    /// Tells whether the kernel has `fq`. Where it has not, its module may still come.
+    fn has_fq(&self) -> Result<bool, ShapingError> {
+        if self.fq.get().is_none() && attach::has_fq()? {
+            let _ = self.fq.set(());
+        }
+        Ok(self.fq.get().is_some())
     }
 
     /// Checks that a device that has nothing of ours would admit a shaping.

@@ -207,6 +207,10 @@ impl Watcher {
 }
 
 impl Follow for Watcher {
+    fn socket(&self) -> &Path {
+        &self.place.socket
+    }
+
     async fn follow(&mut self, connected: impl FnOnce() + Send) -> anyhow::Result<()> {
         let Cri { source, socket, docker_is_watched, .. } = &self.place;
         let (source, socket) = (source.clone(), Arc::clone(socket));

@@ -6,7 +6,7 @@ mod engine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
@@ -234,6 +234,10 @@ impl Watcher {
 }
 
 impl Follow for Watcher {
+    fn socket(&self) -> &Path {
+        &self.place.socket
+    }
+
     async fn follow(&mut self, connected: impl FnOnce() + Send) -> anyhow::Result<()> {
         let engine = Engine::connect(&self.place).await?;
         // Subscribed before listing, so that no change falls between.
