@@ -3,7 +3,7 @@
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use shaper_common::{Counters, Tally};
 
-use crate::{log, skb::Skb};
+use crate::{log, own, skb::Skb};
 
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -89,10 +89,9 @@ pub(crate) fn refused(skb: &Skb) {
 
 #[inline(always)]
 fn count(add: impl FnOnce(&mut Counters)) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the slot is this CPU's, and tc runs the program with bottom halves off: nothing interrupts us here.
-        // A softirq's transmission cannot nest either, as the copy we redirect has returned before we count.
-        add(unsafe { &mut *counters });
+    // Not while a copy is sent, which counts, too.
+    if let Some(counters) = own::entry(&COUNTERS, 0) {
+        add(counters);
     }
 }
 

@@ -23,6 +23,7 @@ mod fragments;
 mod headers;
 mod kernel;
 mod log;
+mod own;
 mod policy;
 mod queue;
 mod schedule;

@@ -9,7 +9,7 @@ use shaper_common::{
     uses,
 };
 
-use crate::uses::uses;
+use crate::{own, uses::uses};
 
 /// The depth of recursion: a packet, and its duplicate.
 const DEPTHS: usize = 2;
@@ -48,10 +48,8 @@ pub(crate) fn effects(schedule: &Schedule, now_ns: u64, is_duplicate: bool) -> O
     }
     let next = if number + 1 < schedule.count { number + 1 } else { 0 };
     let next = STEPS.get(schedule.first + next)?;
-    let between = BETWEEN.get_ptr_mut(is_duplicate.into())?;
-    // SAFETY: the slot is this CPU's, and while a packet uses it nothing but its duplicate, or a copy whose departure is
-    // decided, runs the program on this CPU.
-    let between = unsafe { &mut *between };
+    // While a packet uses it, nothing but its duplicate, or a copy whose departure is decided, runs on this processor.
+    let between = own::entry(&BETWEEN, is_duplicate.into())?;
     between.set_between(&step.effects, &next.effects, step.over(position_ns));
     Some(between)
 }

@@ -1,7 +1,5 @@
 //! The socket that a packet is charged to.
 
-use core::ptr::NonNull;
-
 use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_sk_fullsock};
 
 use crate::{
@@ -19,11 +17,10 @@ impl Skb {
     /// that did. A list of packets never does, as taking it from its socket takes a copy.
     #[inline(always)]
     pub(crate) fn must_be_orphaned(&self, departure_ns: u64, now_ns: u64) -> bool {
-        // A connection that is being made, or in TIME_WAIT, has no full socket.
-        let Some(socket) = Socket::of(self).and_then(|socket| socket.full()) else { return false };
+        let Some(socket) = self.full_socket() else { return false };
         if self.is_list() {
             false
-        } else if socket.is_tcp() {
+        } else if socket.protocol == IPPROTO_TCP {
             is_retransmittable(self)
         } else {
             !queue::stays_charged(self.len(), now_ns, departure_ns)
@@ -33,31 +30,24 @@ impl Skb {
     /// Returns true if it is charged to a socket.
     #[inline(always)]
     pub(crate) fn is_charged(&self) -> bool {
-        Socket::of(self).is_some()
+        !self.socket().is_null()
     }
-}
 
-/// A packet's socket.
-struct Socket(NonNull<bpf_sock>);
-
-impl Socket {
+    /// Returns the socket that it is charged to, whose fields can be read: none of a connection that is being made, or in
+    /// TIME_WAIT.
     #[inline(always)]
-    fn of(skb: &Skb) -> Option<Self> {
+    fn full_socket(&self) -> Option<&bpf_sock> {
+        if !self.is_charged() {
+            return None;
+        }
+        // SAFETY: the pointer is the packet's, and not null; what the helper returns is valid as long as the packet.
+        unsafe { bpf_sk_fullsock(self.socket()).as_ref() }
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> *mut bpf_sock {
         // SAFETY: the union has this member only.
-        NonNull::new(unsafe { skb.fields().__bindgen_anon_2.sk }).map(Self)
-    }
-
-    /// Returns the same socket, if it is one in full, whose fields can be read.
-    #[inline(always)]
-    fn full(self) -> Option<Self> {
-        // SAFETY: the pointer is the packet's.
-        NonNull::new(unsafe { bpf_sk_fullsock(self.0.as_ptr()) }).map(Self)
-    }
-
-    #[inline(always)]
-    const fn is_tcp(&self) -> bool {
-        // SAFETY: a full socket's field.
-        unsafe { (*self.0.as_ptr()).protocol == IPPROTO_TCP }
+        unsafe { self.fields().__bindgen_anon_2.sk }
     }
 }
 
