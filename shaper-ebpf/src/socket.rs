@@ -40,8 +40,10 @@ impl Skb {
         if !self.is_charged() {
             return None;
         }
-        // SAFETY: the pointer is the packet's, and not null; what the helper returns is valid as long as the packet.
-        unsafe { bpf_sk_fullsock(self.socket()).as_ref() }
+        // SAFETY: the pointer is the packet's, and not null.
+        let full = unsafe { bpf_sk_fullsock(self.socket()) };
+        // SAFETY: it is valid as long as the packet is, or null.
+        unsafe { full.as_ref() }
     }
 
     #[inline(always)]

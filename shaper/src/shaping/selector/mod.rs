@@ -85,7 +85,7 @@ impl Selector {
     ///
     /// # Errors
     ///
-    /// Those of `resolve`, which finds the container with a name.
+    /// The same as those of `resolve`, which finds the container with a name.
     pub(crate) fn meant(
         &self,
         allow_none: bool,
