@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::{Serialize, Serializer, de::MapAccess, ser::SerializeMap as _};
+use serde::{
+    Serialize, Serializer,
+    de::{DeserializeSeed as _, MapAccess},
+    ser::SerializeMap as _,
+};
 
 use super::{
     clauses::Clauses,
@@ -77,6 +81,17 @@ impl Request {
     /// When it has another form, says what cannot be, or asks for nothing.
     pub fn parse(json: &[u8]) -> Result<Self, PolicyError> {
         from_json(Seed::<RawRequest>::new(&Limits::default()), json)?.build()
+    }
+
+    /// Reads a request that was JSON, or another format's equivalent, as [`Self::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// The same ones; none says a line of the text, which is not known.
+    pub fn from_value(value: serde_json::Value) -> Result<Self, PolicyError> {
+        let limits = Limits::default();
+        let raw = Seed::<RawRequest>::new(&limits).deserialize(value).map_err(PolicyError::malformed)?;
+        raw.build()
     }
 
     /// Itself, if it asks for something.

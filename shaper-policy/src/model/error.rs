@@ -202,7 +202,7 @@ impl PolicyError {
     }
 
     /// Returns the way from the root of the document to the value.
-    pub(crate) fn path(&self) -> &[Segment] {
+    pub fn path(&self) -> &[Segment] {
         &self.path
     }
 

@@ -15,6 +15,7 @@ mod hook;
 mod outcomes;
 mod protection;
 mod refusal;
+mod rule;
 mod selection;
 mod selector;
 mod shaper;
@@ -33,6 +34,9 @@ pub(crate) use hook::Hook;
 pub(crate) use outcomes::Outcomes;
 pub(crate) use protection::{Insistence, Protected, Protection};
 pub(crate) use refusal::{Refusal, UNSEEN};
+pub(crate) use rule::{
+    MAX_RULES, Rule, RuleDocument, RuleError, RuleFileError, RuleName, RuleProblem, Rules, read_rules,
+};
 pub(crate) use selection::{
     Changed, Completion, ContainerResult, Count, CountError, InForce, Order, Selection, rank,
 };
