@@ -5,6 +5,7 @@ mod health;
 mod hosts;
 mod many;
 mod names;
+mod ruling;
 mod runtimes;
 mod selecting;
 mod shaper;
@@ -33,7 +34,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{health::Health, hosts::Hosts, tasks::Tasks, turns::Turns};
+use self::{
+    health::Health,
+    hosts::Hosts,
+    ruling::{Book, Ruling},
+    tasks::Tasks,
+    turns::Turns,
+};
 use crate::{
     api,
     containers::{self, Registry, Update},
@@ -79,6 +86,10 @@ pub(crate) struct Options {
     pub(crate) scope_presets: Vec<String>,
     /// The containers that are not shaped by accident.
     pub(crate) protect: Vec<Selector>,
+    /// The directory with rule files, which need not exist.
+    pub(crate) rules_dir: PathBuf,
+    /// The directory for what is kept from one daemon to the next.
+    pub(crate) state_dir: PathBuf,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT.
@@ -95,7 +106,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         .context("look at the host's network namespace")?;
     let protection =
         Protection::new(containers::own(runtimes::engines(&options)), options.protect.iter().cloned());
-    let daemon = Arc::new(Daemon::new(datapath, presets, protection, runtimes::names(&options)));
+    let ruling = Ruling::new(Book::new(options.rules_dir.clone(), options.state_dir.join("rules.json")));
+    let daemon = Arc::new(Daemon::new(datapath, presets, protection, ruling, runtimes::names(&options)));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.ready().await {
         tracing::error!(%error, "nothing can be shaped yet");
@@ -109,6 +121,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn("reads counters", Arc::clone(&daemon).sample());
     tasks.spawn("follows names in targets", Arc::clone(&daemon).follow_names());
     tasks.spawn("looks up hosts in targets", Arc::clone(&daemon).follow_hosts());
+    tasks.spawn("carries out rules", Arc::clone(&daemon).follow_rules());
     tasks.spawn("shows what BPF logs", Arc::clone(&daemon).forward_log());
     let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
@@ -180,6 +193,7 @@ struct Daemon {
     datapath: Arc<Datapath>,
     presets: Presets,
     protection: Protection,
+    ruling: Ruling,
     registry: Mutex<Registry>,
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last known names of the containers that are shaped.
@@ -204,12 +218,14 @@ impl Daemon {
         datapath: Datapath,
         presets: Presets,
         protection: Protection,
+        ruling: Ruling,
         runtimes: impl IntoIterator<Item = RuntimeName>,
     ) -> Self {
         Self {
             datapath: Arc::new(datapath),
             presets,
             protection,
+            ruling,
             registry: Mutex::new(Registry::awaiting(runtimes)),
             histories: Mutex::default(),
             owners: Mutex::default(),
@@ -247,6 +263,7 @@ impl Daemon {
                 self.refresh(netns).await;
             }
             self.renamed.notify_one();
+            self.ruling.touch();
             if sees_all_now {
                 for netns in self.datapath.shaped() {
                     self.refresh(netns).await;

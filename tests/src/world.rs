@@ -147,6 +147,18 @@ impl World {
         self.directory.0.join("netns")
     }
 
+    /// Where the daemon looks for rule files.
+    #[must_use]
+    pub fn rules_dir(&self) -> PathBuf {
+        self.directory.0.join("rules.d")
+    }
+
+    /// Where the daemon keeps rules that were asked for.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.0.join("state")
+    }
+
     /// Where the daemon listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -268,7 +280,9 @@ impl World {
     /// When it ends instead of answering.
     pub fn spawn(&self, mut command: Command, pin_dir: &Path, arguments: &[&str]) -> Result<Daemon> {
         command.arg("serve").arg("--pin-dir").arg(pin_dir);
-        command.arg("--netns-dir").arg(self.netns_dir()).args(arguments);
+        command.arg("--netns-dir").arg(self.netns_dir());
+        command.arg("--rules-dir").arg(self.rules_dir()).arg("--state-dir").arg(self.state_dir());
+        command.args(arguments);
         Daemon::listening_on(self.socket(), command)
     }
 

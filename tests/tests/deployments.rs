@@ -145,6 +145,7 @@ fn what_the_daemon_uses_is_mounted() {
     let at = |flag: &str| on_the_host(&used(flag)).unwrap_or_else(|| panic!("{flag} is not on the host"));
     assert!(at("--plugin-socket").0.starts_with(PLUGINS));
     assert_eq!(at("--pin-dir").0, default_of("--pin-dir"));
+    assert_eq!(at("--state-dir").0, default_of("--state-dir"));
     assert_eq!(at("--netns-dir"), (default_of("--netns-dir"), true), "namespaces come and go");
     assert_eq!(at("--docker-socket").0, DOCKER_SOCKET.replace("/var/run", "/run"));
     let cri = option(&arguments, "--cri-socket").into_iter().map(|socket| on_the_host(&socket));
@@ -236,7 +237,7 @@ fn what_docker_mounts_is_where_the_daemon_looks() {
         .iter()
         .map(|volume| volume.split(':').nth(1).expect("a target").to_owned())
         .collect();
-    for flag in ["--plugin-socket", "--docker-socket", "--netns-dir", "--pin-dir"] {
+    for flag in ["--plugin-socket", "--docker-socket", "--netns-dir", "--pin-dir", "--state-dir"] {
         let path = default_of(flag);
         assert!(
             targets.iter().any(|target| path.starts_with(target)),

@@ -71,13 +71,17 @@ fn the_program_takes_every_example() {
     assert!(count >= subcommands().len());
 }
 
-/// The files that examples name: the policy file is the document's own, and names a table.
+/// The files that examples name: the policy file, which names a table, and the rule file are the documents' own.
 fn put_files(directory: &Path) {
-    let page = read("docs/policy-files.md");
-    let shaping = page.split("```toml\n").nth(1).expect("a policy file");
-    let shaping = shaping.split("```").next().expect("its text");
+    let first_toml = |document: &str| {
+        let page = read(document);
+        let file = page.split("```toml\n").nth(1).expect("a file");
+        file.split("```").next().expect("its text").to_owned()
+    };
+    let (shaping, rules) = (first_toml("docs/policy-files.md"), first_toml("docs/rules.md"));
     for (name, text) in [
-        ("evening.toml", shaping),
+        ("evening.toml", &*shaping),
+        ("shop.toml", &*rules),
         ("wifi.dist", "# a table\n-8192 0 8192\n"),
         ("cellular.down", "1\n2\n5\n"),
     ] {
@@ -103,7 +107,13 @@ impl Daemon {
     fn start(directory: &Path) -> Self {
         let mut command = Command::new(program());
         command.args(["serve", "--runtime", "netns", "--log-level", "off"]);
-        for (flag, name) in [("--plugin-socket", "socket"), ("--netns-dir", "netns"), ("--pin-dir", "pins")] {
+        for (flag, name) in [
+            ("--plugin-socket", "socket"),
+            ("--netns-dir", "netns"),
+            ("--pin-dir", "pins"),
+            ("--rules-dir", "rules.d"),
+            ("--state-dir", "state"),
+        ] {
             command.arg(flag).arg(directory.join(name));
         }
         let daemon = Self(command.stdin(Stdio::null()).spawn().expect("the program runs"));
@@ -146,7 +156,7 @@ fn the_api_takes_every_example() {
     let page = read("docs/api.md");
     let routes = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" /api/v1/"));
     let routes: Vec<_> = routes.map(|(method, rest)| (method, rest.split('`').next())).collect();
-    assert_eq!(routes.len(), 12);
+    assert_eq!(routes.len(), 17);
     for (method, rest) in routes {
         let path = format!(
             "/api/v1/{}",

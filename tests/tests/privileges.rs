@@ -71,6 +71,8 @@ fn exercise(world: &World, daemon: &Daemon) {
         "inspect web",
         "clear web",
         "set web --loss 1%",
+        "set db --loss 1% --keep slow-db",
+        "rules remove slow-db",
     ] {
         let words: Vec<_> = command.split(' ').map(|word| word.replace('\u{a0}', " ")).collect();
         daemon.words(&words.iter().map(String::as_str).collect::<Vec<_>>());

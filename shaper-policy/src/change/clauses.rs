@@ -56,7 +56,7 @@ impl Clauses {
     }
 
     /// The effects that the changed fields are to have, with texts from which they can be read.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.changed().map(|clause| {
             let text = (clause.show_field)(&self.effects);
             (clause.name, text.unwrap_or_else(|| "0".to_owned()))

@@ -48,8 +48,10 @@ impl From<PathRejection> for ApiError {
 impl From<ShapingError> for ApiError {
     fn from(error: ShapingError) -> Self {
         let status = match error.reason() {
-            ShapingError::NotFound { .. } | ShapingError::NoneFits { .. } => StatusCode::NOT_FOUND,
-            ShapingError::Selector(_) => StatusCode::BAD_REQUEST,
+            ShapingError::NotFound { .. } | ShapingError::NoneFits { .. } | ShapingError::NoRule { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            ShapingError::Selector(_) | ShapingError::Rule(_) => StatusCode::BAD_REQUEST,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
             ShapingError::Invalid(_) | ShapingError::Refused(_) | ShapingError::TooManyContainers { .. } => {
                 StatusCode::UNPROCESSABLE_ENTITY

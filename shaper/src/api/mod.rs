@@ -4,6 +4,7 @@
 
 mod error;
 mod query;
+mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,6 +32,7 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
         .route("/version", get(version))
         .route("/status", get(status::<S>))
         .route("/presets", get(presets::<S>))
+        .merge(rules::routes())
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
         .route(

@@ -8,18 +8,24 @@ use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::{
-    Deserialize,
+    Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 use thiserror::Error;
 use tokio::time;
 
-use crate::shaping::{self, Changed, Cleared, ContainerView, Inspection, Preset, Status, with_causes};
+use crate::shaping::{
+    self, Changed, Cleared, ContainerView, Inspection, Preset, RuleDocument, RuleView, RulesView, Status,
+    with_causes,
+};
 
 /// Longer than any request takes that the daemon means to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for requests that are for many containers.
 const LONG_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// No body.
+const NOTHING: Option<&()> = None;
 
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug, Error)]
@@ -76,28 +82,28 @@ impl Client {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
-        self.ask(Method::GET, "/containers", None).await
+        self.ask(Method::GET, "/containers", NOTHING).await
     }
 
     pub(super) async fn status(&self) -> Result<Status, ClientError> {
-        self.ask(Method::GET, "/status", None).await
+        self.ask(Method::GET, "/status", NOTHING).await
     }
 
     /// Fails when the daemon no longer does its work.
     pub(super) async fn live(&self) -> Result<(), ClientError> {
-        self.ask_at(Method::GET, "/healthz", None).await.map(|_: IgnoredAny| ())
+        self.ask_at(Method::GET, "/healthz", NOTHING).await.map(|_: IgnoredAny| ())
     }
 
     pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {
-        self.ask(Method::GET, "/presets", None).await
+        self.ask(Method::GET, "/presets", NOTHING).await
     }
 
     pub(super) async fn inspect(&self, name: &str) -> Result<Inspection, ClientError> {
-        self.ask(Method::GET, &format!("/containers/{}", encoded(name)), None).await
+        self.ask(Method::GET, &format!("/containers/{}", encoded(name)), NOTHING).await
     }
 
     pub(super) async fn select(&self, query: &str) -> Result<Vec<ContainerView>, ClientError> {
-        self.ask(Method::GET, &format!("/containers?{query}"), None).await
+        self.ask(Method::GET, &format!("/containers?{query}"), NOTHING).await
     }
 
     pub(super) async fn set(
@@ -120,7 +126,7 @@ impl Client {
     }
 
     pub(super) async fn clear_many(&self, query: &str) -> Result<Results, ClientError> {
-        self.change(Method::DELETE, query, None).await
+        self.change(Method::DELETE, query, NOTHING).await
     }
 
     /// Changes many containers. An answer may have both results and an error.
@@ -128,7 +134,7 @@ impl Client {
         &self,
         method: Method,
         query: &str,
-        body: Option<&shaping::Request>,
+        body: Option<&impl Serialize>,
     ) -> Result<Results, ClientError> {
         let path = format!("/api/v1/shaping?{query}");
         let (status, body) = self.answer(method, &path, body, LONG_TIMEOUT).await?;
@@ -140,14 +146,31 @@ impl Client {
     }
 
     pub(super) async fn clear(&self, name: &str) -> Result<Cleared, ClientError> {
-        self.ask(Method::DELETE, &format!("/containers/{}/shaping", encoded(name)), None).await
+        self.ask(Method::DELETE, &format!("/containers/{}/shaping", encoded(name)), NOTHING).await
+    }
+
+    pub(super) async fn rules(&self) -> Result<RulesView, ClientError> {
+        self.ask(Method::GET, "/rules", NOTHING).await
+    }
+
+    pub(super) async fn put_rule(&self, rule: &RuleDocument) -> Result<RuleView, ClientError> {
+        self.ask(Method::PUT, &rule_path(&rule.name), Some(rule)).await
+    }
+
+    pub(super) async fn suspend_rule(&self, name: &str, suspended: bool) -> Result<RuleView, ClientError> {
+        let body = serde_json::json!({ "suspended": suspended });
+        self.ask(Method::PATCH, &rule_path(name), Some(&body)).await
+    }
+
+    pub(super) async fn remove_rule(&self, name: &str) -> Result<RuleView, ClientError> {
+        self.ask(Method::DELETE, &rule_path(name), NOTHING).await
     }
 
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: Option<&shaping::Request>,
+        body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         self.ask_at(method, &format!("/api/v1{path}"), body).await
     }
@@ -156,7 +179,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&shaping::Request>,
+        body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         let what = format!("{method} {path}");
         let (status, body) = self.answer(method, path, body, TIMEOUT).await?;
@@ -175,7 +198,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&shaping::Request>,
+        body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let what = format!("{method} {path}");
@@ -242,6 +265,10 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// Escapes what has a meaning in a path.
 fn encoded(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, UNRESERVED)
+}
+
+fn rule_path(name: &str) -> String {
+    format!("/rules/{}", encoded(name))
 }
 
 #[cfg(test)]

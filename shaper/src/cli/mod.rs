@@ -11,6 +11,7 @@ mod log;
 mod plain;
 mod presets;
 mod results;
+mod rules;
 mod select;
 mod serve;
 mod set;
@@ -77,6 +78,8 @@ enum Command {
     Clear(clear::Args),
     /// Show where the shaping of containers can be seen with the kernel's own tools
     Inspect(inspect::Args),
+    /// List and change rules: shaping that containers have for as long as they fit
+    Rules(rules::Args),
     /// Tell whether the daemon can shape
     Status(status::Args),
     /// Print a completion script
@@ -151,6 +154,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Presets(args) => presets::run(args, client, streams).await,
         Command::Clear(args) => clear::run(args, client, streams).await,
         Command::Inspect(args) => inspect::run(args, client, streams).await,
+        Command::Rules(args) => rules::run(args, client, streams).await,
         Command::Status(args) => status::run(args, client, streams).await,
         Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),
     }

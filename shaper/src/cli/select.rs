@@ -40,6 +40,20 @@ fn checked(text: &str) -> Result<String, SelectorError> {
 }
 
 impl Selected {
+    /// The selector.
+    ///
+    /// # Errors
+    ///
+    /// When all arguments together are longer than a selector may be.
+    pub(super) fn selector(&self) -> Result<Selector, SelectorError> {
+        Selector::parse(self.selector.iter().cloned())
+    }
+
+    /// The number of containers to choose.
+    pub(super) const fn count(&self) -> Option<Count> {
+        self.count
+    }
+
     /// The name of the one container that it means, if it is no more than that.
     pub(super) fn as_name(&self) -> Option<String> {
         if self.count.is_some() || self.allow_none {

@@ -55,6 +55,12 @@ pub(super) struct Args {
     /// times
     #[arg(long, value_name = "SELECTOR", value_parser = selector)]
     protect: Vec<Selector>,
+    /// The directory with rule files: NAME.toml, read at the start and whenever they change
+    #[arg(long, value_name = "PATH", default_value = "/etc/shaper/rules.d")]
+    rules_dir: PathBuf,
+    /// The directory for the rules that were asked for with --keep
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/shaper")]
+    state_dir: PathBuf,
     /// The format of log lines on standard error
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -144,6 +150,8 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         presets: args.presets,
         scope_presets: args.scope_preset,
         protect: args.protect,
+        rules_dir: args.rules_dir,
+        state_dir: args.state_dir,
     })
 }
 

@@ -4,7 +4,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
@@ -15,6 +15,7 @@ use super::{
     effects::{self, EffectFlags, Understood},
     print_json,
     results::{self, Done},
+    rules,
     select::{Bounds, Selected},
     tables::FilesIn,
     text,
@@ -74,6 +75,7 @@ Examples:
   shaper set web --preset lte
   shaper set web --policy commute.toml
   shaper set 'shop-*' --loss 1% --dry-run
+  shaper set service:db --latency 20ms --keep slow-db
   shaper set label:app=web+!ns:test --count 30% --latency 100ms"
 )]
 pub(super) struct Args {
@@ -133,6 +135,12 @@ pub(super) struct Args {
     /// Shape protected containers as well: the daemon's own, Scope's, those in kube-system, those of serve's --protect
     #[arg(long)]
     force: bool,
+    /// Make it a rule of this name: containers that fit have it from now on, also those that come later
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["dry_run", "partial", "max_containers", "force", "allow_none"])]
+    keep: Option<String>,
+    /// Priority of the rule among those that fit one container: the highest is in force
+    #[arg(long, value_name = "NUMBER", default_value_t, allow_negative_numbers = true, requires = "keep")]
+    priority: i32,
     /// Print the daemon's answer as JSON
     #[arg(long)]
     json: bool,
@@ -144,9 +152,14 @@ const OTHERS: [&str; 5] = ["netem", "policy", "preset", "prepare", "for"];
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
     let (selected, bounds) = (args.selected.clone(), args.bounds.clone());
     let (force, as_json) = (args.force, args.json);
+    let (keep, priority) = (args.keep.clone(), args.priority);
     let (request, notes) = request(args)?;
     for note in notes {
         writeln!(streams.err, "{note}")?;
+    }
+    if let Some(rule) = keep {
+        let rule = rules::kept(&rule, priority, &selected, request, SystemTime::now())?;
+        return rules::print_kept(&client.put_rule(&rule).await?, as_json, streams);
     }
     let Some(name) = selected.as_name().filter(|_| bounds.is_nothing()) else {
         let query = selected.query_of_change(&bounds, force);

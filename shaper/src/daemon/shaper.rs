@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::Daemon;
+use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request,
-        Selection, Shaper, ShapingError, Status,
+        Changed, Cleared, Completion, ContainerView, Insistence, Inspection, NetnsId, Order, Presets,
+        Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
     },
 };
 
@@ -60,11 +60,15 @@ impl Shaper for Daemon {
         insistence: Insistence,
     ) -> Result<ContainerView, ShapingError> {
         self.refuse_protected(&self.resolve(name)?, name, insistence)?;
-        self.change_one(name, |this, container| this.set_now(container, request)).await
+        let set = self.change_one(name, |this, container| this.set_now(container, request)).await?;
+        self.note_by_hand([&set.container], false);
+        Ok(set)
     }
 
     async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
-        self.change_one(name, Self::clear_now).await
+        let cleared = self.change_one(name, Self::clear_now).await?;
+        self.note_by_hand([&cleared.view.container], true);
+        Ok(cleared)
     }
 
     async fn select(&self, selection: &Selection) -> Result<Vec<ContainerView>, ShapingError> {
@@ -72,7 +76,33 @@ impl Shaper for Daemon {
     }
 
     async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
-        self.change_many(selection, order).await
+        let is_cleared = matches!(order, Order::Clear);
+        let changed = self.change_many(selection, order).await?;
+        let done = changed.results.iter().filter(|one| one.end == Completion::Changed);
+        self.note_by_hand(done.map(|one| &one.container), is_cleared);
+        Ok(changed)
+    }
+
+    async fn rules(&self) -> RulesView {
+        self.view_rules()
+    }
+
+    async fn put_rule(self: &Arc<Self>, rule: Rule) -> Result<(), ShapingError> {
+        self.change_rules(move |book| book.put(rule)).await
+    }
+
+    async fn suspend_rule(self: &Arc<Self>, name: &RuleName, suspended: bool) -> Result<(), ShapingError> {
+        let name = name.clone();
+        let change = move |book: &Book| {
+            let rule = book.take(&name)?;
+            book.put(Rule { is_suspended: suspended, ..rule })
+        };
+        self.change_rules(change).await
+    }
+
+    async fn remove_rule(self: &Arc<Self>, name: &RuleName) -> Result<(), ShapingError> {
+        let name = name.clone();
+        self.change_rules(move |book| book.take(&name).map(drop)).await
     }
 
     fn presets(&self) -> &Presets {

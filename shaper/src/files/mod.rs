@@ -4,6 +4,8 @@
 
 mod directory;
 mod read;
+mod replace;
 
 pub(crate) use directory::{Directory, DirectoryError, LOCK, Lock, remove};
 pub(crate) use read::{read, read_standard_input};
+pub(crate) use replace::replace;

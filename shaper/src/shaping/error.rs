@@ -4,7 +4,7 @@ use std::{error, iter};
 
 use thiserror::Error;
 
-use super::{Failure, PolicyError, Refusal, SelectorError, quoted};
+use super::{Failure, PolicyError, Refusal, RuleError, SelectorError, quoted};
 
 /// Why a request was refused or failed; each says what to do about it. Nothing has changed when one is returned.
 #[derive(Debug, Error)]
@@ -47,6 +47,15 @@ pub(crate) enum ShapingError {
         /// The bound.
         most: usize,
     },
+    /// There is no such rule.
+    #[error("no rule is called {}: `shaper rules` shows all", quoted(name))]
+    NoRule {
+        /// The name.
+        name: String,
+    },
+    /// An error in a rule.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// The container is not running.
     #[error("container {name} is {state}: only a running container can be shaped")]
     NotRunning {

@@ -112,6 +112,8 @@ pub(crate) enum Attempt {
     FillMap(String),
     #[error("draw a seed")]
     DrawSeed,
+    #[error("keep the rules")]
+    KeepRules,
     #[error("pin the program")]
     PinProgram,
     #[error("attach to {0}")]

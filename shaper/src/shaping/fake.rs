@@ -1,6 +1,7 @@
 //! A daemon without a kernel, for tests of those who talk to people.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU64,
     path::PathBuf,
     sync::{
@@ -20,6 +21,7 @@ pub(crate) const WEB: &str = "c0ffee00000000000000000000000000000000000000000000
 pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
     presets: Presets,
+    rules: Mutex<BTreeMap<RuleName, Rule>>,
     /// Each time another.
     revision: AtomicU64,
     /// The number of times that [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
@@ -231,6 +233,38 @@ impl Shaper for FakeShaper {
             results.push(ContainerResult { container, shared_with, end, before, after });
         }
         Ok(Changed { results })
+    }
+
+    async fn rules(&self) -> RulesView {
+        let rules = self.rules.lock().expect("not poisoned");
+        let view = |rule: &Rule| RuleView {
+            rule: rule.into(),
+            state: rule.state(SystemTime::UNIX_EPOCH),
+            file: None,
+            containers: Vec::new(),
+            problems: Vec::new(),
+        };
+        RulesView { rules: rules.values().map(view).collect(), problems: Vec::new() }
+    }
+
+    async fn put_rule(self: &Arc<Self>, rule: Rule) -> Result<(), ShapingError> {
+        self.rules.lock().expect("not poisoned").insert(rule.name.clone(), rule);
+        Ok(())
+    }
+
+    async fn suspend_rule(self: &Arc<Self>, name: &RuleName, suspended: bool) -> Result<(), ShapingError> {
+        let no_rule = || ShapingError::NoRule { name: name.to_string() };
+        self.rules
+            .lock()
+            .expect("not poisoned")
+            .get_mut(name)
+            .map(|rule| rule.is_suspended = suspended)
+            .ok_or_else(no_rule)
+    }
+
+    async fn remove_rule(self: &Arc<Self>, name: &RuleName) -> Result<(), ShapingError> {
+        let no_rule = || ShapingError::NoRule { name: name.to_string() };
+        self.rules.lock().expect("not poisoned").remove(name).map(drop).ok_or_else(no_rule)
     }
 
     fn presets(&self) -> &Presets {

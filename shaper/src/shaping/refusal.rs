@@ -63,6 +63,20 @@ pub(crate) enum Refusal {
         /// The reason.
         reason: Protected,
     },
+    /// There are as many rules as there may be.
+    #[error("there are {most} rules, and may not be more: `shaper rules remove` takes some away")]
+    TooManyRules {
+        /// The bound.
+        most: usize,
+    },
+    /// The rule is in a file.
+    #[error("rule {name} is in {}: change it there", file.display())]
+    RuleOfFile {
+        /// The rule.
+        name: String,
+        /// The file.
+        file: PathBuf,
+    },
     /// The daemon does not see what it has to.
     #[error("{reason}")]
     Blind {

@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc};
 
 use super::{
-    Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request,
-    Selection, ShapingError, Status,
+    Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request, Rule,
+    RuleName, RulesView, Selection, ShapingError, Status,
 };
 
 /// The daemon, seen from the side of those who talk to people.
@@ -70,6 +70,25 @@ pub(crate) trait Shaper: Send + Sync + 'static {
         selection: Selection,
         order: Order,
     ) -> impl Future<Output = Result<Changed, ShapingError>> + Send;
+
+    /// All rules, and what has become of them.
+    fn rules(&self) -> impl Future<Output = RulesView> + Send;
+
+    /// Has a rule carried out from now on, in the place of the one with its name; it is kept when this returns.
+    fn put_rule(self: &Arc<Self>, rule: Rule) -> impl Future<Output = Result<(), ShapingError>> + Send;
+
+    /// Suspends a rule, or has it carried out again.
+    fn suspend_rule(
+        self: &Arc<Self>,
+        name: &RuleName,
+        suspended: bool,
+    ) -> impl Future<Output = Result<(), ShapingError>> + Send;
+
+    /// Takes a rule away, and with it the shaping that it gave.
+    fn remove_rule(
+        self: &Arc<Self>,
+        name: &RuleName,
+    ) -> impl Future<Output = Result<(), ShapingError>> + Send;
 
     /// The networks that can be asked for by name.
     fn presets(&self) -> &Presets;

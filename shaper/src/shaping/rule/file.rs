@@ -18,7 +18,7 @@ const LONGEST_FILE: usize = 512 << 10;
 pub(crate) struct RuleFileError {
     file: String,
     line: Option<usize>,
-    problem: RuleFileProblem,
+    problem: Box<RuleFileProblem>,
 }
 
 /// The kind of an error in a rule file.
@@ -59,7 +59,7 @@ struct Document {
 ///
 /// When it has another form, a rule says what cannot be, or two have one name; names the line.
 pub(crate) fn read_rules(file: &str, text: &str) -> Result<Vec<Rule>, RuleFileError> {
-    let error = |line, problem| RuleFileError { file: file.to_owned(), line, problem };
+    let error = |line, problem| RuleFileError { file: file.to_owned(), line, problem: Box::new(problem) };
     if text.len() > LONGEST_FILE {
         return Err(error(None, RuleFileProblem::TooMany(LONGEST_FILE, "bytes")));
     }

@@ -3,13 +3,15 @@
 mod document;
 mod error;
 mod file;
+mod view;
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::SystemTime};
 
 pub(crate) use self::{
     document::RuleDocument,
     error::{RuleError, RuleProblem},
-    file::{RuleFileError, read_rules},
+    file::read_rules,
+    view::{RuleState, RuleView, RulesView},
 };
 use super::{
     Completion, Count, Known, NetnsId, Order, Protection, Request, Selection, Selector, ShapingError,
@@ -76,6 +78,15 @@ impl Rule {
         !self.is_suspended && !self.is_over(now)
     }
 
+    /// The state at this time.
+    pub(crate) fn state(&self, now: SystemTime) -> RuleState {
+        match (self.is_over(now), self.is_suspended) {
+            (true, _) => RuleState::Over,
+            (_, true) => RuleState::Suspended,
+            _ => RuleState::Active,
+        }
+    }
+
     /// Tells whether its time is over.
     pub(crate) fn is_over(&self, now: SystemTime) -> bool {
         self.until.is_some_and(|until| until <= now)
@@ -87,7 +98,7 @@ impl Rule {
 pub(crate) struct Rules(BTreeMap<RuleName, Rule>);
 
 impl Rules {
-    /// Those of several sources; of those with the same name, the ones that come first.
+    /// The rules of several sources; of those with the same name, the ones that come first.
     pub(crate) fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut all = BTreeMap::new();
         for rule in rules {
@@ -99,11 +110,6 @@ impl Rules {
     /// All, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.0.values()
-    }
-
-    /// The rule with this name.
-    pub(crate) fn get(&self, name: &RuleName) -> Option<&Rule> {
-        self.0.get(name)
     }
 
     /// The rule for each network namespace that one fits. What is protected, and what is not running, has none.
