@@ -1,7 +1,7 @@
 //! Has rules carried out: each network namespace that a rule fits has its shaping, until it no longer fits.
 //!
-//! What a person does by hand counts for more: a shaping that was set by hand stays until it ends, and a container from which
-//! a rule's shaping was cleared by hand is exempt from that rule.
+//! A person's own hand counts for more: a shaping that was set by hand stays until it ends, and a container from which a
+//! rule's shaping was cleared by hand is exempt from that rule.
 
 mod book;
 mod decision;
@@ -122,7 +122,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// Those of the change; and when they cannot be kept: then they are as they were.
+    /// The errors of the change, and one when they cannot be kept; they are as they were then.
     pub(super) async fn change_rules(
         &self,
         change: impl FnOnce(&Book) -> Result<(), ShapingError> + Send + 'static,

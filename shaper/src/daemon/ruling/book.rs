@@ -158,7 +158,7 @@ impl Book {
     ///
     /// # Errors
     ///
-    /// Those of the change, and when they cannot be kept; then they are as they were.
+    /// The errors of the change, and one when they cannot be kept; they are as they were then.
     pub(in crate::daemon) fn change(
         &self,
         change: impl FnOnce(&Self) -> Result<(), ShapingError>,
