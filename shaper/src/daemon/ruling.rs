@@ -171,12 +171,15 @@ impl Daemon {
 
     async fn carry_out_rules(self: &Arc<Self>) {
         let wanted = self.wanted();
-        let present: BTreeSet<_> =
-            self.registry.lock().iter().filter_map(|one| Some(one.netns.as_ref()?.id)).collect();
+        let (present, has_all): (BTreeSet<_>, _) = {
+            let registry = self.registry.lock();
+            (registry.iter().filter_map(|one| Some(one.netns.as_ref()?.id)).collect(), registry.has_all())
+        };
         let concerned: BTreeSet<NetnsId> = {
             let mut held = self.ruling.held.lock();
-            held.retain(|netns, _| present.contains(netns));
-            held.keys().chain(wanted.keys()).copied().collect()
+            // Until every runtime has told of its containers, one that is not seen is not gone.
+            held.retain(|netns, _| !has_all || present.contains(netns));
+            held.keys().filter(|netns| present.contains(netns)).chain(wanted.keys()).copied().collect()
         };
         let acts = |netns: &NetnsId| {
             let rule = wanted.get(netns).map(|(_, rule)| rule);
