@@ -88,6 +88,8 @@ pub(crate) struct Options {
     pub(crate) protect: Vec<Selector>,
     /// The directory with rule files, which need not exist.
     pub(crate) rules_dir: PathBuf,
+    /// True if containers' own labels say how they are shaped.
+    pub(crate) labels: bool,
     /// The directory for what is kept from one daemon to the next.
     pub(crate) state_dir: PathBuf,
 }
@@ -106,7 +108,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         .context("look at the host's network namespace")?;
     let protection =
         Protection::new(containers::own(runtimes::engines(&options)), options.protect.iter().cloned());
-    let ruling = Ruling::new(Book::new(options.rules_dir.clone(), options.state_dir.join("rules.json")));
+    let book = Book::new(options.rules_dir.clone(), options.state_dir.join("rules.json"));
+    let ruling = Ruling::new(book, options.labels);
     let daemon = Arc::new(Daemon::new(datapath, presets, protection, ruling, runtimes::names(&options)));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.ready().await {

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use shaper_tests::{
-    daemon::eventually,
+    daemon::{Daemon, eventually},
     docker::DockerWorld,
+    documents::{read, words},
     ms, needs,
     traffic::{Pings, ping},
 };
@@ -72,4 +74,54 @@ fn a_docker_container_is_delayed_until_it_is_cleared_or_gone() {
     eventually("its pins go with it", || (world.pins() == ["AYA_LOGS"]).then_some(()));
     eventually("the bridge is as before", || (world.host_traces() == before).then_some(()));
     println!("all after {:?}", begin.elapsed());
+}
+
+/// The effects on what a container sends and receives, targets included.
+fn policies(daemon: &Daemon, name: &str) -> Vec<(Value, Value)> {
+    let view = daemon.view(name);
+    let interfaces = view["interfaces"].as_array().into_iter().flatten();
+    interfaces.map(|one| (one["direction"].clone(), one["shaping"]["policy"].clone())).collect()
+}
+
+#[test]
+fn the_labels_of_the_compose_example_give_its_services_their_networks() {
+    needs!(Root, Docker, Fq);
+    let world = DockerWorld::start_with(&["--labels"]).expect("Docker and a daemon");
+    let example: Value = serde_saphyr::from_str(&read("deployments/labels.yaml")).expect("YAML");
+    for (service, described) in example["services"].as_object().expect("services") {
+        let labels = described["labels"].as_object().expect("labels").iter();
+        let labels: Vec<_> = labels
+            .map(|(label, value)| format!("--label={label}={}", value.as_str().expect("text")))
+            .collect();
+        let _ = world.run(service, &labels.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let _ = world.run("plain", &[]);
+    for (service, commands) in [
+        ("web", &["set plain --preset 3g"][..]),
+        (
+            "db",
+            &[
+                "set plain --netem 'delay 20ms 5ms distribution normal' --to 'all tcp' --for 2h",
+                "set plain --netem 'loss 1%' --to 'all tcp' --direction ingress",
+            ],
+        ),
+    ] {
+        world.daemon.run("clear plain");
+        for command in commands {
+            world.daemon.words(&words(command).iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        let expected = policies(&world.daemon, "plain");
+        assert_eq!(expected.len(), 2, "{expected:?}");
+        let said = format!("{service} has {expected:?}");
+        eventually(&said, || (policies(&world.daemon, service) == expected).then_some(()));
+    }
+    let mean = |name: &str| {
+        let (_, bridge) = world.addresses(name, "bridge").expect("addresses");
+        let netns = world.netns(name).expect("it runs");
+        ping(&netns, bridge, 10, ms(50), &[]).expect("ping works").mean
+    };
+    world.daemon.run("clear plain");
+    let (web, plain) = (mean("web"), mean("plain"));
+    println!("web: {web:?}, not shaped: {plain:?}");
+    assert!(web > plain + ms(50), "{web:?}, not shaped: {plain:?}");
 }

@@ -184,7 +184,7 @@ impl PolicyError {
 
     /// Returns the same error, one step further from the value.
     #[must_use]
-    pub(crate) fn at(mut self, segment: impl Into<Segment>) -> Self {
+    pub fn at(mut self, segment: impl Into<Segment>) -> Self {
         self.path.insert(0, segment.into());
         self
     }

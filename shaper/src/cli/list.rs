@@ -13,7 +13,7 @@ use crate::shaping::{ContainerView, Direction, Shaping};
 #[command(after_help = "\
 EGRESS is what a container sends, INGRESS what it receives: latency and loss, or netem's words.
 `broken` and a reason stand there when somebody else took a part of it off the device.
-DELAYED packets are part of those that PASSED.
+DELAYED packets are part of those that PASSED. RULE is there where a rule or a label shapes one.
 
 Examples:
   shaper list
@@ -38,24 +38,39 @@ pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) 
     Ok(writeln!(streams.out, "{}", table(&views))?)
 }
 
-const HEADER: [&str; 10] =
-    ["NAME", "ID", "RUNTIME", "STATE", "EGRESS", "INGRESS", "REMAINING", "PASSED", "DELAYED", "DROPPED"];
+const HEADER: [&str; 11] = [
+    "NAME",
+    "ID",
+    "RUNTIME",
+    "STATE",
+    "EGRESS",
+    "INGRESS",
+    "REMAINING",
+    "PASSED",
+    "DELAYED",
+    "DROPPED",
+    "RULE",
+];
 const FIRST_COUNT: usize = 7;
+const RULE: usize = 10;
 
+/// The table; without a column for rules where none is in force.
 fn table(views: &[ContainerView]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(HEADER);
-    table.add_rows(views.iter().map(row));
+    let has_rules = views.iter().any(|view| view.rule.is_some());
+    let columns = if has_rules { HEADER.len() } else { RULE };
+    table.load_preset(presets::NOTHING).set_header(HEADER.into_iter().take(columns));
+    table.add_rows(views.iter().map(|view| row(view).into_iter().take(columns)));
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if index >= FIRST_COUNT {
+        if (FIRST_COUNT..RULE).contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table.trim_fmt()
 }
 
-fn row(view: &ContainerView) -> [String; 10] {
+fn row(view: &ContainerView) -> [String; 11] {
     let container = &view.container;
     let totals = view.totals();
     let count = |packets: u64| if view.interfaces.is_empty() { NONE.to_owned() } else { packets.to_string() };
@@ -70,6 +85,7 @@ fn row(view: &ContainerView) -> [String; 10] {
         count(totals.passed),
         count(totals.delayed),
         count(totals.dropped),
+        view.rule.clone().unwrap_or_else(|| NONE.to_owned()),
     ]
 }
 

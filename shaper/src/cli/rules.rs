@@ -160,7 +160,7 @@ fn row(view: &RuleView) -> [String; 7] {
     [
         view.rule.name.clone(),
         short(&selector.unwrap_or_default()),
-        short(&rule.as_ref().map(|rule| effect(&rule.request)).unwrap_or_default()),
+        short(&rule.as_ref().map(effect).unwrap_or_default()),
         rule.map(|rule| rule.priority).unwrap_or_default().to_string(),
         view.state.to_string(),
         view.containers.len().to_string(),
@@ -169,7 +169,11 @@ fn row(view: &RuleView) -> [String; 7] {
 }
 
 /// The shaping of a rule, in a line.
-fn effect(request: &Request) -> String {
+fn effect(rule: &Rule) -> String {
+    rule.requests.iter().map(change).collect::<Vec<_>>().join("; ")
+}
+
+fn change(request: &Request) -> String {
     let effect = match &request.asked {
         Asked::Clauses(clauses) => {
             clauses.texts().map(|(field, text)| format!("{field} {text}")).collect::<Vec<_>>().join(" ")
@@ -203,7 +207,7 @@ pub(super) fn kept(
         priority,
         is_suspended: false,
         until,
-        request: request.checked()?,
+        requests: vec![request.checked()?],
     };
     Ok((&rule).into())
 }

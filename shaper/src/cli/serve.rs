@@ -58,6 +58,10 @@ pub(super) struct Args {
     /// The directory with rule files: NAME.toml, read at the start and whenever they change
     #[arg(long, value_name = "PATH", default_value = "/etc/shaper/rules.d")]
     rules_dir: PathBuf,
+    /// Shape containers as their own labels say, such as shaper.netem="delay 100ms": whoever may start a container may
+    /// have it shaped
+    #[arg(long)]
+    labels: bool,
     /// The directory for the rules that were asked for with --keep
     #[arg(long, value_name = "PATH", default_value = "/var/lib/shaper")]
     state_dir: PathBuf,
@@ -151,6 +155,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         scope_presets: args.scope_preset,
         protect: args.protect,
         rules_dir: args.rules_dir,
+        labels: args.labels,
         state_dir: args.state_dir,
     })
 }

@@ -10,7 +10,7 @@ use std::{
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::sys::socket::{
@@ -85,6 +85,25 @@ pub(super) fn is_in_container(pid: i64, id: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id))
 }
 
+/// The start of a process, to a hundredth of a second.
+pub(super) fn started(pid: u32) -> Option<SystemTime> {
+    let process = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let boot = fs::read_to_string("/proc/stat").ok()?;
+    start(&process, &boot)
+}
+
+/// The start of a process in the words of `/proc/PID/stat` and `/proc/stat` (`man 5 proc`).
+fn start(process: &str, boot: &str) -> Option<SystemTime> {
+    /// `USER_HZ` in the kernel, on all architectures that have BPF's JIT.
+    const TICK_MS: u64 = 10;
+    // The name of a program may have anything in it, parentheses and spaces too.
+    let (_, fields) = process.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let seconds = boot.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
+    let after_boot = Duration::from_millis(ticks.checked_mul(TICK_MS)?);
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.checked_add(after_boot)
+}
+
 /// Tells whether a process is in a user namespace in which one user is this one, as in every container without root.
 ///
 /// A user cannot make the process of another one so: a mapping has the uid of whoever writes it (`new_idmap_permitted` in
@@ -122,6 +141,18 @@ mod tests {
     #[test]
     fn a_process_is_in_no_container_that_its_cgroup_does_not_name() {
         assert!(!is_in_container(std::process::id().into(), "3f2a9c0ffee03f2a9c0ffee0"));
+    }
+
+    #[test]
+    fn a_process_starts_so_long_after_the_boot() {
+        let fields = (0..17).map(|number| number.to_string()).collect::<Vec<_>>().join(" ");
+        let process = format!("42 (we) b (x) S 1 {fields} 250 0");
+        let boot = "cpu 1 2\nbtime 1000\n";
+        let expected = UNIX_EPOCH + Duration::from_millis(1_002_500);
+        assert_eq!(start(&process, boot), Some(expected));
+        assert_eq!(start("42 (web) S", boot), None);
+        let own = started(std::process::id()).expect("a start");
+        assert!(own.elapsed().is_ok_and(|age| age < Duration::from_hours(1)), "{own:?}");
     }
 
     #[test]

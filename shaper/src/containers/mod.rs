@@ -74,7 +74,7 @@ pub(crate) enum Update {
         /// Who says so.
         source: Source,
         /// The container, which may name its runtime more exactly.
-        container: Container,
+        container: Box<Container>,
     },
     /// This container is gone.
     Gone {

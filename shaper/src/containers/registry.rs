@@ -65,7 +65,7 @@ impl Registry {
                     self.insert(&source, container, &mut affected);
                 }
             }
-            Update::One { source, container } => self.insert(&source, container, &mut affected),
+            Update::One { source, container } => self.insert(&source, *container, &mut affected),
             Update::Gone { source, id } => self.remove(&(source, id), &mut affected),
             Update::Lost { source, problem } => {
                 self.sources.entry(source).or_default().problem = Some(problem);

@@ -35,20 +35,25 @@ pub(super) struct Ruling {
     book: Arc<Book>,
     rules: Mutex<Arc<Rules>>,
     held: Mutex<BTreeMap<NetnsId, Held>>,
-    /// The reasons why rules could not be carried out, which have been logged.
-    failures: Mutex<BTreeMap<(RuleName, Option<NetnsId>), String>>,
+    /// True if containers' own labels count.
+    labels_count: bool,
+    /// The reasons why rules cannot be carried out, which have been logged.
+    errors: Mutex<BTreeMap<(RuleName, Option<NetnsId>), String>>,
+    /// The reasons why rules could not be carried out in a namespace, which have been logged.
+    failures: Mutex<BTreeMap<(RuleName, NetnsId), String>>,
     /// Rung when rules, containers, or what people did may make a difference.
     changed: Notify,
 }
 
 impl Ruling {
-    /// The rules of a book, which is read by now.
-    pub(super) fn new(book: Book) -> Self {
+    /// The rules of a book, which is read by now, and what containers' own labels say, if those count.
+    pub(super) fn new(book: Book, labels_count: bool) -> Self {
         let held = book.load();
         book.look();
         let rules = Mutex::new(Arc::new(book.rules()));
-        let (failures, changed) = (Mutex::default(), Notify::new());
-        Self { book: Arc::new(book), rules, held: Mutex::new(held), failures, changed }
+        let (errors, failures) = Default::default();
+        let (held, changed) = (Mutex::new(held), Notify::new());
+        Self { book: Arc::new(book), rules, held, labels_count, errors, failures, changed }
     }
 
     /// The rules that there are.
@@ -75,10 +80,28 @@ impl Ruling {
         }
     }
 
-    /// Notes the failure of a rule, and returns true if it is news.
-    fn fails(&self, rule: &RuleName, netns: Option<NetnsId>, error: &ShapingError) -> bool {
+    /// The rule whose shaping a namespace was given.
+    pub(super) fn rule_in(&self, netns: NetnsId) -> Option<RuleName> {
+        match self.held.lock().get(&netns)? {
+            Held::Ruled(rule) => Some(rule.name.clone()),
+            Held::Exempt(_) => None,
+        }
+    }
+
+    /// Notes the failure of a rule in a namespace, and returns true if it is news.
+    fn fails(&self, rule: &RuleName, netns: NetnsId, error: &ShapingError) -> bool {
         let text = error.to_string();
         self.failures.lock().insert((rule.clone(), netns), text.clone()).as_ref() != Some(&text)
+    }
+
+    /// The reasons why a rule cannot be carried out, or could not.
+    fn problems(&self, rule: &RuleName) -> Vec<String> {
+        let (errors, failures) = (self.errors.lock(), self.failures.lock());
+        let errors = errors.iter().filter(|((name, _), _)| name == rule).map(|(_, problem)| problem);
+        let failures = failures.iter().filter(|((name, _), _)| name == rule).map(|(_, problem)| problem);
+        let mut problems: Vec<_> = errors.chain(failures).cloned().collect();
+        problems.dedup();
+        problems
     }
 }
 
@@ -151,7 +174,6 @@ impl Daemon {
     pub(super) fn view_rules(&self) -> RulesView {
         let now = SystemTime::now();
         let held = self.ruling.held.lock().clone();
-        let failures = self.ruling.failures.lock().clone();
         let registry = self.registry.lock();
         let view = |rule: &Rule| {
             let ruled =
@@ -159,14 +181,13 @@ impl Daemon {
             let mut containers: Vec<_> =
                 ruled.filter_map(|(netns, _)| Some(registry.sharing(*netns).next()?.name.clone())).collect();
             containers.sort();
-            let problems = failures.iter().filter(|((name, _), _)| *name == rule.name);
-            let mut problems: Vec<_> = problems.map(|(_, problem)| problem.clone()).collect();
-            problems.dedup();
+            let problems = self.ruling.problems(&rule.name);
             let file = self.ruling.book.file_of(&rule.name);
             RuleView { rule: rule.into(), state: rule.state(now), file, containers, problems }
         };
         let rules = self.ruling.rules().iter().map(view).collect();
-        RulesView { rules, problems: self.ruling.book.problems() }
+        let of_labels = self.ruling.problems(&RuleName::of_labels());
+        RulesView { rules, problems: self.ruling.book.problems().into_iter().chain(of_labels).collect() }
     }
 
     async fn carry_out_rules(self: &Arc<Self>) {
@@ -179,6 +200,7 @@ impl Daemon {
             let mut held = self.ruling.held.lock();
             // Until every runtime has told of its containers, one that is not seen is not gone.
             held.retain(|netns, _| !has_all || present.contains(netns));
+            self.ruling.failures.lock().retain(|(_, netns), _| present.contains(netns));
             held.keys().filter(|netns| present.contains(netns)).chain(wanted.keys()).copied().collect()
         };
         let acts = |netns: &NetnsId| {
@@ -199,18 +221,23 @@ impl Daemon {
         let all: Vec<_> = self.registry.lock().iter().cloned().collect();
         let rules = self.ruling.rules();
         let known = Known { all: &all, resolve: &|name| self.resolve(name) };
-        let (rulings, errors) = rules.rulings(&known, &self.protection, SystemTime::now());
-        for (rule, error) in errors {
-            if self.ruling.fails(rule, None, &error) {
-                tracing::warn!(%rule, %error, "a rule cannot be carried out");
+        let labels_count = self.ruling.labels_count;
+        let rulings = rules.rulings(&known, &self.protection, labels_count, SystemTime::now());
+        let mut errors = self.ruling.errors.lock();
+        for (about, error) in rulings.errors.iter().filter(|(about, error)| errors.get(about) != Some(error))
+        {
+            tracing::warn!(rule = %about.0, error, "a rule cannot be carried out");
+        }
+        *errors = rulings.errors;
+        drop(errors);
+        let mut wanted = BTreeMap::new();
+        for container in all {
+            let Some(netns) = container.netns.as_ref().map(|netns| netns.id) else { continue };
+            if let Some(rule) = rulings.rules.get(&netns) {
+                wanted.entry(netns).or_insert_with(|| (container, rule.clone()));
             }
         }
-        let of =
-            |netns: NetnsId| all.iter().find(|one| one.netns.as_ref().is_some_and(|own| own.id == netns));
-        rulings
-            .into_iter()
-            .filter_map(|(netns, rule)| Some((netns, (of(netns)?.clone(), rule.clone()))))
-            .collect()
+        wanted
     }
 
     fn action_in(&self, netns: NetnsId, rule: Option<&Rule>) -> Action {
@@ -226,11 +253,11 @@ impl Daemon {
         match (self.action_in(netns, rule), wanted) {
             (Action::Set, Some((container, rule))) => match self.set_by(container.clone(), rule).await {
                 Ok(()) => {
-                    self.ruling.failures.lock().remove(&(rule.name.clone(), Some(netns)));
+                    self.ruling.failures.lock().remove(&(rule.name.clone(), netns));
                     self.ruling.held.lock().insert(netns, Held::Ruled(Box::new(rule.clone())));
                 }
                 Err(error) => {
-                    if self.ruling.fails(&rule.name, Some(netns), &error) {
+                    if self.ruling.fails(&rule.name, netns, &error) {
                         let (rule, container) = (&rule.name, &container.name);
                         tracing::warn!(%rule, container, %error, "a rule cannot be carried out");
                     }
@@ -259,12 +286,14 @@ impl Daemon {
 
 /// The whole shaping of a container that a rule asks for, with the time that the rule has left.
 fn whole(rule: &Rule, presets: &Presets, now: SystemTime) -> Result<Whole, PolicyError> {
-    let request = rule.request.clone().resolved(presets)?;
     let left = rule.until.map(|until| until.duration_since(now).unwrap_or_default());
-    let sides = request.directions.each().iter().map(|direction: &Direction| {
-        let shaping = Shaping::default().after(&request, *direction, monotonic_ns())?;
-        Ok((*direction, shaping.policy, left))
-    });
-    let sides: Vec<_> = sides.collect::<Result<_, PolicyError>>()?;
-    Ok(Whole::of(sides.iter().map(|(direction, policy, left)| (*direction, policy, *left))))
+    let mut sides: BTreeMap<Direction, Shaping> = BTreeMap::new();
+    for request in &rule.requests {
+        let request = request.clone().resolved(presets)?;
+        for direction in request.directions.each() {
+            let before = sides.remove(direction).unwrap_or_default();
+            sides.insert(*direction, before.after(&request, *direction, monotonic_ns())?);
+        }
+    }
+    Ok(Whole::of(sides.iter().map(|(direction, shaping)| (*direction, &shaping.policy, left))))
 }

@@ -31,6 +31,8 @@ impl Daemon {
 
     pub(super) fn view(&self, container: Container) -> ContainerView {
         let netns = container.netns.as_ref().map(|netns| netns.id);
+        let rule = netns.and_then(|netns| self.ruling.rule_in(netns));
+        let rule = rule.map(|rule| rule.to_string());
         let samples = netns.and_then(|netns| self.histories.lock().get(&netns).map(History::samples));
         let interfaces = match netns {
             Some(netns) => self.datapath.view(netns),
@@ -39,7 +41,7 @@ impl Daemon {
             }
             None => Vec::new(),
         };
-        ContainerView { interfaces, container, samples: samples.unwrap_or_default() }
+        ContainerView { interfaces, container, rule, samples: samples.unwrap_or_default() }
     }
 }
 

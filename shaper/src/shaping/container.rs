@@ -1,6 +1,6 @@
 //! Containers: to us, names for network namespaces.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,9 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     /// The network namespace; none while it is stopped, or if it cannot be seen.
     pub(crate) netns: Option<NetnsRef>,
+    /// The start of its present life, or of its pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    pub(crate) started: Option<SystemTime>,
     /// The image as it was named when the container was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
@@ -181,7 +184,8 @@ impl Container {
         state: ContainerState,
         netns: Option<NetnsRef>,
     ) -> Self {
-        Self { id, name, runtime, state, netns, image: None, pod: None, labels: BTreeMap::new() }
+        let labels = BTreeMap::new();
+        Self { id, name, runtime, state, netns, started: None, image: None, pod: None, labels }
     }
 
     /// The project that it belongs to: of Docker Compose, or a stack of Docker Swarm.

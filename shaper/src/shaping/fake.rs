@@ -291,6 +291,7 @@ pub(crate) fn container(id: &str, name: &str, runtime: RuntimeName, state: Conta
             (state != ContainerState::Stopped).then_some(netns),
         ),
         interfaces: Vec::new(),
+        rule: None,
         samples: Vec::new(),
     }
 }

@@ -35,7 +35,7 @@ pub(crate) use outcomes::Outcomes;
 pub(crate) use protection::{Insistence, Protected, Protection};
 pub(crate) use refusal::{Refusal, UNSEEN};
 pub(crate) use rule::{
-    MAX_RULES, Rule, RuleDocument, RuleError, RuleName, RuleView, Rules, RulesView, read_rules,
+    LABEL_PREFIX, MAX_RULES, Rule, RuleDocument, RuleError, RuleName, RuleView, Rules, RulesView, read_rules,
 };
 pub(crate) use selection::{
     Changed, Completion, ContainerResult, Count, CountError, InForce, Order, Selection, rank,

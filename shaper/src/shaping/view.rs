@@ -126,6 +126,9 @@ pub(crate) struct ContainerView {
     pub(crate) container: Container,
     /// The shaping of its interfaces; empty if there is none. Containers of one network namespace have the same.
     pub(crate) interfaces: Vec<InterfaceView>,
+    /// The rule that shaped it; none if it is not shaped, or was by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
     /// Rates of up to the last minute, oldest first.
     pub(crate) samples: Vec<Sample>,
 }

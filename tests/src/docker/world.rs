@@ -37,15 +37,28 @@ impl DockerWorld {
         Self::around(DockerDaemon::start()?, "docker")
     }
 
+    /// Starts an engine and the daemon, with more arguments for `shaper serve`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(args: &[&str]) -> Result<Self> {
+        Self::serving(DockerDaemon::start()?, &[&["--runtime", "docker"], args].concat())
+    }
+
     /// Starts a daemon that watches these runtimes inside the namespaces of an engine.
     ///
     /// # Errors
     ///
     /// When the daemon does not answer.
     pub fn around(engine: DockerDaemon, runtimes: &str) -> Result<Self> {
+        Self::serving(engine, &["--runtime", runtimes])
+    }
+
+    fn serving(engine: DockerDaemon, args: &[&str]) -> Result<Self> {
         let socket = socket_under(&engine.directory().join("plugins"));
         let mut command = engine.command(program());
-        command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]);
+        command.args(["serve", "--pin-dir", PIN_DIR]).args(args);
         let daemon = Daemon::listening_on(socket.clone(), command)?;
         let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
         Ok(Self { daemon, probe: Probe::new(socket, "5ca1ab1e"), engine, host })

@@ -1,5 +1,7 @@
 //! Reads what containerd says of a container. Pure: a look at the network namespace is an argument.
 
+use std::time::SystemTime;
+
 use super::api::{self, Process, Status};
 use crate::{
     containers::is_name,
@@ -15,6 +17,7 @@ pub(super) fn container(
     record: api::Container,
     task: Option<&Process>,
     netns: Option<NetnsRef>,
+    started: Option<SystemTime>,
 ) -> Option<Container> {
     let state = match task.map(Process::status) {
         Some(Status::Created) => return None,
@@ -27,7 +30,13 @@ pub(super) fn container(
     let netns = netns.filter(|_| state != ContainerState::Stopped);
     let image = (!record.image.is_empty()).then_some(record.image);
     let labels = record.labels.into_iter().collect();
-    Some(Container { image, labels, ..Container::new(id, name, RuntimeName::Containerd, state, netns) })
+    let started = started.filter(|_| state != ContainerState::Stopped);
+    Some(Container {
+        started,
+        image,
+        labels,
+        ..Container::new(id, name, RuntimeName::Containerd, state, netns)
+    })
 }
 
 /// An id that no other namespace has: nerdctl's are so themselves, others may be any name.
@@ -46,6 +55,8 @@ pub(super) fn has_processes(task: &Process) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::shaping::NetnsId;
 
@@ -55,7 +66,7 @@ mod tests {
             api::Container { id: id.to_owned(), labels, image: "docker.io/library/nginx:1".to_owned() };
         let task = status.map(|status| Process { id: id.to_owned(), pid: 42, status: status.into() });
         let netns = NetnsRef { id: NetnsId { dev: 4, inode: 7 }, path: "/proc/42/ns/net".into() };
-        container("default", record, task.as_ref(), Some(netns))
+        container("default", record, task.as_ref(), Some(netns), Some(UNIX_EPOCH))
     }
 
     #[test]

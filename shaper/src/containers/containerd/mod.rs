@@ -51,7 +51,8 @@ pub(super) async fn list(
         let (tasks, netns) = tasks(connection, namespace, shares_pids).await?;
         let described = records.containers.into_iter().filter_map(|record| {
             let (task, netns) = (tasks.get(&record.id), netns.get(&record.id).cloned());
-            describe::container(namespace, record, task, netns)
+            let started = task.filter(|_| netns.is_some()).and_then(|task| host::started(task.pid));
+            describe::container(namespace, record, task, netns, started)
         });
         containers.extend(described);
     }

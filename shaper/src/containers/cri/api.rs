@@ -45,8 +45,12 @@ pub(super) struct PodSandbox {
     pub(super) metadata: Option<PodMetadata>,
     #[prost(enumeration = "PodState", tag = "3")]
     pub(super) state: i32,
+    #[prost(int64, tag = "4")]
+    pub(super) created_at: i64,
     #[prost(map = "string, string", tag = "5")]
     pub(super) labels: HashMap<String, String>,
+    #[prost(map = "string, string", tag = "6")]
+    pub(super) annotations: HashMap<String, String>,
 }
 
 /// `PodSandboxMetadata`.

@@ -1,6 +1,10 @@
 //! Reads what a CRI runtime says of pods and containers. Pure: looks at network namespaces are arguments.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -8,7 +12,7 @@ use thiserror::Error;
 use super::api;
 use crate::{
     containers::is_name,
-    shaping::{Container, ContainerId, ContainerState, NetnsRef, Pod, RuntimeName},
+    shaping::{Container, ContainerId, ContainerState, LABEL_PREFIX, NetnsRef, Pod, RuntimeName},
 };
 
 /// The part that a description of a pod or a container lacks.
@@ -80,10 +84,18 @@ fn pod(sandbox: &api::PodSandbox, asked: &Asked, runtime: RuntimeName) -> Result
         name: usable(&metadata.name).ok_or(lacks("name"))?,
         uid: (!metadata.uid.is_empty()).then(|| metadata.uid.clone()),
     };
-    let labels = sandbox.labels.clone().into_iter().collect();
+    let labels = labels(sandbox).collect();
+    let created_at = u64::try_from(sandbox.created_at).ok().filter(|nanoseconds| *nanoseconds > 0);
+    let started = created_at.map(|nanoseconds| UNIX_EPOCH + Duration::from_nanos(nanoseconds));
     let netns = asked.netns.get(&sandbox.id).cloned();
     let entry = Container::new(id, pod.full_name(), runtime, ContainerState::Running, netns);
-    Ok(Container { pod: Some(pod), labels, ..entry })
+    Ok(Container { started, pod: Some(pod), labels, ..entry })
+}
+
+/// The labels of a pod, and its annotations that say its own shaping: labels of Kubernetes have no room for words.
+fn labels(sandbox: &api::PodSandbox) -> impl Iterator<Item = (String, String)> {
+    let said = sandbox.annotations.iter().filter(|(key, _)| key.starts_with(LABEL_PREFIX));
+    sandbox.labels.iter().chain(said).map(|(key, value)| (key.clone(), value.clone()))
 }
 
 /// A container of a pod, or nothing: one that was never started is none to us.
@@ -103,10 +115,11 @@ fn described(
     let name = container.metadata.as_ref().map(|metadata| &*metadata.name);
     let name = name.filter(|name| is_name(name) && !name.contains('/')).ok_or(lacks("name"))?;
     let netns = pod.netns.clone().filter(|_| state != ContainerState::Stopped);
-    let labels = sandbox.labels.clone().into_iter().chain(container.labels.clone()).collect();
+    let labels = labels(sandbox).chain(container.labels.clone()).collect();
     let entry = Container::new(id, format!("{}/{name}", pod.name), pod.runtime, state, netns);
     let image = asked.images.get(&container.id).cloned().or_else(|| image(container));
-    Ok(Some(Container { image, labels, pod: pod.pod.clone(), ..entry }))
+    let started = pod.started.filter(|_| state != ContainerState::Stopped);
+    Ok(Some(Container { started, image, labels, pod: pod.pod.clone(), ..entry }))
 }
 
 /// The image's name as a list of containers has it.

@@ -195,7 +195,9 @@ impl Watcher {
         }
         for (id, container) in &all {
             if self.known.get(id) != Some(container) {
-                self.updates.send(Update::One { source: source(), container: container.clone() }).await?;
+                self.updates
+                    .send(Update::One { source: source(), container: Box::new(container.clone()) })
+                    .await?;
             }
         }
         for Container { id, .. } in others {

@@ -45,7 +45,10 @@ pub(super) fn container(
         }
         None => Default::default(),
     };
-    Ok(Some(Container { image, labels, ..Container::new(id, name, runtime, state, netns) }))
+    // Docker writes a time of the year 1 where there was none.
+    let started = run(inspected).started_at.and_then(|text| humantime::parse_rfc3339(text).ok());
+    let started = started.filter(|_| state != ContainerState::Stopped);
+    Ok(Some(Container { started, image, labels, ..Container::new(id, name, runtime, state, netns) }))
 }
 
 /// One life of a container, from a start to the next end. A pid alone may be another process by now.
@@ -144,6 +147,10 @@ mod tests {
     fn a_container_has_its_image_its_labels_and_who_composed_it() {
         let mut inspected = inspected("/shop-web-1", json!({ "Status": "running", "Pid": 42 }));
         let labels = json!({ "com.docker.compose.project": "shop", "com.docker.compose.service": "web" });
+        inspected.state = serde_json::from_value(
+            json!({ "Status": "running", "Pid": 42, "StartedAt": "1970-01-01T00:00:01.5+00:00" }),
+        )
+        .expect("a state");
         let config = json!({ "Image": "nginx:1.27", "Labels": labels });
         inspected.config = serde_json::from_value(config).expect("a configuration");
         let container = container(&inspected, RuntimeName::Docker, |_| None).expect("well-formed");

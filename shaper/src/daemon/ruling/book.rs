@@ -117,12 +117,12 @@ impl Book {
         };
         let State { version, rules, held } = serde_json::from_str(&text)?;
         ensure!(version == VERSION, "it is of version {version}, and this daemon knows {VERSION}");
-        let rules = rules.into_iter().map(|rule| Ok(Rule::try_from(rule)?)).collect::<anyhow::Result<_>>()?;
+        let rules = rules.into_iter().map(|rule| Ok(rule.read()?)).collect::<anyhow::Result<_>>()?;
         let boot = boot()?;
         let remembered = held.into_iter().filter(|held| held.boot == boot);
         let held = remembered.filter_map(|HeldDocument { netns, rule, exempt_from, .. }| {
             let held = match (rule, exempt_from) {
-                (Some(rule), _) => Held::Ruled(Box::new(Rule::try_from(rule).ok()?)),
+                (Some(rule), _) => Held::Ruled(Box::new(rule.read().ok()?)),
                 (None, exempt) => Held::Exempt(exempt?.parse().ok()?),
             };
             Some((netns, held))

@@ -3,9 +3,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shaper_policy::Segment;
 
 use super::{Rule, RuleError, RuleProblem};
-use crate::shaping::{Request, Selector};
+use crate::shaping::{PolicyError, Request, Selector};
 
 /// A rule as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +29,8 @@ pub(crate) struct RuleDocument {
     /// The time at which it ends (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<String>,
-    /// The shaping, as the body of a change of a container.
-    set: serde_json::Value,
+    /// The shaping, as the body of a change of a container, or several of them in their order.
+    set: Changes,
 }
 
 /// A text, or several.
@@ -37,6 +39,14 @@ pub(crate) struct RuleDocument {
 enum Texts {
     One(String),
     Several(Vec<String>),
+}
+
+/// Changes of a container, which are read later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Changes {
+    Several(Vec<Value>),
+    One(Value),
 }
 
 /// A number, or a text with one.
@@ -56,7 +66,22 @@ impl TryFrom<RuleDocument> for Rule {
     type Error = RuleError;
 
     fn try_from(document: RuleDocument) -> Result<Self, RuleError> {
-        let RuleDocument { name, select, count, priority, suspended, until, set } = document;
+        let rule = document.read()?;
+        match rule.is_of_labels() {
+            true => Err(RuleError::at("name", RuleProblem::Reserved)),
+            false => Ok(rule),
+        }
+    }
+}
+
+impl RuleDocument {
+    /// The rule, which may be that of a container's labels.
+    ///
+    /// # Errors
+    ///
+    /// When a value is not what its key wants.
+    pub(crate) fn read(self) -> Result<Rule, RuleError> {
+        let Self { name, select, count, priority, suspended, until, set } = self;
         let texts = match select {
             Texts::One(text) => vec![text],
             Texts::Several(texts) => texts,
@@ -69,13 +94,25 @@ impl TryFrom<RuleDocument> for Rule {
         });
         let count = count.transpose().map_err(|error| RuleError::at("count", RuleProblem::Count(error)))?;
         let until = until.map(|text| time(&text)).transpose()?;
-        let request =
-            Request::from_value(set).map_err(|error| RuleError::at("set", RuleProblem::Shaping(error)))?;
-        if request.lifetime.is_some() {
+        let requests = requests(set).map_err(|error| RuleError::at("set", RuleProblem::Shaping(error)))?;
+        if requests.iter().any(|request| request.lifetime.is_some()) {
             return Err(RuleError::at("set", RuleProblem::Lifetime));
         }
         let name = name.parse()?;
-        Ok(Self { name, selector, count, priority, is_suspended: suspended, until, request })
+        Ok(Rule { name, selector, count, priority, is_suspended: suspended, until, requests })
+    }
+}
+
+fn requests(changes: Changes) -> Result<Vec<Request>, PolicyError> {
+    match changes {
+        Changes::One(change) => Ok(vec![Request::from_value(change)?]),
+        Changes::Several(changes) if changes.is_empty() => Ok(vec![Request::default().checked()?]),
+        Changes::Several(changes) => {
+            let read = |(index, change)| {
+                Request::from_value(change).map_err(|error| error.at(Segment::Index(index)))
+            };
+            changes.into_iter().enumerate().map(read).collect()
+        }
     }
 }
 
@@ -101,8 +138,15 @@ impl From<&Rule> for RuleDocument {
             priority: rule.priority,
             suspended: rule.is_suspended,
             until: rule.until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
-            // A request that was read can be written.
-            set: serde_json::to_value(&rule.request).unwrap_or_default(),
+            set: match &rule.requests[..] {
+                [one] => Changes::One(written(one)),
+                several => Changes::Several(several.iter().map(written).collect()),
+            },
         }
     }
+}
+
+/// A request that was read can be written.
+fn written(request: &Request) -> Value {
+    serde_json::to_value(request).unwrap_or_default()
 }

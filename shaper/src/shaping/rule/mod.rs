@@ -3,14 +3,21 @@
 mod document;
 mod error;
 mod file;
+mod labels;
 mod view;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    time::SystemTime,
+};
 
 pub(crate) use self::{
     document::RuleDocument,
     error::{RuleError, RuleProblem},
     file::read_rules,
+    labels::PREFIX as LABEL_PREFIX,
     view::{RuleState, RuleView, RulesView},
 };
 use super::{
@@ -19,6 +26,8 @@ use super::{
 
 /// The longest name of a rule, in bytes.
 const LONGEST_NAME: usize = 64;
+/// The name of the rule that a container's own labels make.
+const LABELS: &str = "labels";
 /// The most rules that there may be.
 pub(crate) const MAX_RULES: usize = 1_000;
 
@@ -27,6 +36,11 @@ pub(crate) const MAX_RULES: usize = 1_000;
 pub(crate) struct RuleName(String);
 
 impl RuleName {
+    /// The name of the rule that containers' own labels make.
+    pub(crate) fn of_labels() -> Self {
+        Self(LABELS.to_owned())
+    }
+
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -68,8 +82,8 @@ pub(crate) struct Rule {
     pub(crate) is_suspended: bool,
     /// The time at which it ends; none is not by itself.
     pub(crate) until: Option<SystemTime>,
-    /// The shaping, as a change of a container that is not shaped. It has no time of its own.
-    pub(crate) request: Request,
+    /// The shaping, as changes of a container that is not shaped, one after the other. They have no times of their own.
+    pub(crate) requests: Vec<Request>,
 }
 
 impl Rule {
@@ -85,6 +99,11 @@ impl Rule {
             (_, true) => RuleState::Suspended,
             _ => RuleState::Active,
         }
+    }
+
+    /// Tells whether it is what a container's own labels make.
+    fn is_of_labels(&self) -> bool {
+        self.name.0 == LABELS
     }
 
     /// Tells whether its time is over.
@@ -112,20 +131,23 @@ impl Rules {
         self.0.values()
     }
 
-    /// The rule for each network namespace that one fits. What is protected, and what is not running, has none.
+    /// The rule for each network namespace that one fits. What is protected, and what is not running, has none. Labels
+    /// count, if they do, where no rule fits.
     ///
     /// # Errors
     ///
-    /// When a name in a selector means several containers: the rules that can be carried out are, with each error.
+    /// When a name in a selector means several containers, or labels say what cannot be: what can be carried out is, with
+    /// each error.
     pub(crate) fn rulings(
         &self,
         known: &Known<'_>,
         protection: &Protection,
+        labels_count: bool,
         now: SystemTime,
-    ) -> (BTreeMap<NetnsId, &Rule>, Vec<(&RuleName, ShapingError)>) {
+    ) -> Rulings {
         let mut active: Vec<_> = self.0.values().filter(|rule| rule.is_active(now)).collect();
         active.sort_by_key(|rule| std::cmp::Reverse(rule.priority));
-        let (mut rulings, mut errors) = (BTreeMap::new(), Vec::new());
+        let mut rulings = Rulings::default();
         for rule in active {
             let selection = Selection {
                 count: rule.count,
@@ -133,19 +155,68 @@ impl Rules {
                 partial: true,
                 ..Selection::of(rule.selector.clone())
             };
-            let order = Order::Set(Box::new(rule.request.clone()));
-            match selection.choose(known, &order, protection) {
-                Ok(chosen) => {
-                    let planned = chosen.iter().filter(|one| one.end == Completion::Planned);
-                    for netns in planned.filter_map(|one| Some(one.container.netns.as_ref()?.id)) {
-                        rulings.entry(netns).or_insert(rule);
-                    }
-                }
-                Err(error) => errors.push((&rule.name, error)),
+            match planned(&selection, known, protection) {
+                Ok(planned) => planned.into_iter().for_each(|netns| {
+                    rulings.rules.entry(netns).or_insert_with(|| rule.clone());
+                }),
+                Err(error) => drop(rulings.errors.insert((rule.name.clone(), None), error.to_string())),
             }
         }
-        (rulings, errors)
+        if labels_count {
+            rulings.add_labels(known, protection, now);
+        }
+        rulings
     }
+}
+
+/// The rules that are in force where.
+#[derive(Debug, Default)]
+pub(crate) struct Rulings {
+    /// The rule for each network namespace that one fits.
+    pub(crate) rules: BTreeMap<NetnsId, Rule>,
+    /// The reasons why rules cannot be carried out, anywhere or in one namespace.
+    pub(crate) errors: BTreeMap<(RuleName, Option<NetnsId>), String>,
+}
+
+impl Rulings {
+    /// Adds what containers' own labels say, where nothing else does: of those that share a namespace, the first one's.
+    fn add_labels(&mut self, known: &Known<'_>, protection: &Protection, now: SystemTime) {
+        let labelled: Vec<_> = known.all.iter().filter(|one| labels::has_any(one)).collect();
+        if labelled.is_empty() {
+            return;
+        }
+        let Ok(all) = Selector::parse(["all"]) else { return };
+        let all = Selection { allow_none: true, ..Selection::of(all) };
+        let can_be: BTreeSet<_> = planned(&all, known, protection).unwrap_or_default().into_iter().collect();
+        let mut seen = BTreeSet::new();
+        for container in labelled {
+            let Some(netns) = container.netns.as_ref().map(|netns| netns.id) else { continue };
+            if self.rules.contains_key(&netns) || !can_be.contains(&netns) || !seen.insert(netns) {
+                continue;
+            }
+            match labels::rule(container) {
+                Ok(rule) => {
+                    self.rules.extend(rule.filter(|rule| rule.is_active(now)).map(|rule| (netns, rule)))
+                }
+                Err(error) => {
+                    let error = format!("container {}: {error}", container.name);
+                    self.errors.insert((RuleName::of_labels(), Some(netns)), error);
+                }
+            }
+        }
+    }
+}
+
+/// The namespaces of the containers that are selected and can be shaped.
+fn planned(
+    selection: &Selection,
+    known: &Known<'_>,
+    protection: &Protection,
+) -> Result<Vec<NetnsId>, ShapingError> {
+    let order = Order::Set(Box::default());
+    let chosen = selection.choose(known, &order, protection)?;
+    let planned = chosen.iter().filter(|one| one.end == Completion::Planned);
+    Ok(planned.filter_map(|one| Some(one.container.netns.as_ref()?.id)).collect())
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ fn ruled(rules: &Rules, all: &[Container], now: SystemTime) -> Vec<(String, Stri
         found.ok_or_else(|| ShapingError::NotFound { name: name.to_owned(), near: Vec::new() })
     };
     let known = Known { all, resolve: &resolve };
-    let (rulings, errors) = rules.rulings(&known, &Protection::new([].into(), []), now);
+    let Rulings { rules: rulings, errors } =
+        rules.rulings(&known, &Protection::new([].into(), []), true, now);
     assert!(errors.is_empty(), "{errors:?}");
     let named = |one: &Container| {
         let rule = rulings.get(&one.netns.as_ref()?.id)?;

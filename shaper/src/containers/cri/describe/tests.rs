@@ -11,7 +11,13 @@ fn sandbox(id: &str, name: &str, state: api::PodState) -> api::PodSandbox {
     let metadata =
         api::PodMetadata { name: name.to_owned(), uid: "u-1".to_owned(), namespace: "shop".to_owned() };
     let labels = HashMap::from([("app".to_owned(), "db".to_owned()), ("part".to_owned(), "pod".to_owned())]);
-    api::PodSandbox { id: id.to_owned(), metadata: Some(metadata), state: state.into(), labels }
+    api::PodSandbox {
+        id: id.to_owned(),
+        metadata: Some(metadata),
+        state: state.into(),
+        labels,
+        ..Default::default()
+    }
 }
 
 fn container(id: &str, pod: &str, name: &str, state: api::ContainerState, created_at: i64) -> api::Container {
@@ -135,4 +141,16 @@ fn the_way_to_a_pods_network_is_its_file_or_its_process() {
     for odd in ["", "{", r#"{"pid": "42"}"#, r#"{"runtimeSpec": {"linux": {"namespaces": 7}}}"#] {
         assert!(way_of(odd).is_err(), "{odd:?}");
     }
+}
+
+#[test]
+fn a_pod_says_its_shaping_in_annotations_and_has_its_start() {
+    let annotations = [("shaper.netem", "loss 1%"), ("other", "x")];
+    let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let plain = sandbox("p1", "web", api::PodState::Ready);
+    let sandbox = api::PodSandbox { annotations, created_at: 1_500_000_000, ..plain };
+    let described = pod(&sandbox, &Asked::default(), RuntimeName::Containerd).expect("a pod");
+    assert_eq!(described.labels.get("shaper.netem").map(String::as_str), Some("loss 1%"));
+    assert_eq!(described.labels.get("other"), None);
+    assert_eq!(described.started, Some(UNIX_EPOCH + Duration::from_millis(1_500)));
 }
