@@ -47,7 +47,7 @@ use crate::{
     datapath::{Datapath, LogRing},
     files,
     scope::{self, Buttons},
-    server::{self, PluginSocket},
+    server::{self, PluginSocket, TcpOptions, TcpSocket},
     shaping::{
         ContainerState, Effects, Event, EventKind, History, Hook, Named, NetnsId, PolicyError, Presets,
         Protection, RuntimeKind, RuntimeName, Selector, Shaper, Totals,
@@ -66,6 +66,8 @@ const UPDATES: usize = 64;
 pub(crate) struct Options {
     /// Where to listen, for Scope's probe and for our own commands.
     pub(crate) plugin_socket: PathBuf,
+    /// Where to listen on TCP besides.
+    pub(crate) tcp: Option<TcpOptions>,
     /// The runtimes to watch.
     pub(crate) runtimes: BTreeSet<RuntimeKind>,
     /// True if they were asked for by name, and not only in case they are there.
@@ -104,6 +106,10 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
     let socket = PluginSocket::bind(&options.plugin_socket)?;
+    let tcp = match options.tcp.clone() {
+        Some(tcp) => Some(TcpSocket::bind(tcp).await?),
+        None => None,
+    };
     let datapath = Datapath::new(options.pin_dir.clone(), options.hook, runtimes::blindness(&options))
         .context("look at the host's network namespace")?;
     let protection =
@@ -128,6 +134,9 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     tasks.spawn("shows what BPF logs", Arc::clone(&daemon).forward_log());
     let router = router(Arc::clone(&daemon), &options.scope_presets).map_err(anyhow::Error::msg)?;
     tracing::info!(socket = %options.plugin_socket.display(), "listening");
+    if let Some(tcp) = &tcp {
+        tracing::info!(address = %tcp.address().context("look at the address")?, "listening on TCP");
+    }
     let mut ended = None;
     let stopped = stopped()?;
     let end = async {
@@ -136,7 +145,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
             error = tasks.ended() => ended = Some(error),
         }
     };
-    server::serve(socket, router, end).await;
+    server::serve(socket, tcp, router, end).await;
     tasks.shut_down().await;
     daemon.blocking(Datapath::close).await;
     if let Some(error) = ended {

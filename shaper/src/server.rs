@@ -1,19 +1,30 @@
-//! Serves HTTP on the plugin socket so that no client can hold up another, or the daemon's end.
+//! Serves HTTP on the plugin socket, and on TCP where that is asked for, so that no client can hold up another, or the daemon's end.
 //!
 //! Knows nothing of what is served.
 
+mod access;
 mod body;
 mod client;
 mod socket;
 mod stream;
+mod tcp;
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{self, Future},
+    io,
+    panic::AssertUnwindSafe,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Request},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
@@ -24,76 +35,127 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use serde_json::json;
-use tokio::{net::UnixStream, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time,
+};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
-pub(crate) use self::socket::PluginSocket;
-use self::{body::Budget, client::Client, stream::Stream};
+use self::{body::Budget, client::Client, stream::Stream, tcp::Tls};
+pub(crate) use self::{
+    socket::PluginSocket,
+    tcp::{TcpOptions, TcpSocket, TlsFiles},
+};
 
 /// The longest time that a client may take for a request's head, and again for its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time that requests under way may take once the daemon ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves `router` on `socket` until `shutdown` is ready, and removes the socket's file.
+/// Serves `router` on the plugin socket, and on TCP if there is a socket for it, until `shutdown` is ready, and removes the
+/// plugin socket's file.
 ///
 /// A request whose client has gone is dropped: what has to go on then is in a task of its own. Requests under way at the end
 /// are answered if they take no longer than 2 s more.
-pub(crate) async fn serve(socket: PluginSocket, router: Router, shutdown: impl Future<Output = ()>) {
-    let router = router.layer(DefaultBodyLimit::disable());
-    let budget = Budget::new();
-    let graceful = GracefulShutdown::new();
-    let mut server = http1::Builder::new();
+pub(crate) async fn serve(
+    socket: PluginSocket,
+    tcp: Option<TcpSocket>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut http = http1::Builder::new();
     // A client that sends no more still waits for its answer; one that has gone is noticed apart from this.
-    server.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).half_close(true);
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let (stream, client) = tokio::select! {
-            accepted = accept(&socket) => accepted,
-            () = &mut shutdown => break,
-        };
-        let (router, budget) = (router.clone(), budget.clone());
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (router, budget, client) = (router.clone(), budget.clone(), client.clone());
-            let request = request.map(Body::new);
-            async move { Ok::<_, Infallible>(answer_to(&client, router, &budget, request).await) }
-        });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(Stream::new(stream)), service));
-        #[expect(clippy::disallowed_methods, reason = "a connection that panics is its client's loss alone")]
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a client's connection ended early");
+    http.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).half_close(true);
+    let router = router.layer(DefaultBodyLimit::disable());
+    let server = Server { http, router, budget: Budget::new(), graceful: GracefulShutdown::new() };
+    let on_socket = async {
+        loop {
+            match socket.accept().await {
+                Ok(accepted) => server.attend(future::ready(Ok(accepted))),
+                Err(error) => pause(&error).await,
             }
-        });
+        }
+    };
+    let on_tcp = async {
+        let Some(tcp) = &tcp else { return future::pending().await };
+        loop {
+            match (tcp.accept().await, tcp.tls()) {
+                (Ok(accepted), None) => server.attend(future::ready(Ok(accepted))),
+                (Ok((stream, client)), Some(tls)) => {
+                    server.attend::<Tls>(async move { Ok((tls.accept(stream).await?, client)) });
+                }
+                (Err(error), _) => pause(&error).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = on_socket => {}
+        () = on_tcp => {}
+        () = shutdown => {}
     }
     // No probe is to find the socket of a daemon that no longer answers.
-    drop(socket);
-    if time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    drop((socket, tcp));
+    if time::timeout(SHUTDOWN_TIMEOUT, server.graceful.shutdown()).await.is_err() {
         tracing::warn!("requests under way were cut off: they took longer than {SHUTDOWN_TIMEOUT:?}");
     }
 }
 
-/// Waits for a client. An error is this connection's, or a lack of file descriptors that passes.
-async fn accept(socket: &PluginSocket) -> (UnixStream, Client) {
-    loop {
-        let accepted = socket.listener().accept().await.and_then(|(stream, _)| {
-            let client = Client::of(&stream)?;
-            Ok((stream, client))
-        });
-        match accepted {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept a connection on the plugin socket");
-                time::sleep(Duration::from_millis(100)).await;
+/// The way in which all connections are served.
+struct Server {
+    http: http1::Builder,
+    router: Router,
+    budget: Budget,
+    graceful: GracefulShutdown,
+}
+
+impl Server {
+    /// Serves a client, in a task of its own, once the connection is made.
+    fn attend<S>(&self, connecting: impl Future<Output = io::Result<(S, Client)>> + Send + 'static)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (router, budget) = (self.router.clone(), self.budget.clone());
+        let (http, watcher) = (self.http.clone(), self.graceful.watcher());
+        let attend = async move {
+            let (stream, client) = time::timeout(READ_TIMEOUT, connecting).await??;
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (router, budget, client) = (router.clone(), budget.clone(), client.clone());
+                let request = request.map(Body::new);
+                async move { Ok::<_, Infallible>(answer_to(&client, router, &budget, request).await) }
+            });
+            watcher.watch(http.serve_connection(TokioIo::new(Stream::new(stream)), service)).await?;
+            anyhow::Ok(())
+        };
+        #[expect(clippy::disallowed_methods, reason = "a connection that panics is its client's loss alone")]
+        tokio::spawn(async move {
+            if let Err(error) = attend.await {
+                tracing::debug!(error = format!("{error:#}"), "a client's connection ended early");
             }
-        }
+        });
     }
 }
 
-/// The answer to a request, as long as there is a client that may read it.
+/// Waits a while after an error in accepting, which is one connection's, or a lack of file descriptors that passes.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "accept a connection");
+    time::sleep(Duration::from_millis(100)).await;
+}
+
+/// The answer to a request that is admitted, as long as there is a client that may read it.
 async fn answer_to(client: &Client, router: Router, budget: &Budget, request: Request) -> Response {
-    let answer = handle(router, budget, request).instrument(client.span());
+    let (head, body) = request.into_parts();
+    let span = match client.admit(&head) {
+        Ok(span) => span,
+        Err(denied) => {
+            let mut answer = refusal(denied.status(), &denied.to_string());
+            if denied.status() == StatusCode::UNAUTHORIZED {
+                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            return answer;
+        }
+    };
+    let answer = handle(router, budget, Request::from_parts(head, body)).instrument(span);
     let answer = tokio::select! {
         // First, so that nothing is begun for a client that has gone already.
         biased;
@@ -150,6 +212,7 @@ mod tests {
     use axum::routing::post;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+        net::UnixStream,
         sync::{Notify, oneshot},
         task::JoinHandle,
     };
@@ -194,7 +257,7 @@ mod tests {
             .route("/large", post(|| async { "x".repeat(LIMIT) }))
             .route("/panics", post(panics))
             .route("/never", post(std::future::pending::<()>));
-        let server = tokio::spawn(serve(socket, router, async move {
+        let server = tokio::spawn(serve(socket, None, router, async move {
             let _ = stopped.await;
         }));
         Running { path, stop, server, handled, go_on, _directory: directory }

@@ -131,7 +131,9 @@ impl Drop for Daemon {
 
 /// Does what curl would do with these words; the status and the body of the answer.
 fn curl(words: &[String], socket: &Path) -> (u16, String) {
-    let url = words.iter().find_map(|word| word.strip_prefix("http://shaper")).expect("a URL of ours");
+    let host = if option(words, "--unix-socket").is_empty() { "127.0.0.1:7474" } else { "shaper" };
+    let url = words.iter().find_map(|word| word.strip_prefix("http://")?.strip_prefix(host));
+    let url = url.expect("a URL of ours");
     let method = option(words, "-X").pop().unwrap_or_else(|| "GET".to_owned());
     let body = option(words, "-d").pop().unwrap_or_default();
     let head = format!("{method} {url} HTTP/1.1\r\nHost: shaper\r\nConnection: close");
@@ -146,7 +148,7 @@ fn the_api_takes_every_example() {
     let _daemon = Daemon::start(directory.path());
     let examples: Vec<_> = typed().into_iter().filter(|words| words[0] == "curl").collect();
     for words in &examples {
-        assert_eq!(option(words, "--unix-socket"), [SOCKET]);
+        assert!([vec![SOCKET.to_owned()], vec![]].contains(&option(words, "--unix-socket")));
         let (status, answer) = curl(words, &directory.path().join("socket"));
         let is_understood = status == 200
             || answer.contains("no container is called")

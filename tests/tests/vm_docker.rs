@@ -93,9 +93,10 @@ fn the_labels_of_the_compose_example_give_its_services_their_networks() {
         let labels: Vec<_> = labels
             .map(|(label, value)| format!("--label={label}={}", value.as_str().expect("text")))
             .collect();
-        let _ = world.run(service, &labels.iter().map(String::as_str).collect::<Vec<_>>());
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        world.engine.run(service, &labels).expect("a container");
     }
-    let _ = world.run("plain", &[]);
+    world.engine.run("plain", &[]).expect("a container");
     for (service, commands) in [
         ("web", &["set plain --preset 3g"][..]),
         (

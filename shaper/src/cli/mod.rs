@@ -67,7 +67,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// List containers and what shapes them
     List(list::Args),
     /// Change the shaping of containers; what is not mentioned stays as it is
@@ -136,7 +136,7 @@ fn misused(mut error: clap::Error, streams: &mut Streams<'_>) -> ExitCode {
 
 fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => return serve::run(args, cli.plugin_socket),
+        Command::Serve(args) => return serve::run(*args, cli.plugin_socket),
         Command::Completions { shell } => completions(shell, streams),
         command => tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,6 +1,6 @@
 //! `shaper serve`: runs the daemon.
 
-use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{log::Log, plain::Plain};
 use crate::{
     daemon::{self, Options},
+    server::{TcpOptions, TlsFiles},
     shaping::{Hook, RuntimeKind, Selector, SelectorError},
 };
 
@@ -65,6 +66,25 @@ pub(super) struct Args {
     /// The directory for the rules that were asked for with --keep
     #[arg(long, value_name = "PATH", default_value = "/var/lib/shaper")]
     state_dir: PathBuf,
+    /// An address and port to listen on by TCP besides, such as 127.0.0.1:7474; on loopback without --tokens, everybody
+    /// may read there and nobody change
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// A TOML file with tokens for --listen: tables [[token]] with name, token and access, which is read or full
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    tokens: Option<PathBuf>,
+    /// A name by which clients call this machine, besides its addresses and localhost; several by writing this several times
+    #[arg(long, value_name = "NAME", requires = "listen")]
+    listen_host: Vec<String>,
+    /// The certificate for TLS on --listen, in PEM, with those that lead to its authority
+    #[arg(long, value_name = "FILE", requires_all = ["listen", "tls_key"])]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities, in PEM, of which a client needs a certificate; whoever has one may do everything
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// The format of log lines on standard error
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -141,12 +161,20 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         true => args.runtime.into_iter().collect(),
         false => DEFAULT.into(),
     };
+    let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        client_authorities: args.tls_client_ca,
+    });
+    let (tokens, hosts) = (args.tokens, args.listen_host);
+    let tcp = args.listen.map(|address| TcpOptions { address, tokens, hosts, tls });
     let watches_docker = runtimes.contains(&RuntimeKind::Docker);
     Ok(Options {
         docker_socket: docker_socket(args.docker_socket, docker_host.filter(|_| watches_docker))?,
         cri_sockets: args.cri_socket,
         expects_runtimes,
         plugin_socket,
+        tcp,
         runtimes,
         netns_dir: args.netns_dir,
         pin_dir: args.pin_dir,

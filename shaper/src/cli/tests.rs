@@ -28,7 +28,7 @@ impl Daemon {
         let listener = PluginSocket::bind(&socket).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
         let router = crate::daemon::router(shaper.clone(), &[]).expect("there is no preset to miss");
-        let server = tokio::spawn(server::serve(listener, router, async move {
+        let server = tokio::spawn(server::serve(listener, None, router, async move {
             let _ = stopped.await;
         }));
         Self { shaper, socket, stop, server, _directory: directory }
@@ -435,7 +435,7 @@ async fn a_daemon_of_another_kind_is_recognised() {
     let path = directory.path().join("other.sock");
     let socket = PluginSocket::bind(&path).expect("the socket");
     let other = axum::Router::new().fallback(|| async { "hello" });
-    tokio::spawn(server::serve(socket, other, std::future::pending()));
+    tokio::spawn(server::serve(socket, None, other, std::future::pending()));
     let (_, _, result) = run_on(&path, &["list"]).await;
     let error = result.expect_err("no list").to_string();
     assert!(error.contains("(GET /api/v1/containers): it answered with something else"), "{error}");

@@ -146,7 +146,7 @@ impl World {
         let shaper = Arc::new(FakeShaper::new([web()]));
         runtime.block_on(async {
             let bound = PluginSocket::bind(&socket).expect("the socket");
-            tokio::spawn(server::serve(bound, routers(&shaper), std::future::pending()));
+            tokio::spawn(server::serve(bound, None, routers(&shaper), std::future::pending()));
         });
         Self { runtime, socket, _directory: directory }
     }

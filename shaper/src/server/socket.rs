@@ -18,8 +18,9 @@ use nix::sys::{
     socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
     stat::{Mode, fchmod},
 };
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
+use super::client::Client;
 use crate::files::{Directory, DirectoryError, Lock};
 
 /// The longest path that fits into `sockaddr_un` with its final zero (unix(7)).
@@ -64,8 +65,11 @@ impl PluginSocket {
         Ok(Self { listener, path: path.to_owned(), inode })
     }
 
-    pub(super) fn listener(&self) -> &UnixListener {
-        &self.listener
+    /// Waits for a client.
+    pub(super) async fn accept(&self) -> io::Result<(UnixStream, Client)> {
+        let (stream, _) = self.listener.accept().await?;
+        let client = Client::of(&stream)?;
+        Ok((stream, client))
     }
 }
 

@@ -14,7 +14,6 @@ use hyper::StatusCode;
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
     time::{Sleep, sleep},
 };
 
@@ -25,8 +24,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's connection.
-pub(super) struct Stream {
-    stream: UnixStream,
+pub(super) struct Stream<S> {
+    stream: S,
     /// Runs while a client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
     /// The rest of an answer in place of one of hyper's.
@@ -36,8 +35,8 @@ pub(super) struct Stream {
     refused: bool,
 }
 
-impl Stream {
-    pub(super) const fn new(stream: UnixStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+    pub(super) const fn new(stream: S) -> Self {
         Self { stream, stalled: None, refusal: Vec::new(), draining: None, refused: false }
     }
 
@@ -85,7 +84,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,7 +94,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.write_refusal(cx))?;
         let Some((before, status)) = own_answer(bytes) else { return self.write(cx, bytes) };
