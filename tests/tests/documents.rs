@@ -59,7 +59,7 @@ fn the_program_takes_every_example() {
         // The daemon's own is not to start; the others are to find no daemon, once they are understood.
         let understood = match &**name {
             "serve" => command.arg("--help").output().is_ok_and(|output| output.status.success()),
-            "completions" => command.output().is_ok_and(|output| output.status.success()),
+            "completions" | "explain" => command.output().is_ok_and(|output| output.status.success()),
             _ => {
                 let output = command.arg("--plugin-socket").arg(&nobody).output().expect("the program runs");
                 let said = String::from_utf8_lossy(&output.stderr);
@@ -69,6 +69,15 @@ fn the_program_takes_every_example() {
         assert!(understood, "shaper {}", arguments.join(" "));
     }
     assert!(count >= subcommands().len());
+}
+
+#[test]
+fn the_explanation_in_the_page_is_what_the_program_prints() {
+    let page = read("docs/commands.md");
+    let block = page.split("$ shaper explain '").nth(1).and_then(|rest| rest.split("```").next());
+    let (netem, said) = block.expect("an example").split_once("'\n").expect("its answer");
+    let output = Command::new(program()).args(["explain", netem]).output().expect("the program runs");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with(said), "{said}");
 }
 
 /// The files that examples name: the policy file, which names a table, and the rule file are the documents' own.

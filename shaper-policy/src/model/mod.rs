@@ -40,6 +40,6 @@ pub(crate) use schedule::{Schedule, Step};
 pub use shaping::Shaping;
 pub(crate) use trace::MAX_OPPORTUNITIES;
 pub use trace::Trace;
-pub use units::parse_duration;
 pub(crate) use units::{Percent, Rate};
-pub(crate) use units::{Unitless, as_ns, parse_size, parse_time, show_size, show_time};
+pub(crate) use units::{Unitless, as_ns, parse_size, parse_time, show_size};
+pub use units::{parse_duration, show_time};

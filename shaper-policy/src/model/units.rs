@@ -253,7 +253,7 @@ fn unit_ns(unit: &str) -> Option<f64> {
 }
 
 /// A time in milliseconds: `100ms`, `0.25ms`.
-pub(crate) fn show_time(duration: Duration) -> String {
+pub fn show_time(duration: Duration) -> String {
     let (ms, ns) = (duration.as_millis(), duration.subsec_nanos() % 1_000_000);
     if ns == 0 {
         return format!("{ms}ms");

@@ -5,6 +5,7 @@
 mod clear;
 mod client;
 mod effects;
+mod explain;
 mod inspect;
 mod list;
 mod log;
@@ -82,6 +83,8 @@ enum Command {
     Rules(rules::Args),
     /// Tell whether the daemon can shape
     Status(status::Args),
+    /// Say what effects do to packets; asks no daemon
+    Explain(explain::Args),
     /// Print a completion script
     #[command(after_help = "Example:\n  shaper completions bash > /etc/bash_completion.d/shaper")]
     Completions {
@@ -138,6 +141,7 @@ fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => return serve::run(*args, cli.plugin_socket),
         Command::Completions { shell } => completions(shell, streams),
+        Command::Explain(args) => explain::run(args, streams),
         command => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -156,7 +160,9 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Inspect(args) => inspect::run(args, client, streams).await,
         Command::Rules(args) => rules::run(args, client, streams).await,
         Command::Status(args) => status::run(args, client, streams).await,
-        Command::Serve(_) | Command::Completions { .. } => unreachable!("these ask no daemon"),
+        Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) => {
+            unreachable!("these ask no daemon")
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) use view::{
 pub(crate) use shaper_common::OUTCOMES;
 pub(crate) use shaper_policy::{
     Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
-    Format, Interfaces, Latency, Lifetime, Loss, Maps, MatchRule, Measured, Name, Named, NoFiles, Peers,
-    Policy, PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Shaping, Trace, Whole,
-    check_interface, names_in, parse_duration, quoted, short,
+    Format, Interfaces, Latency, Lifetime, Loss, Maps, MatchRule, Measured, Name, Named, NoFiles, Pace,
+    Peers, Policy, PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Shaping, Simulation,
+    Trace, Whole, check_interface, names_in, parse_duration, quoted, short, show_time,
 };
