@@ -17,7 +17,7 @@ pub use compile::{Maps, Peers};
 pub use file::{Files, Format, NoFiles, Preset, Presets};
 pub use model::{
     Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, MatchRule, Measured, Name,
-    Named, Policy, PolicyError, Problem, Segment, Shaping, Trace, check_interface, parse_duration, quoted,
-    short,
+    Named, Patterns, Policy, PolicyError, Problem, Segment, Shaping, Trace, check_interface, check_network,
+    parse_duration, quoted, short,
 };
 pub use text::{CLAUSES, Clause, Field, FlagKind, names_in};

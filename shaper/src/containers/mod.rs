@@ -27,6 +27,8 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(crate) use cri::Cri;
+#[cfg(test)]
+pub(crate) use cri::multus;
 pub(crate) use docker::Docker;
 pub(crate) use host::{Dialect, blindness};
 pub(crate) use named::NamedNetns;
@@ -74,7 +76,7 @@ pub(crate) enum Update {
         /// Who says so.
         source: Source,
         /// The container, which may name its runtime more exactly.
-        container: Container,
+        container: Box<Container>,
     },
     /// This container is gone.
     Gone {

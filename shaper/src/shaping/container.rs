@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Endpoint;
+
 /// A container's identity within its runtime: a full Docker id, or the name of a named network namespace.
 ///
 /// Never empty, and without `;` (Scope's separator), `/`, white space and control characters.
@@ -160,6 +162,9 @@ pub(crate) struct Container {
     /// The labels, and those of its pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// The networks that it, or its pod, is connected to, in order; none where the runtime tells of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<Endpoint>,
 }
 
 impl Pod {
@@ -181,7 +186,8 @@ impl Container {
         state: ContainerState,
         netns: Option<NetnsRef>,
     ) -> Self {
-        Self { id, name, runtime, state, netns, image: None, pod: None, labels: BTreeMap::new() }
+        let labels = BTreeMap::new();
+        Self { id, name, runtime, state, netns, image: None, pod: None, labels, networks: Vec::new() }
     }
 
     /// The project that it belongs to: of Docker Compose, or a stack of Docker Swarm.

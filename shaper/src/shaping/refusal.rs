@@ -23,6 +23,15 @@ pub(crate) enum Refusal {
         /// The interfaces that there are.
         has: Vec<String>,
     },
+    /// Networks were chosen for a container of which no runtime tells any.
+    #[error(
+        "no runtime tells of a network that it is connected to, as {chosen}: choose its interfaces by their names \
+         (--interface NAME)"
+    )]
+    NoNetworks {
+        /// The choice.
+        chosen: String,
+    },
     /// More interfaces than there can be.
     #[error(
         "{count} of its interfaces were to be shaped, and at most {most} can be: choose some with --interface NAME, for \

@@ -47,6 +47,8 @@ pub(super) struct PodSandbox {
     pub(super) state: i32,
     #[prost(map = "string, string", tag = "5")]
     pub(super) labels: HashMap<String, String>,
+    #[prost(map = "string, string", tag = "6")]
+    pub(super) annotations: HashMap<String, String>,
 }
 
 /// `PodSandboxMetadata`.

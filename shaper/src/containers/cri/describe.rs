@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::api;
+use super::{api, multus};
 use crate::{
     containers::is_name,
     shaping::{Container, ContainerId, ContainerState, NetnsRef, Pod, RuntimeName},
@@ -81,9 +81,10 @@ fn pod(sandbox: &api::PodSandbox, asked: &Asked, runtime: RuntimeName) -> Result
         uid: (!metadata.uid.is_empty()).then(|| metadata.uid.clone()),
     };
     let labels = sandbox.labels.clone().into_iter().collect();
+    let networks = multus::networks(&sandbox.annotations, &metadata.namespace);
     let netns = asked.netns.get(&sandbox.id).cloned();
     let entry = Container::new(id, pod.full_name(), runtime, ContainerState::Running, netns);
-    Ok(Container { pod: Some(pod), labels, ..entry })
+    Ok(Container { pod: Some(pod), labels, networks, ..entry })
 }
 
 /// A container of a pod, or nothing: one that was never started is none to us.
@@ -106,7 +107,7 @@ fn described(
     let labels = sandbox.labels.clone().into_iter().chain(container.labels.clone()).collect();
     let entry = Container::new(id, format!("{}/{name}", pod.name), pod.runtime, state, netns);
     let image = asked.images.get(&container.id).cloned().or_else(|| image(container));
-    Ok(Some(Container { image, labels, pod: pod.pod.clone(), ..entry }))
+    Ok(Some(Container { image, labels, pod: pod.pod.clone(), networks: pod.networks.clone(), ..entry }))
 }
 
 /// The image's name as a list of containers has it.

@@ -6,6 +6,7 @@
 mod api;
 mod describe;
 mod engine;
+pub(crate) mod multus;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -195,7 +196,9 @@ impl Watcher {
         }
         for (id, container) in &all {
             if self.known.get(id) != Some(container) {
-                self.updates.send(Update::One { source: source(), container: container.clone() }).await?;
+                self.updates
+                    .send(Update::One { source: source(), container: container.clone().into() })
+                    .await?;
             }
         }
         for Container { id, .. } in others {

@@ -93,7 +93,7 @@ fn pod(id: &str, name: &str) -> api::PodSandbox {
     let metadata =
         api::PodMetadata { name: name.to_owned(), uid: String::new(), namespace: "shop".to_owned() };
     let state = api::PodState::Ready.into();
-    api::PodSandbox { id: id.to_owned(), metadata: Some(metadata), state, labels: HashMap::new() }
+    api::PodSandbox { id: id.to_owned(), metadata: Some(metadata), state, ..api::PodSandbox::default() }
 }
 
 fn problem(update: Update) -> String {

@@ -63,7 +63,7 @@ pub(super) type Event = anyhow::Result<Option<News>>;
 #[derive(Debug)]
 pub(super) enum Look {
     /// It is there.
-    Container(Container),
+    Container(Box<Container>),
     /// It is gone, or was never started.
     Nothing,
     /// This one cannot be described, for the reason given.
@@ -139,7 +139,7 @@ impl Engine {
                     && self.owner.is_none_or(|uid| host::is_mapped_to(pid, uid));
                 is_its.then(|| netns_at(format!("/proc/{pid}/ns/net").into()).ok())?
             }) {
-                Ok(Some(container)) => Look::Container(container),
+                Ok(Some(container)) => Look::Container(container.into()),
                 Ok(None) => return Ok(Look::Nothing),
                 Err(malformed) => return Ok(Look::Failed(malformed.to_string())),
             };

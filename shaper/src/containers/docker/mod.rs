@@ -203,7 +203,7 @@ impl Watcher {
                 if container.state == ContainerState::Stopped {
                     self.ending.remove(&id);
                 }
-                self.known.insert(id, container.clone());
+                self.known.insert(id, Container::clone(&container));
                 Some(Update::One { source: self.source.clone(), container })
             }
             _ => {
@@ -291,7 +291,7 @@ mod tests {
     fn look(state: ContainerState) -> (ContainerId, Look) {
         let id = ContainerId::new("3f2a9c").expect("an id");
         let (name, runtime) = ("web".to_owned(), RuntimeName::Podman);
-        (id.clone(), Look::Container(Container::new(id, name, runtime, state, None)))
+        (id.clone(), Look::Container(Container::new(id, name, runtime, state, None).into()))
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ fn registry(containers: impl IntoIterator<Item = Container>) -> Registry {
 }
 
 fn one(container: Container) -> Update {
-    Update::One { source: container.runtime.into(), container }
+    Update::One { source: container.runtime.into(), container: container.into() }
 }
 
 fn resolved(registry: &Registry, name: &str) -> Result<String, String> {
@@ -111,7 +111,7 @@ fn a_netns_of_a_container_that_a_runtime_tells_of_is_left_out() {
     let podman = Container { runtime: RuntimeName::Podman, ..docker("a1", "web", 1) };
     let mut registry = registry([named.clone(), other.clone()]);
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &named]);
-    registry.apply(Update::One { source: RuntimeName::Docker.into(), container: podman.clone() });
+    registry.apply(Update::One { source: RuntimeName::Docker.into(), container: podman.clone().into() });
     assert_eq!(registry.iter().collect::<Vec<_>>(), [&other, &podman]);
     assert_eq!(registry.sharing(netns(1)).collect::<Vec<_>>(), [&podman]);
     assert_eq!(resolved(&registry, "netns-f958"), Ok("a1".into()), "it is the same");

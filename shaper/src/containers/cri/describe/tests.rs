@@ -11,7 +11,13 @@ fn sandbox(id: &str, name: &str, state: api::PodState) -> api::PodSandbox {
     let metadata =
         api::PodMetadata { name: name.to_owned(), uid: "u-1".to_owned(), namespace: "shop".to_owned() };
     let labels = HashMap::from([("app".to_owned(), "db".to_owned()), ("part".to_owned(), "pod".to_owned())]);
-    api::PodSandbox { id: id.to_owned(), metadata: Some(metadata), state: state.into(), labels }
+    api::PodSandbox {
+        id: id.to_owned(),
+        metadata: Some(metadata),
+        state: state.into(),
+        labels,
+        annotations: HashMap::new(),
+    }
 }
 
 fn container(id: &str, pod: &str, name: &str, state: api::ContainerState, created_at: i64) -> api::Container {
