@@ -15,11 +15,10 @@ use nix::{
 use serde_json::Value;
 use shaper_tests::{
     containerd::{Containerd, Pods},
-    daemon::{Daemon, PATIENCE, eventually, program},
-    docker::{DockerDaemon, IMAGE, child_of},
+    daemon::{Daemon, PATIENCE, eventually},
+    docker::{self, DockerDaemon, IMAGE, child_of},
     needs,
     netns::Netns,
-    probe::socket_under,
     traffic::ping,
 };
 
@@ -30,10 +29,7 @@ const PODS: usize = 200;
 
 /// A daemon inside the namespaces of an engine, which watches all that is there.
 fn daemon(engine: &DockerDaemon, runtimes: &str) -> Daemon {
-    let socket = socket_under(&engine.directory().join("plugins"));
-    let mut command = engine.command(program());
-    command.args(["serve", "--pin-dir", PIN_DIR, "--runtime", runtimes]);
-    Daemon::listening_on(socket, command).expect("a daemon")
+    docker::daemon(engine, runtimes).expect("a daemon")
 }
 
 /// Returns everything that is listed, by name.

@@ -27,6 +27,23 @@ pub struct DockerWorld {
     pub host: Netns,
 }
 
+/// Starts a daemon that watches these runtimes inside the namespaces of an engine, and keeps its state with the engine's.
+///
+/// # Errors
+///
+/// When the daemon does not answer.
+pub fn daemon(engine: &DockerDaemon, runtimes: &str) -> Result<Daemon> {
+    let mut command = engine.command(program());
+    command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]);
+    command.arg("--state-dir").arg(engine.directory().join("state"));
+    command.arg("--rules-dir").arg(engine.directory().join("rules.d"));
+    Daemon::listening_on(socket(engine), command)
+}
+
+fn socket(engine: &DockerDaemon) -> PathBuf {
+    socket_under(&engine.directory().join("plugins"))
+}
+
 impl DockerWorld {
     /// Starts an engine and the daemon.
     ///
@@ -43,10 +60,7 @@ impl DockerWorld {
     ///
     /// When the daemon does not answer.
     pub fn around(engine: DockerDaemon, runtimes: &str) -> Result<Self> {
-        let socket = socket_under(&engine.directory().join("plugins"));
-        let mut command = engine.command(program());
-        command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]);
-        let daemon = Daemon::listening_on(socket.clone(), command)?;
+        let (daemon, socket) = (daemon(&engine, runtimes)?, socket(&engine));
         let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
         Ok(Self { daemon, probe: Probe::new(socket, "5ca1ab1e"), engine, host })
     }
