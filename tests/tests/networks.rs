@@ -139,13 +139,37 @@ fn a_network_is_found_by_whoever_shares_it_and_by_its_address_if_its_mac_was_cha
     world.daemon.run("clear web");
     let web = world.netns("web").expect("it runs");
     web.run("ip link set eth1 address 02:00:00:00:00:99").expect("another address");
-    // A bridge that has its port's address is not the network's interface.
-    let mac = world.daemon.view("web")["container"]["networks"][1]["mac"].as_str().expect("text").to_owned();
+    // A bridge inside that has the address is not what connects it.
+    let mac = world.daemon.view("web")["container"]["networks"][0]["mac"].as_str().expect("text").to_owned();
     web.run(&format!("ip link add br0 address {mac} type bridge")).expect("a bridge");
     world.daemon.run("set web --loss 100% --network *");
     assert_eq!(shaped(&world.daemon, "web"), ["bridge", "eth1"]);
     world.daemon.run("set web --network back --for 1h");
     assert_eq!((answered(&world, "bridge"), answered(&world, "back")), (5, 0));
+}
+
+#[test]
+fn a_rule_shapes_a_network_again_when_it_is_back() {
+    needs!(Root, Docker);
+    let world = DockerWorld::start().expect("Docker and a daemon");
+    let docker = |words: &str| world.engine.docker(&words.split(' ').collect::<Vec<_>>()).expect(words);
+    docker("network create back");
+    world.engine.run("web", &[]).expect("a container");
+    eventually_connected(&world.daemon, "web", &["bridge"]);
+    world.daemon.run("set web --loss 100% --direction both --network back --keep lossy");
+    let refused = "it has no interface of network back: it has eth0 of network bridge";
+    eventually("the rule says what it lacks", || {
+        world.daemon.run("rules --json").contains(refused).then_some(())
+    });
+    for _ in 0..2 {
+        docker("network connect back web");
+        // Both directions are shown.
+        eventually_shaped(&world.daemon, "web", &["back", "back"]);
+        assert_eq!((answered(&world, "bridge"), answered(&world, "back")), (5, 0));
+        docker("network disconnect back web");
+        eventually_shaped(&world.daemon, "web", &[]);
+        eventually("its pins are gone", || (world.pins() == ["AYA_LOGS"]).then_some(()));
+    }
 }
 
 #[test]
