@@ -350,7 +350,7 @@ fn a_network_that_multus_connects_a_pod_to_can_be_chosen() {
         "it has no interface of network test/lan: it has eth0 of network pods, net1 of network shop/lan";
     assert!(refused.contains(has), "{refused}");
     let refused = daemon.complaint(&format!("set {hostile} --loss 1% --network lan"));
-    assert!(refused.contains("no runtime tells of a network"), "{refused}");
+    assert!(refused.contains("no runtime tells which networks"), "{refused}");
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn what_has_no_networks_says_so() {
     for choice in ["--network lan", "--network lan --interface eth0"] {
         let refused = daemon.complaint(&format!("set web --loss 1% {choice}"));
         assert!(
-            refused.contains("no runtime tells of a network") && refused.contains("--interface"),
+            refused.contains("no runtime tells which networks") && refused.contains("--interface"),
             "{refused}"
         );
     }

@@ -1,6 +1,6 @@
 //! The networks that namespaces are connected to, by name, and the interfaces that connect them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Datapath, detour, instance::Instance};
 use crate::{
@@ -43,9 +43,11 @@ pub(super) fn ends<'a>(inside: &'a Inside, endpoint: &Endpoint) -> Vec<&'a Link>
     if found.len() == 1 || endpoint.interface.is_some() {
         return found;
     }
-    let has_address = |link: &&Link| {
-        let mut own = inside.addresses.iter().filter(|(ifindex, _)| *ifindex == link.ifindex);
-        own.any(|(_, address)| endpoint.addresses.contains(address))
-    };
-    links.filter(has_address).collect()
+    let with_its_addresses: BTreeSet<_> = inside
+        .addresses
+        .iter()
+        .filter(|(_, address)| endpoint.addresses.contains(address))
+        .map(|(ifindex, _)| *ifindex)
+        .collect();
+    links.filter(|link| with_its_addresses.contains(&link.ifindex)).collect()
 }

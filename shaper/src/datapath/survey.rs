@@ -37,8 +37,8 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     Netns::open(netns).map_err(|error| Attempt::OpenNetns(netns.path.clone()).failed(error).into())
 }
 
-/// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, by their names or by
-/// its connections to `networks`, else those that connect it to the outside.
+/// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, by name or by its
+/// connections to `networks`, else those that connect it to the outside.
 ///
 /// # Errors
 ///
@@ -105,10 +105,11 @@ fn admits_this_host(inside: &Inside) -> Result<(), ShapingError> {
 
 fn has_none(inside: &Inside, chosen: &Interfaces, networks: &[Endpoint]) -> ShapingError {
     let ethernet = inside.links.iter().filter(|link| link.is_ethernet && !detour::is_end(link));
+    let networks: Vec<_> =
+        networks.iter().map(|endpoint| (&*endpoint.network, ends(inside, endpoint))).collect();
     let shown = |link: &Link| {
-        let is_end =
-            |endpoint: &&Endpoint| ends(inside, endpoint).iter().any(|end| end.ifindex == link.ifindex);
-        let names: Vec<_> = networks.iter().filter(is_end).map(|endpoint| &*endpoint.network).collect();
+        let at_it = networks.iter().filter(|(_, ends)| ends.iter().any(|end| end.ifindex == link.ifindex));
+        let names: Vec<_> = at_it.map(|(name, _)| *name).take(SHOWN_LINKS).collect();
         match names.is_empty() {
             true => link.name.clone(),
             false => format!("{} of network {}", link.name, names.join(" and ")),

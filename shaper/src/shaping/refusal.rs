@@ -25,7 +25,7 @@ pub(crate) enum Refusal {
     },
     /// Networks were chosen for a container of which no runtime tells any.
     #[error(
-        "no runtime tells of a network that it is connected to, as {chosen}: choose its interfaces by their names \
+        "no runtime tells which networks it is connected to, so {chosen} cannot be found: choose its interfaces by name \
          (--interface NAME)"
     )]
     NoNetworks {

@@ -1,8 +1,8 @@
 //! Reads from a pod's annotations which networks Multus has connected it to. Pure; anybody who may make pods writes them.
 //!
-//! A runtime has the annotations that the pod had when its sandbox was made. Multus notes its work on the pod afterwards, so
-//! that only the sandbox of a pod that lost its first one has the note; any other has what was asked for, from which the
-//! names of interfaces follow (getIfname in Multus' pkg/multus).
+//! A runtime keeps the annotations that the pod had when its sandbox was made. Multus writes the status afterwards, so only
+//! a sandbox that took the place of an earlier one has it. Any other has the request, from which the names of interfaces
+//! follow (`getIfname` in Multus' `pkg/multus`).
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -17,7 +17,7 @@ const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The longest annotation, in bytes: Kubernetes has no longer ones (`TotalAnnotationSizeLimitB`).
 const LONGEST: usize = 256 << 10;
-/// The most networks of a pod that are read.
+/// The most networks of a pod, and addresses in each, that are read.
 const MOST: usize = 128;
 /// The longest name of an interface, in bytes (`IFNAMSIZ`).
 const LONGEST_INTERFACE: usize = 15;
@@ -61,7 +61,7 @@ pub(crate) fn networks(annotations: &HashMap<String, String>, namespace: &str) -
 fn done(text: &str) -> Vec<Endpoint> {
     let endpoint = |status: Status| {
         let interface = Some(status.interface).filter(|name| !name.is_empty());
-        let addresses = status.ips.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+        let addresses = status.ips.iter().take(MOST).filter_map(|address| address.parse::<IpAddr>().ok());
         let endpoint = Endpoint {
             network: status.name,
             interface,
