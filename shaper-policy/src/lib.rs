@@ -19,7 +19,7 @@ pub use explain::{Pace, Simulation};
 pub use file::{Files, Format, NoFiles, Preset, Presets};
 pub use model::{
     Direction, Directions, Distribution, Effects, Hint, Interfaces, Latency, Loss, MatchRule, Measured, Name,
-    Named, Policy, PolicyError, Problem, Segment, Shaping, Trace, check_interface, parse_duration, quoted,
-    short, show_time,
+    Named, Patterns, Policy, PolicyError, Problem, Segment, Shaping, Trace, check_interface, check_network,
+    parse_duration, quoted, short, show_time,
 };
 pub use text::{CLAUSES, Clause, Field, FlagKind, names_in};

@@ -8,9 +8,9 @@ use shaper_common::policy::MAX_QUEUE_PACKETS;
 use crate::{
     compile,
     model::{
-        Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Jitter, LossModel, Losses,
-        MatchRule, Named, Peer, Percent, Policy, Ports, Protocol, Rate, Reordering, Schedule, Slot, SlotTime,
-        Step, Target, Trace,
+        Bottleneck, Bounds, Chance, Corruption, Delay, Distribution, Effects, Interfaces, Jitter, LossModel,
+        Losses, MatchRule, Named, Peer, Percent, Policy, Ports, Protocol, Rate, Reordering, Schedule, Slot,
+        SlotTime, Step, Target, Trace,
     },
 };
 
@@ -194,13 +194,19 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     })
 }
 
+/// Any choice of interfaces, or none.
+pub(crate) fn any_interfaces() -> impl Strategy<Value = Option<Interfaces>> {
+    let patterns = |pattern: &'static str| option::of(vec(pattern, 1..3));
+    (patterns("[a-z]{1,15}[*]?"), patterns("([a-z]{1,5}/)?[a-z_]{1,15}[*]?")).prop_map(|(names, networks)| {
+        Interfaces::new(names.map(Into::into), networks.map(Into::into)).expect("good patterns")
+    })
+}
+
 /// Any policy that makes sense.
 pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
     let target = (any_match_rule(), schedules()).prop_map(|(rule, schedule)| Target { rule, schedule });
-    let interfaces = option::of("[a-z]{1,15}[*]?");
-    let parts = (interfaces, any::<bool>(), any::<Option<u64>>(), schedules(), vec(target, 0..4));
+    let parts = (any_interfaces(), any::<bool>(), any::<Option<u64>>(), schedules(), vec(target, 0..4));
     parts.prop_map(|(interfaces, prepared, seed, schedule, mut targets)| {
-        let interfaces = interfaces.map(|pattern| vec![pattern].try_into().expect("a good pattern"));
         targets.dedup_by(|one, other| one.rule == other.rule);
         Policy { interfaces, prepared, seed, schedule, targets }.checked().unwrap_or_default()
     })

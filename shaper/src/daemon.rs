@@ -269,6 +269,9 @@ impl Daemon {
                 let mut registry = self.registry.lock();
                 let saw_all = sees_all(&registry);
                 let affected = registry.apply(update);
+                for netns in &affected.netns {
+                    self.datapath.connected(*netns, registry.networks(*netns));
+                }
                 (affected, !saw_all && sees_all(&registry))
             };
             for netns in affected.netns {

@@ -23,7 +23,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-pub use world::DockerWorld;
+pub use world::{DockerWorld, daemon};
 
 use crate::daemon::eventually;
 

@@ -15,11 +15,10 @@ use nix::{
 use serde_json::Value;
 use shaper_tests::{
     containerd::{Containerd, Pods},
-    daemon::{Daemon, PATIENCE, eventually, program},
-    docker::{DockerDaemon, IMAGE, child_of},
+    daemon::{Daemon, PATIENCE, eventually},
+    docker::{self, DockerDaemon, IMAGE, child_of},
     needs,
     netns::Netns,
-    probe::socket_under,
     traffic::ping,
 };
 
@@ -30,10 +29,7 @@ const PODS: usize = 200;
 
 /// A daemon inside the namespaces of an engine, which watches all that is there.
 fn daemon(engine: &DockerDaemon, runtimes: &str) -> Daemon {
-    let socket = socket_under(&engine.directory().join("plugins"));
-    let mut command = engine.command(program());
-    command.args(["serve", "--pin-dir", PIN_DIR, "--runtime", runtimes]);
-    Daemon::listening_on(socket, command).expect("a daemon")
+    docker::daemon(engine, runtimes, &[]).expect("a daemon")
 }
 
 /// Returns everything that is listed, by name.
@@ -305,6 +301,56 @@ fn what_shapes_a_pod_outlives_its_containers_and_containerd_and_ends_with_the_po
     pods.remove(&other).expect("it is there");
     eventually_listed(&daemon, &[]);
     eventually("its pins are gone", || pins(&engine).is_empty().then_some(()));
+}
+
+/// Shapes a network of a pod that has an interface more, and says what then loses all packets.
+fn shaped_by_network(engine: &DockerDaemon, daemon: &Daemon, pod: &str, network: &str) -> Vec<String> {
+    daemon.run(&format!("set {pod} --loss 100% --network {network}"));
+    let view = daemon.view(pod);
+    let shaped = view["interfaces"].as_array().expect("a list").iter();
+    let names = shaped.map(|view| view["interface"].as_str().expect("text").to_owned()).collect();
+    let (netns, _) = place(engine, &view["container"]);
+    let is_shaped = lost(&netns, Ipv4Addr::new(10, 77, 0, 1)) == 10;
+    assert_eq!(is_shaped, names == ["eth0"], "{names:?}");
+    daemon.run(&format!("clear {pod}"));
+    names
+}
+
+#[test]
+fn a_network_that_multus_connects_a_pod_to_can_be_chosen() {
+    needs!(Root, Docker, Containerd);
+    let engine = DockerDaemon::start().expect("Docker");
+    let containerd = Containerd::start(&engine).expect("containerd");
+    let daemon = daemon(&engine, "cri,netns");
+    let pods = containerd.pods().expect("CRI");
+    let status = r#"[
+        { "name": "pods", "interface": "eth0", "default": true, "dns": {} },
+        { "name": "shop/lan", "interface": "net1", "mac": "02:00:00:00:00:01", "dns": {} }
+    ]"#;
+    let of_multus = |key: &str| format!("k8s.v1.cni.cncf.io/{key}");
+    let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
+    let run = |name: &str, annotations: &[(&str, &str)]| {
+        pods.run_annotated("shop", name, annotations).expect("a pod");
+        let name = format!("shop/{name}");
+        let (netns, _) = place(&engine, &daemon.view(&name)["container"]);
+        // In the place of Multus.
+        let path = netns.path().display();
+        host.run(&format!("ip link add type veth peer name net1 netns {path}")).expect("a veth");
+        name
+    };
+    let asked = run("asked", &[(&of_multus("networks"), "lan")]);
+    let done = run("done", &[(&of_multus("networks"), "lan"), (&of_multus("network-status"), status)]);
+    let hostile = run("hostile", &[(&of_multus("network-status"), r#"[{"name": "a b"}, 7, {"name":"#)]);
+
+    assert_eq!(shaped_by_network(&engine, &daemon, &asked, "lan"), ["net1"]);
+    assert_eq!(shaped_by_network(&engine, &daemon, &done, "shop/l*"), ["net1"]);
+    assert_eq!(shaped_by_network(&engine, &daemon, &done, "pods"), ["eth0"]);
+    let refused = daemon.complaint(&format!("set {done} --loss 1% --network test/lan"));
+    let has =
+        "it has no interface of network test/lan: it has eth0 of network pods, net1 of network shop/lan";
+    assert!(refused.contains(has), "{refused}");
+    let refused = daemon.complaint(&format!("set {hostile} --loss 1% --network lan"));
+    assert!(refused.contains("no runtime tells which networks"), "{refused}");
 }
 
 #[test]

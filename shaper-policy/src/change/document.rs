@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     file::{Limits, NETEM, NoFiles, RawPolicy, RawTables, Seed, Table, Texts, from_json},
-    model::{Directions, Effects, Interfaces, MatchRule, Named, Policy, PolicyError, parse_duration},
+    model::{
+        Directions, Effects, Interfaces, MatchRule, Named, Patterns, Policy, PolicyError, parse_duration,
+    },
 };
 
 /// A request as it is written.
@@ -25,7 +27,8 @@ struct RawRequest {
     preset: Option<String>,
     tables: RawTables,
     to: Option<String>,
-    interface: Option<Interfaces>,
+    interface: Option<Patterns>,
+    network: Option<Patterns>,
     prepare: bool,
     ramp: Option<String>,
     direction: Option<Directions>,
@@ -41,6 +44,7 @@ impl Table for RawRequest {
         "traces",
         "to",
         "interface",
+        "network",
         "prepare",
         "ramp",
         "direction",
@@ -62,6 +66,7 @@ impl Table for RawRequest {
             "preset" => self.preset = Some(map.next_value()?),
             "to" => self.to = Some(map.next_value()?),
             "interface" => self.interface = Some(map.next_value()?),
+            "network" => self.network = Some(map.next_value()?),
             "prepare" => self.prepare = map.next_value()?,
             "ramp" => self.ramp = Some(map.next_value()?),
             "direction" => self.direction = Some(map.next_value()?),
@@ -73,8 +78,8 @@ impl Table for RawRequest {
 }
 
 impl Request {
-    /// Reads a request in JSON: fields of effects, or `netem`, `policy` or `preset`; and `to`, `interface`, `prepare`,
-    /// `ramp`, `direction` and `for`. What is left out stays as it is.
+    /// Reads a request in JSON: fields of effects, or `netem`, `policy` or `preset`; and `to`, `interface`, `network`,
+    /// `prepare`, `ramp`, `direction` and `for`. What is left out stays as it is.
     ///
     /// # Errors
     ///
@@ -127,7 +132,7 @@ impl RawRequest {
         Request {
             directions: self.direction.unwrap_or(usual),
             asked,
-            interfaces: self.interface,
+            interfaces: Interfaces::new(self.interface, self.network)?,
             prepare: self.prepare,
             target: self.to.map(|to| to.parse::<MatchRule>()).transpose().map_err(|error| error.at("to"))?,
             ramp: ramp.map_err(|error| error.at("ramp"))?.filter(|ramp| !ramp.is_zero()),
@@ -192,7 +197,11 @@ impl Serialize for Request {
             map.serialize_entry("to", &rule.to_string())?;
         }
         if let Some(interfaces) = &self.interfaces {
-            map.serialize_entry("interface", interfaces)?;
+            for (key, patterns) in [("interface", interfaces.names()), ("network", interfaces.networks())] {
+                if !patterns.is_empty() {
+                    map.serialize_entry(key, &patterns)?;
+                }
+            }
         }
         if self.prepare {
             map.serialize_entry("prepare", &true)?;
@@ -232,7 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         change::Lifetime,
-        samples::{any_effects, any_match_rule, any_policy},
+        samples::{any_effects, any_interfaces, any_match_rule, any_policy},
     };
 
     fn requests() -> impl Strategy<Value = Request> {
@@ -249,13 +258,13 @@ mod tests {
             Just(Some(Lifetime::Forever)),
             seconds.clone().prop_map(|duration| Some(Lifetime::For(duration))),
         ];
-        let rest =
-            (directions, proptest::option::of(any_match_rule()), proptest::option::of(seconds), lifetime);
-        (asked, rest).prop_map(|(asked, (directions, target, ramp, lifetime))| Request {
+        let target = proptest::option::of(any_match_rule());
+        let rest = (directions, target, any_interfaces(), proptest::option::of(seconds), lifetime);
+        (asked, rest).prop_map(|(asked, (directions, target, interfaces, ramp, lifetime))| Request {
             directions,
             asked,
             target,
-            interfaces: None,
+            interfaces,
             prepare: ramp.is_some(),
             ramp,
             lifetime,

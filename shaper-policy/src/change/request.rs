@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn chosen_interfaces_stay_until_others_are_chosen_or_nothing_is_done() {
         let on = |name: &str, request: Request| Request {
-            interfaces: Some(vec![name.to_owned()].try_into().expect("a name")),
+            interfaces: Interfaces::new(Some(vec![name.to_owned()].into()), None).expect("a name"),
             ..request
         };
         let chosen = |requests: &[Request]| {
@@ -314,6 +314,8 @@ mod tests {
         assert_eq!(then(on("eth*", Request::default())), Some("eth*".to_owned()));
         assert_eq!(then(policy(r#"{"netem": "loss 2%"}"#)), Some("eth1".to_owned()));
         assert_eq!(then(policy(r#"{"interface": ["lan*"], "netem": "loss 2%"}"#)), Some("lan*".to_owned()));
+        let shop = r#"{"network": ["shop_*"], "netem": "loss 2%"}"#;
+        assert_eq!(then(policy(shop)), Some("of network shop_*".to_owned()));
         assert_eq!(then(netem("")), None);
     }
 

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     compile,
     model::{
-        Distribution, Effects, MatchRule, Named, Policy, PolicyError, Ports, Schedule, Segment, Step, Target,
-        Trace, parse_duration,
+        Distribution, Effects, Interfaces, MatchRule, Named, Policy, PolicyError, Ports, Schedule, Segment,
+        Step, Target, Trace, parse_duration,
     },
     text::{Clause, Draft},
 };
@@ -29,7 +29,8 @@ impl RawPolicy {
             .enumerate()
             .map(|(number, target)| target.build(named).map_err(|error| error.at(number).at("target")));
         let targets = targets.collect::<Result<_, _>>()?;
-        let (interfaces, prepared, seed) = (self.interface, self.prepare, self.seed);
+        let interfaces = Interfaces::new(self.interface, self.network)?;
+        let (prepared, seed) = (self.prepare, self.seed);
         Policy { interfaces, prepared, seed, schedule, targets }.checked()
     }
 }

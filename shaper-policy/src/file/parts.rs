@@ -12,12 +12,13 @@ use super::{
     raw::{Limits, List, NumberOrText, Seed, Table, Texts},
     tables::{Numbers, Tables},
 };
-use crate::model::{Interfaces, MAX_PREFIXES, MatchRule, Peer, PolicyError};
+use crate::model::{MAX_PREFIXES, MatchRule, Patterns, Peer, PolicyError};
 
 /// The whole of it.
 #[derive(Default)]
 pub(crate) struct RawPolicy {
-    pub(super) interface: Option<Interfaces>,
+    pub(super) interface: Option<Patterns>,
+    pub(super) network: Option<Patterns>,
     pub(super) prepare: bool,
     pub(super) seed: Option<u64>,
     pub(super) schedule: RawSchedule,
@@ -69,7 +70,7 @@ impl RawTables {
 impl Table for RawPolicy {
     const EXPECTING: &'static str = "a policy";
     const KEYS: &'static [&'static str] =
-        &["interface", "prepare", "seed", "repeat", "step", "target", "distributions", "traces"];
+        &["interface", "network", "prepare", "seed", "repeat", "step", "target", "distributions", "traces"];
 
     fn texts(&mut self) -> &mut Texts {
         &mut self.schedule.texts
@@ -83,6 +84,7 @@ impl Table for RawPolicy {
     ) -> Result<(), A::Error> {
         match key {
             "interface" => self.interface = Some(map.next_value()?),
+            "network" => self.network = Some(map.next_value()?),
             "prepare" => self.prepare = map.next_value()?,
             "seed" => self.seed = Some(map.next_value()?),
             "target" => {

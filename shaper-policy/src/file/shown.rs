@@ -19,8 +19,10 @@ fn is_false(value: &bool) -> bool {
 /// A policy as it is written.
 #[derive(Serialize)]
 struct Shown<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<&'a Interfaces>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    interface: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network: Vec<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
     prepare: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +75,8 @@ impl<'a> Shown<'a> {
             _ => None,
         };
         Self {
-            interface: policy.interfaces.as_ref(),
+            interface: policy.interfaces.as_ref().map(Interfaces::names).unwrap_or_default(),
+            network: policy.interfaces.as_ref().map(Interfaces::networks).unwrap_or_default(),
             prepare: policy.prepared,
             seed: policy.seed,
             schedule: ShownSchedule::of(&policy.schedule),

@@ -28,7 +28,7 @@ pub(crate) use effects::{
     Bottleneck, Bounds, Chance, Corruption, Delay, Jitter, LossModel, Losses, Reordering, Slot, SlotTime,
 };
 pub use error::{Hint, PolicyError, Problem, Segment};
-pub use interfaces::{Interfaces, check_interface};
+pub use interfaces::{Interfaces, Patterns, check_interface, check_network};
 pub(crate) use match_rule::{MAX_PREFIXES, PROTOCOLS};
 pub use match_rule::{MatchRule, Name};
 pub(crate) use match_rule::{Peer, PeerOf, Ports, Protocol};

@@ -56,12 +56,19 @@ fn show(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     if let Some(netns) = &container.netns {
         writeln!(out, "  netns    net:[{}], {}", netns.id.inode, netns.path.display())?;
     }
+    let networks: Vec<_> = container.networks.iter().map(|endpoint| &*endpoint.network).collect();
+    if !networks.is_empty() {
+        writeln!(out, "  networks {}", networks.join(", "))?;
+    }
     if inspection.view.interfaces.is_empty() {
         writeln!(out, "  not shaped")?;
     }
     for view in &inspection.view.interfaces {
         writeln!(out, "\n{} {}", view.interface, view.direction)?;
         writeln!(out, "  policy   {}", text::state(view))?;
+        if !view.networks.is_empty() {
+            writeln!(out, "  network  {}", view.networks.join(", "))?;
+        }
         if let Some(chosen) = &view.shaping.policy.interfaces {
             writeln!(out, "  chosen   {chosen}")?;
         }
@@ -135,6 +142,17 @@ fn show_detail(out: &mut String, detail: &InterfaceInspection) -> std::fmt::Resu
 mod tests {
     use super::*;
     use crate::shaping::{Direction, NamedPeer, Shaping, fake};
+
+    #[test]
+    fn networks_are_shown_by_name_those_of_the_container_and_those_of_an_interface() {
+        let endpoint = |network: &str| serde_json::from_value(serde_json::json!({ "network": network }));
+        let mut view = fake::shaped_web();
+        view.container.networks = ["back", "front"].map(|name| endpoint(name).expect("an endpoint")).into();
+        view.interfaces[0].networks = vec!["front".to_owned()];
+        let shown = show(&Inspection { view, details: Vec::new() }).expect("text");
+        assert!(shown.contains("\n  networks back, front\n"), "{shown}");
+        assert_eq!(shown.matches("\n  network  front\n").count(), 1, "{shown}");
+    }
 
     #[test]
     fn names_are_shown_with_their_addresses_and_with_what_is_wrong_with_them() {

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     files,
     shaping::{
-        Asked, Directions, Effects, Format, Lifetime, MatchRule, Named, Policy, PolicyError, Request,
-        check_interface, parse_duration,
+        Asked, Directions, Effects, Format, Interfaces, Lifetime, MatchRule, Named, Policy, PolicyError,
+        Request, check_interface, check_network, parse_duration,
     },
 };
 
@@ -72,6 +72,7 @@ Examples:
   shaper set web --to '10.0.0.0/8 !10.1.0.0/16 tcp port 443,8000-8080' --latency 50ms
   shaper set web --latency 300ms --ramp 30s
   shaper set web --interface 'lan*' --latency 20ms
+  shaper set web --network shop_front --loss 1%
   shaper set web --preset lte
   shaper set web --policy commute.toml
   shaper set 'shop-*' --loss 1% --dry-run
@@ -117,6 +118,10 @@ pub(super) struct Args {
     /// writing this several times. The choice stays, also for interfaces that come later, until the shaping is cleared
     #[arg(long, value_name = "NAME", value_parser = interface)]
     interface: Vec<String>,
+    /// A network of the container's runtime, whose interfaces to shape: shop_front, 'shop_*'; several by writing this several
+    /// times, also together with --interface. The choice stays as that of --interface does
+    #[arg(long, value_name = "NAME", value_parser = network)]
+    network: Vec<String>,
     /// Give the interfaces their queue now, so that no packet is lost when a delay is set later, or ends. They keep it until
     /// the shaping is cleared or its time is over
     #[arg(long)]
@@ -184,12 +189,12 @@ fn request(args: Args) -> Result<(Request, Vec<String>)> {
         (.., Some(name)) => (Asked::Preset(name), Vec::new()),
         _ => (Asked::Clauses(Box::new(args.effects.clauses)), args.effects.notes),
     };
-    let interfaces = Some(args.interface).filter(|interfaces| !interfaces.is_empty());
+    let some = |patterns: Vec<String>| (!patterns.is_empty()).then(|| patterns.into());
     let request = Request {
         directions: args.direction.map_or(usual, Directions::from),
         asked,
         target: args.to,
-        interfaces: interfaces.map(TryInto::try_into).transpose()?,
+        interfaces: Interfaces::new(some(args.interface), some(args.network))?,
         prepare: args.prepare,
         ramp: args.ramp.filter(|ramp| !ramp.is_zero()),
         lifetime: args.r#for,
@@ -221,6 +226,10 @@ fn format_of(path: &Path, text: &str) -> Format {
 
 fn interface(text: &str) -> Result<String, PolicyError> {
     check_interface(text).map(|_| text.to_owned())
+}
+
+fn network(text: &str) -> Result<String, PolicyError> {
+    check_network(text).map(|_| text.to_owned())
 }
 
 fn ramp(text: &str) -> Result<Duration, PolicyError> {

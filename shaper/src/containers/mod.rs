@@ -27,6 +27,8 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(crate) use cri::Cri;
+#[cfg(test)]
+pub(crate) use cri::multus;
 pub(crate) use docker::Docker;
 pub(crate) use host::{Dialect, blindness};
 pub(crate) use named::NamedNetns;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Source, Update};
-use crate::shaping::{Container, ContainerId, NetnsId, RuntimeName, RuntimeStatus, ShapingError};
+use crate::shaping::{Container, ContainerId, Endpoint, NetnsId, RuntimeName, RuntimeStatus, ShapingError};
 
 /// All containers that are known, of all runtimes.
 ///
@@ -170,6 +170,13 @@ impl Registry {
     /// The containers that have this network namespace, by name.
     pub(crate) fn sharing(&self, netns: NetnsId) -> impl Iterator<Item = &Container> {
         self.those(|c| netns_of(c) == Some(netns)).into_iter()
+    }
+
+    /// The connections to networks of all that have this network namespace, shown or not, in order.
+    pub(crate) fn networks(&self, netns: NetnsId) -> Vec<Endpoint> {
+        let sharing = self.containers.values().filter(|container| netns_of(container) == Some(netns));
+        let all: BTreeSet<_> = sharing.flat_map(|container| container.networks.iter().cloned()).collect();
+        all.into_iter().collect()
     }
 
     /// Tells whether a container has processes, but no network namespace that can be seen. Any that is shaped may be its.

@@ -57,6 +57,8 @@ pub(super) struct Device {
 pub(super) struct AttachPoint {
     pub(super) key: Key,
     pub(super) interface: String,
+    /// The link-layer address of the interface.
+    pub(super) address: Vec<u8>,
     pub(super) device: Device,
     pub(super) netns: NetnsRef,
 }
@@ -67,6 +69,7 @@ impl AttachPoint {
         Self {
             key: Key { netns: netns.id, ifindex: interface.ifindex, site: device.site },
             interface: interface.name.clone(),
+            address: interface.address.clone(),
             device,
             netns: netns.clone(),
         }

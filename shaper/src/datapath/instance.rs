@@ -52,6 +52,7 @@ use crate::{
 pub(super) struct Instance {
     key: Key,
     interface: String,
+    address: Vec<u8>,
     device: Device,
     netns: Mutex<NetnsRef>,
     pins: PathBuf,
@@ -207,6 +208,7 @@ impl Instance {
         Ok(Self {
             key: point.key,
             interface: point.interface.clone(),
+            address: point.address.clone(),
             device: point.device.clone(),
             netns: Mutex::new(point.netns.clone()),
             pins: pin_dir.join(point.key.pin_name().to_string()),
@@ -246,6 +248,11 @@ impl Instance {
 
     pub(super) fn interface(&self) -> &str {
         &self.interface
+    }
+
+    /// The link-layer address that the interface had when it was attached to or adopted.
+    pub(super) fn address(&self) -> &[u8] {
+        &self.address
     }
 
     pub(super) fn pins(&self) -> &Path {
@@ -441,6 +448,7 @@ impl Instance {
             queue: self.queue().unwrap_or_default(),
             invalid_policy: counters.invalid_policy,
             orphan_failed: counters.orphan_failed,
+            networks: Vec::new(),
             names: Vec::new(),
         }
     }

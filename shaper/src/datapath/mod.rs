@@ -23,6 +23,7 @@ mod leftovers;
 mod loaded;
 mod locks;
 mod names;
+mod networks;
 mod pins;
 mod place;
 mod planning;
@@ -64,8 +65,8 @@ use crate::{
     clock::monotonic_ns,
     network::{NetlinkError, Netns, Socket},
     shaping::{
-        Attempt, Event, Hook, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts, Refusal,
-        ShapingError,
+        Attempt, Endpoint, Event, Hook, InterfaceInspection, InterfaceView, NetnsId, NetnsRef, QueueCounts,
+        Refusal, ShapingError,
     },
 };
 
@@ -88,6 +89,8 @@ pub(crate) struct Datapath {
     /// The addresses of names in targets. Looked up while a container's lock is held, so that a policy never keeps what
     /// was so when it was asked for.
     names: Names,
+    /// The connections to networks of each namespace that has any, as runtimes tell of them.
+    networks: RwLock<BTreeMap<NetnsId, Arc<[Endpoint]>>>,
     /// Held, by container, while anything of it is attached, changed or taken away.
     changing: Locks,
     /// The events without a request that have not been told yet.
@@ -118,6 +121,7 @@ impl Datapath {
             fq: OnceLock::new(),
             instances: RwLock::default(),
             names: Names::default(),
+            networks: RwLock::default(),
             changing: Locks::default(),
             events: Mutex::default(),
             kept: Mutex::default(),
@@ -189,7 +193,7 @@ impl Datapath {
         let now_ns = monotonic_ns();
         let view = |instance: &Arc<Instance>| {
             let names = self.names.shown(&instance.names(), &instance.peers());
-            InterfaceView { names, ..instance.view(now_ns) }
+            InterfaceView { names, networks: self.networks_at(instance), ..instance.view(now_ns) }
         };
         let mut views: Vec<_> = self.shown(netns).iter().map(view).collect();
         views.extend(self.view_kept(netns));

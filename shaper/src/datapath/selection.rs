@@ -40,10 +40,11 @@ impl Datapath {
         now_ns: u64,
     ) -> Result<Selection<'a>, ShapingError> {
         let mut selection = Selection { selected: Vec::new(), deselected: Vec::new() };
+        let networks = self.endpoints(netns);
         for &direction in request.directions.each() {
             let mut shaped = self.in_force(netns, direction, now_ns)?;
             let before = shaped.iter().find_map(|(_, shaping)| shaping.policy.interfaces.clone());
-            let links = survey::to_shape(inside, request.chosen().or(before.as_ref()))?;
+            let links = survey::to_shape(inside, request.chosen().or(before.as_ref()), &networks)?;
             let of_others = shaped.first().map(|(_, shaping)| shaping.clone());
             for link in links {
                 let own = shaped.iter().position(|(instance, _)| instance.key().ifindex == link.ifindex);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     network::Inside,
-    shaping::{Directions, NetnsRef, Peers, Policy, Request, Shaping, ShapingError, ShapingState},
+    shaping::{Directions, NetnsRef, Peers, Policy, Refusal, Request, Shaping, ShapingError, ShapingState},
 };
 
 impl Datapath {
@@ -76,6 +76,8 @@ impl Datapath {
             let request = Request { directions, ..Request::default() };
             match shaped.then(|| self.set(netns, &request)) {
                 Some(Ok(waits)) => draining |= waits,
+                // The runtime that tells of its networks may not have been heard yet.
+                Some(Err(ShapingError::Refused(Refusal::NoNetworks { .. }))) => {}
                 Some(Err(error)) => {
                     tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
                 }

@@ -1,16 +1,17 @@
 //! A survey of the devices that shape a network namespace's interfaces.
 
-use std::iter;
+use std::{collections::BTreeSet, iter};
 
 use super::{
     detour,
     device::{AttachPoint, Device, Key},
     error::cannot_enter,
+    networks::ends,
     site::Site,
 };
 use crate::{
     network::{FIRST, Inside, Link, NetlinkError, Netns, Socket, leads_out, link_at},
-    shaping::{Attempt, Directions, Failure, Interfaces, NetnsRef, Refusal, ShapingError},
+    shaping::{Attempt, Directions, Endpoint, Failure, Interfaces, NetnsRef, Refusal, ShapingError},
 };
 
 /// The most links that an error names.
@@ -36,8 +37,8 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     Netns::open(netns).map_err(|error| Attempt::OpenNetns(netns.path.clone()).failed(error).into())
 }
 
-/// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, else those that connect it to the
-/// outside.
+/// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, by name or by its
+/// connections to `networks`, else those that connect it to the outside.
 ///
 /// # Errors
 ///
@@ -45,9 +46,10 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
 pub(super) fn to_shape<'a>(
     inside: &'a Inside,
     chosen: Option<&Interfaces>,
+    networks: &[Endpoint],
 ) -> Result<Vec<&'a Link>, ShapingError> {
     admits_this_host(inside)?;
-    let links = interfaces(inside, chosen)?;
+    let links = interfaces(inside, chosen, networks)?;
     if links.len() > MOST_INTERFACES {
         let (count, most, example) = (links.len(), MOST_INTERFACES, links[0].name.clone());
         return Err(Refusal::TooManyInterfaces { count, most, example }.into());
@@ -56,13 +58,25 @@ pub(super) fn to_shape<'a>(
 }
 
 /// The interfaces that are `chosen`, else those that connect the namespace to the outside.
-fn interfaces<'a>(inside: &'a Inside, chosen: Option<&Interfaces>) -> Result<Vec<&'a Link>, ShapingError> {
+fn interfaces<'a>(
+    inside: &'a Inside,
+    chosen: Option<&Interfaces>,
+    networks: &[Endpoint],
+) -> Result<Vec<&'a Link>, ShapingError> {
     let those = |wanted: &dyn Fn(&Link) -> bool| -> Vec<_> {
         inside.links.iter().filter(|link| wanted(link) && !detour::is_end(link)).collect()
     };
     if let Some(chosen) = chosen {
-        let found = those(&|link| link.is_ethernet && chosen.has(&link.name, leads_out(link)));
-        return if found.is_empty() { Err(has_none(inside, chosen)) } else { Ok(found) };
+        if networks.is_empty() && !chosen.networks().is_empty() {
+            return Err(Refusal::NoNetworks { chosen: chosen.networks().join(", ") }.into());
+        }
+        let in_chosen = networks.iter().filter(|endpoint| chosen.has_network(&endpoint.network));
+        let ends: BTreeSet<_> =
+            in_chosen.flat_map(|endpoint| ends(inside, endpoint)).map(|link| link.ifindex).collect();
+        let found = those(&|link| {
+            link.is_ethernet && chosen.has(&link.name, leads_out(link)) || ends.contains(&link.ifindex)
+        });
+        return if found.is_empty() { Err(has_none(inside, chosen, networks)) } else { Ok(found) };
     }
     let uplinks = those(&|link| leads_out(link) && inside.is_uplink(link));
     // A router between namespaces has no outside, and some networks are a program's (slirp4netns, passt: a tap).
@@ -89,9 +103,19 @@ fn admits_this_host(inside: &Inside) -> Result<(), ShapingError> {
     Ok(())
 }
 
-fn has_none(inside: &Inside, chosen: &Interfaces) -> ShapingError {
+fn has_none(inside: &Inside, chosen: &Interfaces, networks: &[Endpoint]) -> ShapingError {
     let ethernet = inside.links.iter().filter(|link| link.is_ethernet && !detour::is_end(link));
-    let has = ethernet.map(|link| link.name.clone()).take(SHOWN_LINKS).collect();
+    let networks: Vec<_> =
+        networks.iter().map(|endpoint| (&*endpoint.network, ends(inside, endpoint))).collect();
+    let shown = |link: &Link| {
+        let at_it = networks.iter().filter(|(_, ends)| ends.iter().any(|end| end.ifindex == link.ifindex));
+        let names: Vec<_> = at_it.map(|(name, _)| *name).take(SHOWN_LINKS).collect();
+        match names.is_empty() {
+            true => link.name.clone(),
+            false => format!("{} of network {}", link.name, names.join(" and ")),
+        }
+    };
+    let has = ethernet.map(shown).take(SHOWN_LINKS).collect();
     Refusal::NoSuchInterface { chosen: chosen.to_string(), has }.into()
 }
 

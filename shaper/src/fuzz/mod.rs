@@ -57,6 +57,7 @@ tests! {
     selector: targets::SELECTOR,
     policy_toml: targets::POLICY_TOML,
     policy_json: targets::POLICY_JSON,
+    multus: targets::MULTUS,
     presets: targets::PRESETS,
     trace: targets::TRACE,
     distribution: targets::DISTRIBUTION,

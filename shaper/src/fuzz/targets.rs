@@ -2,9 +2,12 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use crate::shaping::{
-    Asked, Clause, Clauses, Container, Direction, Distribution, Effects, Format, MatchRule, Named, NoFiles,
-    Peers, Pod, Policy, Presets, Request, Selector, Shaping, Trace, fake::web, names_in,
+use crate::{
+    containers::multus,
+    shaping::{
+        Asked, Clause, Clauses, Container, Direction, Distribution, Effects, Endpoint, Format, MatchRule,
+        Named, NoFiles, Peers, Pod, Policy, Presets, Request, Selector, Shaping, Trace, fake::web, names_in,
+    },
 };
 
 /// Takes one input after the other.
@@ -121,6 +124,33 @@ pub(super) const SELECTOR: Target = of_text(
         // A longer one than may be, and the longest ones that may.
         let parts = ["x", "!", "x,", "*a", "[a-z", "label:a=", "re:(a*)*", "re:a{1000}", "\\", "image:"];
         [repeated(&parts, length), repeated(&parts, 4096)].concat()
+    },
+);
+
+/// Annotations of pods, which whoever makes pods writes.
+pub(super) const MULTUS: Target = of_text(
+    "multus",
+    || {
+        text(|text| {
+            for key in ["network-status", "networks"] {
+                let annotation = (format!("k8s.v1.cni.cncf.io/{key}"), text.to_owned());
+                for endpoint in multus::networks(&[annotation].into(), "shop") {
+                    let json = serde_json::to_string(&endpoint).expect("it can be written");
+                    let read: Endpoint = serde_json::from_str(&json).expect("it can be read");
+                    assert_eq!(read, endpoint, "as the API shows it");
+                }
+            }
+        })
+    },
+    |length| {
+        let parts = ["x", ",", "a,", "@", "[", "[[],", "{\"name\":", "1"];
+        let list =
+            |element: &str, length| format!("[{}1]", format!("{element},").repeat(length / element.len()));
+        let lists = [length, 200 << 10].into_iter().flat_map(|length| {
+            ["1", "[]", r#"{"name":"a"}"#, r#"{"name":"a","ips":["::1"]}"#]
+                .map(|element| list(element, length))
+        });
+        repeated(&parts, length).into_iter().chain(repeated(&parts, 256 << 10)).chain(lists).collect()
     },
 );
 

@@ -18,6 +18,8 @@ pub(crate) struct Inside {
     pub(crate) first_nsid: Option<i32>,
     /// The devices of default routes, where they matter.
     pub(crate) default_routes: BTreeSet<u32>,
+    /// The addresses of global scope, each with its device's index.
+    pub(crate) addresses: Vec<(u32, IpAddr)>,
 }
 
 impl Inside {
@@ -35,7 +37,8 @@ impl Inside {
             None => None,
         };
         let host_nsid = netns_id_of(socket, host)?;
-        let mut inside = Self { links, host_nsid, first_nsid, default_routes: BTreeSet::new() };
+        let addresses = address::addresses(socket)?;
+        let mut inside = Self { links, host_nsid, first_nsid, default_routes: BTreeSet::new(), addresses };
         // There may be many routes.
         let (mut ways_out, is_uplink) =
             (inside.links.iter().filter(|link| leads_out(link)), |link| inside.is_uplink(link));
@@ -100,6 +103,6 @@ pub(crate) fn leads_out(link: &Link) -> bool {
 /// When the kernel does not list its links or addresses.
 pub(crate) fn addresses(socket: &Socket, host: &Netns) -> Result<Vec<IpAddr>, NetlinkError> {
     let inside = Inside::read(socket, host)?;
-    let all = address::addresses(socket)?.into_iter();
-    Ok(all.filter(|(ifindex, _)| !inside.is_inner(*ifindex)).map(|(_, address)| address).collect())
+    let reachable = inside.addresses.iter().filter(|(ifindex, _)| !inside.is_inner(*ifindex));
+    Ok(reachable.map(|(_, address)| *address).collect())
 }

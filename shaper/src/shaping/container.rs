@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::Endpoint;
+
 /// A container's identity within its runtime: a full Docker id, or the name of a named network namespace.
 ///
 /// Never empty, and without `;` (Scope's separator), `/`, white space and control characters.
@@ -163,6 +165,9 @@ pub(crate) struct Container {
     /// The labels, and those of its pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// The networks that it, or its pod, is connected to, in order; none where the runtime tells of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<Endpoint>,
 }
 
 impl Pod {
@@ -185,7 +190,8 @@ impl Container {
         netns: Option<NetnsRef>,
     ) -> Self {
         let labels = BTreeMap::new();
-        Self { id, name, runtime, state, netns, started: None, image: None, pod: None, labels }
+        let networks = Vec::new();
+        Self { id, name, runtime, state, netns, started: None, image: None, pod: None, labels, networks }
     }
 
     /// The project that it belongs to: of Docker Compose, or a stack of Docker Swarm.

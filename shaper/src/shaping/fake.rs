@@ -338,6 +338,7 @@ pub(crate) fn interface(direction: Direction, shaping: Shaping) -> InterfaceView
         queue: QueueCounts::default(),
         invalid_policy: 0,
         orphan_failed: 0,
+        networks: Vec::new(),
         names: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod choice;
 mod container;
+mod endpoint;
 mod error;
 mod event;
 mod failure;
@@ -26,6 +27,7 @@ pub(crate) use choice::{Chosen, Known};
 pub(crate) use container::{
     Container, ContainerId, ContainerState, NetnsId, NetnsRef, Pod, RuntimeKind, RuntimeName,
 };
+pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ShapingError, with_causes};
 pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};
@@ -53,5 +55,5 @@ pub(crate) use shaper_policy::{
     Asked, CLAUSES, Clause, Clauses, Direction, Directions, Distribution, Effects, Field, Files, FlagKind,
     Format, Interfaces, Latency, Lifetime, Loss, Maps, MatchRule, Measured, Name, Named, NoFiles, Pace,
     Peers, Policy, PolicyError, Preset, Presets, Problem as PolicyProblem, Request, Shaping, Simulation,
-    Trace, Whole, check_interface, names_in, parse_duration, quoted, short, show_time,
+    Trace, Whole, check_interface, check_network, names_in, parse_duration, quoted, short, show_time,
 };

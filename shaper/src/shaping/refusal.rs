@@ -23,6 +23,15 @@ pub(crate) enum Refusal {
         /// The interfaces that there are.
         has: Vec<String>,
     },
+    /// Networks were chosen for a container of which no runtime tells any.
+    #[error(
+        "no runtime tells which networks it is connected to, so {chosen} cannot be found: choose its interfaces by name \
+         (--interface NAME)"
+    )]
+    NoNetworks {
+        /// The choice.
+        chosen: String,
+    },
     /// More interfaces than there can be.
     #[error(
         "{count} of its interfaces were to be shaped, and at most {most} can be: choose some with --interface NAME, for \

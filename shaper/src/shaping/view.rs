@@ -74,6 +74,9 @@ pub(crate) struct InterfaceView {
     pub(crate) invalid_policy: u64,
     /// Delayed without leaving their socket first, which slows TCP down.
     pub(crate) orphan_failed: u64,
+    /// The names of the networks that it connects the container to, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<String>,
     /// The names in its targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) names: Vec<NamedPeer>,
@@ -92,6 +95,7 @@ impl InterfaceView {
             queue: QueueCounts::default(),
             invalid_policy: 0,
             orphan_failed: 0,
+            networks: Vec::new(),
             names: Vec::new(),
         }
     }

@@ -56,19 +56,30 @@ impl Pods {
     ///
     /// When it does not start.
     pub fn run(&self, namespace: &str, name: &str, labels: &[(&str, &str)], on_host: bool) -> Result<Pod> {
+        // The mode of the node's network is 2.
+        let options = NamespaceOption { network: if on_host { 2 } else { 0 } };
+        let security_context = Some(SecurityContext { namespace_options: Some(options) });
+        let linux = Some(LinuxPod { security_context });
+        self.run_as(namespace, name, PodConfig { labels: owned(labels), linux, ..PodConfig::default() })
+    }
+
+    /// Starts a pod without containers, with annotations, on the bridge.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn run_annotated(&self, namespace: &str, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+        let annotations = owned(annotations);
+        self.run_as(namespace, name, PodConfig { annotations, ..PodConfig::default() })
+    }
+
+    fn run_as(&self, namespace: &str, name: &str, config: PodConfig) -> Result<Pod> {
         let metadata = PodMetadata {
             name: name.to_owned(),
             uid: format!("uid-of-{name}"),
             namespace: namespace.to_owned(),
         };
-        // The mode of the node's network is 2.
-        let options = NamespaceOption { network: if on_host { 2 } else { 0 } };
-        let security_context = Some(SecurityContext { namespace_options: Some(options) });
-        let config = PodConfig {
-            metadata: Some(metadata),
-            labels: owned(labels),
-            linux: Some(LinuxPod { security_context }),
-        };
+        let config = PodConfig { metadata: Some(metadata), ..config };
         let question = RunPod { config: Some(config.clone()) };
         let PodId { id } = self.ask("RunPodSandbox", question)?;
         Ok(Pod { id, config })
@@ -164,6 +175,8 @@ struct PodConfig {
     metadata: Option<PodMetadata>,
     #[prost(map = "string, string", tag = "6")]
     labels: HashMap<String, String>,
+    #[prost(map = "string, string", tag = "7")]
+    annotations: HashMap<String, String>,
     #[prost(message, optional, tag = "8")]
     linux: Option<LinuxPod>,
 }

@@ -27,6 +27,24 @@ pub struct DockerWorld {
     pub host: Netns,
 }
 
+/// Starts a daemon that watches these runtimes inside the namespaces of an engine, with more arguments, and keeps its state
+/// with the engine's.
+///
+/// # Errors
+///
+/// When the daemon does not answer.
+pub fn daemon(engine: &DockerDaemon, runtimes: &str, args: &[&str]) -> Result<Daemon> {
+    let mut command = engine.command(program());
+    command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]).args(args);
+    command.arg("--state-dir").arg(engine.directory().join("state"));
+    command.arg("--rules-dir").arg(engine.directory().join("rules.d"));
+    Daemon::listening_on(socket(engine), command)
+}
+
+fn socket(engine: &DockerDaemon) -> PathBuf {
+    socket_under(&engine.directory().join("plugins"))
+}
+
 impl DockerWorld {
     /// Starts an engine and the daemon.
     ///
@@ -43,7 +61,7 @@ impl DockerWorld {
     ///
     /// As [`Self::start`].
     pub fn start_with(args: &[&str]) -> Result<Self> {
-        Self::serving(DockerDaemon::start()?, &[&["--runtime", "docker"], args].concat())
+        Self::serving(DockerDaemon::start()?, "docker", args)
     }
 
     /// Starts a daemon that watches these runtimes inside the namespaces of an engine.
@@ -52,14 +70,11 @@ impl DockerWorld {
     ///
     /// When the daemon does not answer.
     pub fn around(engine: DockerDaemon, runtimes: &str) -> Result<Self> {
-        Self::serving(engine, &["--runtime", runtimes])
+        Self::serving(engine, runtimes, &[])
     }
 
-    fn serving(engine: DockerDaemon, args: &[&str]) -> Result<Self> {
-        let socket = socket_under(&engine.directory().join("plugins"));
-        let mut command = engine.command(program());
-        command.args(["serve", "--pin-dir", PIN_DIR]).args(args);
-        let daemon = Daemon::listening_on(socket.clone(), command)?;
+    fn serving(engine: DockerDaemon, runtimes: &str, args: &[&str]) -> Result<Self> {
+        let (daemon, socket) = (daemon(&engine, runtimes, args)?, socket(&engine));
         let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
         Ok(Self { daemon, probe: Probe::new(socket, "5ca1ab1e"), engine, host })
     }

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::api;
+use super::{api, multus};
 use crate::{
     containers::is_name,
     shaping::{Container, ContainerId, ContainerState, LABEL_PREFIX, NetnsRef, Pod, RuntimeName},
@@ -87,9 +87,10 @@ fn pod(sandbox: &api::PodSandbox, asked: &Asked, runtime: RuntimeName) -> Result
     let labels = labels(sandbox).collect();
     let created_at = u64::try_from(sandbox.created_at).ok().filter(|nanoseconds| *nanoseconds > 0);
     let started = created_at.map(|nanoseconds| UNIX_EPOCH + Duration::from_nanos(nanoseconds));
+    let networks = multus::networks(&sandbox.annotations, &metadata.namespace);
     let netns = asked.netns.get(&sandbox.id).cloned();
     let entry = Container::new(id, pod.full_name(), runtime, ContainerState::Running, netns);
-    Ok(Container { started, pod: Some(pod), labels, ..entry })
+    Ok(Container { started, pod: Some(pod), labels, networks, ..entry })
 }
 
 /// The labels of a pod, and its annotations that say its own shaping: labels of Kubernetes have no room for words.
@@ -119,7 +120,14 @@ fn described(
     let entry = Container::new(id, format!("{}/{name}", pod.name), pod.runtime, state, netns);
     let image = asked.images.get(&container.id).cloned().or_else(|| image(container));
     let started = pod.started.filter(|_| state != ContainerState::Stopped);
-    Ok(Some(Container { started, image, labels, pod: pod.pod.clone(), ..entry }))
+    Ok(Some(Container {
+        started,
+        image,
+        labels,
+        pod: pod.pod.clone(),
+        networks: pod.networks.clone(),
+        ..entry
+    }))
 }
 
 /// The image's name as a list of containers has it.

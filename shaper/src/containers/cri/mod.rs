@@ -6,6 +6,7 @@
 mod api;
 mod describe;
 mod engine;
+pub(crate) mod multus;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

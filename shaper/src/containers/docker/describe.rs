@@ -1,11 +1,15 @@
 //! Reads what Docker says of a container. Pure: a look at the network namespace is an argument.
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum as Status, EventMessage, SystemVersion,
+    ContainerInspectResponse, ContainerStateStatusEnum as Status, EndpointSettings, EventMessage,
+    SystemVersion,
 };
 use thiserror::Error;
 
-use crate::shaping::{Container, ContainerId, ContainerState, NetnsRef, RuntimeName};
+use crate::{
+    containers::is_name,
+    shaping::{Container, ContainerId, ContainerState, Endpoint, NetnsRef, RuntimeName},
+};
 
 /// The part that a description of a container lacks.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -48,7 +52,33 @@ pub(super) fn container(
     // Docker writes a time of the year 1 where there was none.
     let started = run(inspected).started_at.and_then(|text| humantime::parse_rfc3339(text).ok());
     let started = started.filter(|_| state != ContainerState::Stopped);
-    Ok(Some(Container { started, image, labels, ..Container::new(id, name, runtime, state, netns) }))
+    let networks = networks(inspected);
+    Ok(Some(Container {
+        started,
+        image,
+        labels,
+        networks,
+        ..Container::new(id, name, runtime, state, netns)
+    }))
+}
+
+/// The networks that Docker has connected a container to, by name; those of a container whose network it shares are that
+/// one's.
+fn networks(inspected: &ContainerInspectResponse) -> Vec<Endpoint> {
+    let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let endpoint = |(network, settings): (&String, &EndpointSettings)| {
+        let addresses = [&settings.ip_address, &settings.global_ipv6_address];
+        Endpoint {
+            network: network.clone(),
+            interface: None,
+            mac: settings.mac_address.as_ref().and_then(|mac| mac.parse().ok()),
+            addresses: addresses.into_iter().flatten().filter_map(|address| address.parse().ok()).collect(),
+        }
+    };
+    let mut networks: Vec<_> =
+        networks.into_iter().flatten().filter(|(name, _)| is_name(name)).map(endpoint).collect();
+    networks.sort();
+    networks
 }
 
 /// One life of a container, from a start to the next end. A pid alone may be another process by now.
@@ -157,6 +187,36 @@ mod tests {
         let container = container.expect("a container");
         assert_eq!(container.image.as_deref(), Some("nginx:1.27"));
         assert_eq!((container.project(), container.service()), (Some("shop"), Some("web")));
+    }
+
+    #[test]
+    fn a_container_has_the_networks_that_it_is_connected_to_in_order() {
+        let networks = |networks: Value| {
+            let mut inspected = inspected("/web", json!({ "Status": "running", "Pid": 42 }));
+            let settings = json!({ "Networks": networks });
+            inspected.network_settings = serde_json::from_value(settings).expect("settings");
+            let container = container(&inspected, RuntimeName::Docker, |_| None).expect("well-formed");
+            serde_json::to_value(container.expect("a container").networks).expect("JSON")
+        };
+        let bridge = json!({
+            "MacAddress": "02:42:ac:12:00:02", "IPAddress": "172.18.0.2", "GlobalIPv6Address": "fd00::2", "IPPrefixLen": 16
+        });
+        let ipvlan = json!({ "MacAddress": "", "IPAddress": "192.0.2.7", "GlobalIPv6Address": "" });
+        let expected = json!([
+            { "network": "back", "addresses": ["192.0.2.7"] },
+            { "network": "front", "mac": "02:42:ac:12:00:02", "addresses": ["172.18.0.2", "fd00::2"] },
+        ]);
+        assert_eq!(networks(json!({ "front": bridge, "back": ipvlan })), expected);
+        assert_eq!(
+            networks(json!({ "none": { "MacAddress": "", "IPAddress": "" } })),
+            json!([{ "network": "none" }])
+        );
+        assert_eq!(networks(json!({})), json!([]), "another container's network");
+        let odd = json!({ "MacAddress": "zz:42", "IPAddress": "here" });
+        assert_eq!(
+            networks(json!({ "a\nb": bridge, "\u{1b}[31m": bridge, "c": odd })),
+            json!([{ "network": "c" }])
+        );
     }
 
     #[test]
