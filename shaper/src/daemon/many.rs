@@ -48,7 +48,10 @@ impl Daemon {
         let (chosen, turns) = self.turns(&selection, &order).await?;
         let this = Arc::clone(self);
         let task = async move {
+            let is_cleared = matches!(prepared, Prepared::Clear);
             let results = this.carry_out(chosen, prepared, selection.partial).await;
+            let done = results.iter().filter(|one| one.end == Completion::Changed);
+            this.note_by_hand(done.map(|one| &one.container), is_cleared).await;
             drop(turns);
             Changed { results }
         };

@@ -101,6 +101,11 @@ impl ShapingError {
         }
     }
 
+    /// Tells whether what it is about has ended meanwhile, as containers do.
+    pub(crate) fn is_of_the_gone(&self) -> bool {
+        matches!(self.reason(), Self::Failed(Failure::Gone(_)))
+    }
+
     /// The reason alone, without what it is about.
     pub(crate) fn reason(&self) -> &Self {
         match self {
