@@ -1,11 +1,11 @@
 //! A survey of the devices that shape a network namespace's interfaces.
 
-use std::iter;
+use std::{io, iter};
 
 use super::{
     detour,
     device::{AttachPoint, Device, Key},
-    error::cannot_enter,
+    error::{cannot_enter, gone},
     site::Site,
 };
 use crate::{
@@ -33,7 +33,10 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     if is_hosts(netns, host) {
         return Err(Refusal::HostNetwork.into());
     }
-    Netns::open(netns).map_err(|error| Attempt::OpenNetns(netns.path.clone()).failed(error).into())
+    Netns::open(netns).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => gone(),
+        _ => Attempt::OpenNetns(netns.path.clone()).failed(error).into(),
+    })
 }
 
 /// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, else those that connect it to the
