@@ -141,6 +141,34 @@ fn rules_hold_while_docker_breaks_off_its_answers() {
 }
 
 #[test]
+fn labels_that_are_made_to_confuse_neither_hide_a_container_nor_reach_another_rule() {
+    needs!(Root, Docker);
+    let engine = DockerDaemon::start().expect("Docker");
+    let daemon = engine.watched_by("docker", &[]).expect("a daemon");
+    daemon.run("set label:app=web+!label:tier --loss 5% --keep lossy-web");
+    let long = "x".repeat(60_000);
+    for (name, labels) in [
+        ("plain", &["app=web"][..]),
+        ("newline", &["app=web\n", "app\u{a0}=web"]),
+        ("selector", &["app=web,all", "x=label:app=web", "label:app=web=web"]),
+        ("escape", &["app=web", "\u{1b}[2J=\u{1b}]0;owned\u{7}", "note=\"}]{\\"]),
+        ("long", &["app=web", &format!("note={long}"), &format!("{long}=")]),
+        ("right-to-left", &["app=web", "\u{202e}tier=db", "TIER=db"]),
+        ("empty", &["app", "tier"]),
+    ] {
+        let labels: Vec<_> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        engine.run(name, &labels).expect("a container");
+    }
+    let expected = ["escape", "long", "plain", "right-to-left"];
+    eventually_shaped(&daemon, &expected);
+    stay_shaped(&daemon, &expected);
+    for line in ["list", "inspect all", "rules", "clear all --dry-run"] {
+        let said = daemon.run(line);
+        assert!(!said.contains(|one: char| one.is_control() && one != '\n'), "{line}: {said:?}");
+    }
+}
+
+#[test]
 fn rules_hold_across_restarts_of_docker_that_containers_outlive() {
     needs!(Root, Docker);
     let mut engine = DockerDaemon::start().expect("Docker");

@@ -25,6 +25,7 @@ use self::{
 use super::Daemon;
 use crate::{
     clock::monotonic_ns,
+    containers,
     shaping::{
         Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule, RuleName,
         RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
@@ -242,7 +243,7 @@ impl Daemon {
                     self.ruling.memory.lock().held.insert(netns, Held::Ruled(Box::new(rule.clone())));
                 }
                 // The runtime has not told of its end yet.
-                Err(error) if error.is_of_the_gone() => {}
+                Err(_) if container.netns.as_ref().is_some_and(containers::has_gone) => {}
                 Err(error) => {
                     if self.ruling.fails(&rule.name, Some(netns), &error) {
                         let (rule, container) = (&rule.name, &container.name);
