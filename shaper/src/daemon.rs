@@ -300,7 +300,10 @@ impl Daemon {
         }
         let cleared = match owner.and_then(|container| container.netns) {
             Some(netns) => self.blocking(move |datapath| Ok(datapath.refresh(&netns))).await,
-            None => self.blocking(move |datapath| datapath.clear_orphaned(netns)).await,
+            None => {
+                self.ruling.forget(netns);
+                self.blocking(move |datapath| datapath.clear_orphaned(netns)).await
+            }
         };
         match cleared {
             Ok(draining) => self.look_after(draining),

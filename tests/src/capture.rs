@@ -72,7 +72,7 @@ pub fn watch<T>(netns: &Netns, sender: Ipv4Addr, work: impl FnOnce() -> T) -> Re
 }
 
 /// A socket that gets all packets of the calling thread's namespace.
-fn tap() -> Result<File> {
+pub(crate) fn tap() -> Result<File> {
     let tap = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
         .context("open a packet socket")?;
     // What did not fit would look as if it had been lost.

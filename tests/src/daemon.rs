@@ -186,6 +186,15 @@ impl Daemon {
     ///
     /// When it has ended before.
     pub fn kill(mut self, signal: Signal) {
+        self.end(signal);
+    }
+
+    /// The same, for one in whose place another is to be.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended before.
+    pub fn end(&mut self, signal: Signal) {
         self.signal(signal).expect("it runs");
         self.child.wait().expect("it is our child");
     }

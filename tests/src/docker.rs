@@ -23,9 +23,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-pub use world::{DockerWorld, daemon};
-
-use crate::daemon::eventually;
+pub use world::DockerWorld;
 
 /// The only image there is.
 pub const IMAGE: &str = "busybox:local";
@@ -35,7 +33,8 @@ const READY: Duration = Duration::from_secs(60);
 /// The longest time until processes that were killed have ended.
 const END: Duration = Duration::from_secs(20);
 
-/// The script of the first process's child inside the namespaces. Arguments: the directory, the cgroup, the engine.
+/// The script of the first process's child inside the namespaces. Arguments: the directory, the cgroup, the engine, and
+/// more arguments for it.
 ///
 /// /sys shows the network namespace it was mounted in, so it is mounted afresh, without losing the cgroups below it.
 /// Standard input is a pipe from us: once it closes, for whatever reason, the shell is killed, then its init ends, and
@@ -43,6 +42,7 @@ const END: Duration = Duration::from_secs(20);
 const INIT: &str = r#"
 set -e
 dir=$1 cgroup=$2 engine=$3
+shift 3
 mkdir "$dir/cgroup" "$dir/data"
 mount --rbind /sys/fs/cgroup "$dir/cgroup"
 mount -t sysfs sysfs /sys
@@ -57,8 +57,8 @@ ip link set lo up
 exec 3<&0
 (read -r _ <&3 || true; kill -KILL $$) &
 dockerd() {
-    command dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid --live-restore \
-        --cgroup-parent "/$cgroup" -H "unix://$dir/docker.sock" 3<&- </dev/null
+    command dockerd --data-root "$dir/data" --exec-root /run/docker --pidfile /run/docker.pid \
+        --cgroup-parent "/$cgroup" -H "unix://$dir/docker.sock" "$@" 3<&- </dev/null
 }
 podman() {
     # Its caches stay there, wherever its root is.
@@ -67,10 +67,10 @@ podman() {
         --cgroup-manager cgroupfs --events-backend file --network-backend netavark \
         --network-config-dir "$dir/networks" system service -t 0 "unix://$dir/docker.sock" 3<&- </dev/null
 }
-"$engine" || true
+"$engine" "$@" || true
 while [ -e "$dir/down" ]; do
     while [ -e "$dir/down" ]; do sleep 0.1; done
-    "$engine" || true
+    "$engine" "$@" || true
 done
 exit 1
 "#;
@@ -93,7 +93,16 @@ impl DockerDaemon {
     /// When it cannot be started, with the end of its log; needs root, and Debian's packages `docker.io`, `iptables`,
     /// `tini` and `busybox-static`.
     pub fn start() -> Result<Self> {
-        Self::start_engine("dockerd")
+        Self::start_engine("dockerd", &["--live-restore"])
+    }
+
+    /// The same, of an engine whose containers end with it (without `--live-restore`, as most are).
+    ///
+    /// # Errors
+    ///
+    /// As [`DockerDaemon::start`].
+    pub fn start_with_mortal_containers() -> Result<Self> {
+        Self::start_engine("dockerd", &[])
     }
 
     /// Starts Podman in place of the engine.
@@ -102,17 +111,17 @@ impl DockerDaemon {
     ///
     /// When it cannot be started; needs Debian's packages `podman` and `netavark` besides.
     pub fn podman() -> Result<Self> {
-        Self::start_engine("podman")
+        Self::start_engine("podman", &[])
     }
 
-    fn start_engine(engine: &str) -> Result<Self> {
+    fn start_engine(engine: &str, arguments: &[&str]) -> Result<Self> {
         // Not where TMPDIR says, which may be below /run.
         let dir = tempfile::Builder::new().prefix("shaper-docker-").tempdir_in("/tmp");
         let dir = dir.context("make a directory in /tmp")?;
         let name =
             dir.path().file_name().and_then(OsStr::to_str).context("name a cgroup after the directory")?;
         let cgroup = name.to_owned();
-        let unshare = spawn(dir.path(), &cgroup, engine)?;
+        let unshare = spawn(dir.path(), &cgroup, engine, arguments)?;
         let mut daemon = Self { pid: 0, unshare, cgroup, dir };
         daemon.pid = daemon.wait_until_ready()?;
         daemon.import_image()?;
@@ -199,12 +208,24 @@ impl DockerDaemon {
     ///
     /// When it cannot be killed, or does not start.
     pub fn restart(&mut self, meanwhile: impl FnOnce()) -> Result<()> {
+        self.restart_after("KILL", |_| meanwhile())
+    }
+
+    /// Has the engine end with a signal, such as `TERM`, and starts it again after `meanwhile`: at a new socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`DockerDaemon::restart`].
+    pub fn restart_after(&mut self, signal: &str, meanwhile: impl FnOnce(&Self)) -> Result<()> {
         let down = self.dir.path().join("down");
         fs::write(&down, "").context("have the engine stay down")?;
-        let kill = ["-c", "kill -KILL $(cat /run/docker.pid)"];
-        ensure!(self.command("sh").args(kill).status()?.success(), "kill dockerd: {}", self.log());
-        eventually("dockerd is down", || (!answers(&self.socket())).then_some(()));
-        meanwhile();
+        let kill = r#"pid=$(cat /run/docker.pid) && kill "-$1" "$pid" && while [ -e "/proc/$pid" ]; do sleep 0.01; done"#;
+        ensure!(
+            self.command("sh").args(["-c", kill, "sh", signal]).status()?.success(),
+            "kill dockerd: {}",
+            self.log()
+        );
+        meanwhile(self);
         fs::remove_file(&down).context("have the engine start")?;
         self.wait_until_ready().map(drop)
     }
@@ -254,13 +275,14 @@ impl Drop for DockerDaemon {
     }
 }
 
-fn spawn(dir: &Path, cgroup: &str, engine: &str) -> Result<Child> {
+fn spawn(dir: &Path, cgroup: &str, engine: &str, arguments: &[&str]) -> Result<Child> {
     let log = fs::File::create(dir.join("log")).context("make a log for dockerd")?;
     Command::new("setsid")
         .args(["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"])
         .args(["tini", "-s", "--", "sh", "-c", INIT, "init"])
         .arg(dir)
         .args([cgroup, engine])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(log.try_clone().context("share dockerd's log")?)
         .stderr(log)

@@ -15,6 +15,7 @@ pub mod odd_traffic;
 pub mod probe;
 pub mod require;
 pub mod scene;
+pub mod senders;
 pub mod subject;
 pub mod tcx;
 pub mod torture;

@@ -15,6 +15,8 @@ pub enum Need {
     Netem,
     /// The Docker Engine's programs.
     Docker,
+    /// Compose, as a program of its own.
+    Compose,
     /// `strace`.
     Strace,
     /// Podman, and what makes its networks.
@@ -34,6 +36,7 @@ impl Need {
             Self::Fq => "fq",
             Self::Netem => "netem",
             Self::Docker => "docker",
+            Self::Compose => "compose",
             Self::Strace => "strace",
             Self::Podman => "podman",
             Self::Containerd => "containerd",
@@ -50,6 +53,7 @@ impl Need {
             Self::Tcx => tcx::programs("lo").is_some(),
             Self::Nic => Path::new("/sys/class/net/spare/device").exists(),
             Self::Docker => runs("dockerd", &["--version"]),
+            Self::Compose => runs("docker-compose", &["--version"]),
             Self::Containerd => {
                 runs("containerd", &["--version"]) && Path::new("/usr/lib/cni/bridge").exists()
             }

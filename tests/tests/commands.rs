@@ -4,10 +4,16 @@ use std::{
     fs,
     os::unix::fs::symlink,
     process::{Command, Output},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
-use shaper_tests::{needs, scene::Scene};
+use shaper_tests::{
+    daemon::{eventually, program},
+    needs,
+    scene::Scene,
+    world::World,
+};
 
 fn scene(names: &[&str]) -> Scene {
     Scene::of(names).expect("a scene")
@@ -97,6 +103,27 @@ fn all_can_be_cleared_at_once() {
     assert_eq!(scene.daemon.run("clear --all"), "no container is shaped\n");
     assert_eq!(scene.daemon.run("clear web"), "web (web) was not shaped\n");
     assert_eq!(json(&scene, "clear --all --json"), json!([]));
+}
+
+#[test]
+fn a_crowd_is_cleared_at_once_and_not_one_by_one() {
+    needs!(Root);
+    let world = World::new().expect("a world");
+    let crowd = world.crowd(100).expect("containers");
+    let count = crowd.len();
+    let arguments = ["--runtime", "netns", "--log-level", "shaper=debug"];
+    let command = world.host().command(program());
+    let daemon = world.spawn(command, world.pin_dir(), &arguments).expect("a daemon");
+    eventually("all are listed", || (daemon.run("list").lines().count() == count + 1).then_some(()));
+    daemon.run("set all --loss 1%");
+    let begin = Instant::now();
+    let told = daemon.run("clear --all");
+    println!("{count} cleared within {:?}", begin.elapsed());
+    assert_eq!(told.lines().filter(|line| line.ends_with(" is no longer shaped")).count(), count);
+    assert_eq!(world.pins(), ["AYA_LOGS"]);
+    let log = daemon.log();
+    assert_eq!(log.matches("changes: cleared ").count(), count);
+    assert_eq!(log.matches("a change begins").count(), 0, "none was asked for alone");
 }
 
 /// The line of `inspect` that begins with `label`.

@@ -16,20 +16,18 @@ use serde_json::Value;
 use shaper_tests::{
     containerd::{Containerd, Pods},
     daemon::{Daemon, PATIENCE, eventually},
-    docker::{self, DockerDaemon, IMAGE, child_of},
+    docker::{DockerDaemon, IMAGE, child_of},
     needs,
     netns::Netns,
     traffic::ping,
 };
 
-/// In a bpffs that only the engine's namespaces have.
-const PIN_DIR: &str = "/sys/fs/bpf/shaper";
 /// The number of pods that come and go; `SHAPER_PODS` says another.
 const PODS: usize = 200;
 
 /// A daemon inside the namespaces of an engine, which watches all that is there.
 fn daemon(engine: &DockerDaemon, runtimes: &str) -> Daemon {
-    docker::daemon(engine, runtimes, &[]).expect("a daemon")
+    engine.watched_by(runtimes, &[]).expect("a daemon")
 }
 
 /// Returns everything that is listed, by name.
@@ -75,10 +73,7 @@ fn lost(from: &Netns, to: Ipv4Addr) -> u32 {
 }
 
 fn pins(engine: &DockerDaemon) -> Vec<String> {
-    let inside = format!("/proc/{}/root{PIN_DIR}", engine.pid());
-    let entries = std::fs::read_dir(inside).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("netns-")).collect()
+    engine.pins().into_iter().filter(|name| name.starts_with("netns-")).collect()
 }
 
 /// Podman's service beside the engine, where the system's is or a user's.

@@ -101,6 +101,29 @@ fn rules_and_what_they_did_outlive_the_daemon() {
 }
 
 #[test]
+fn what_a_rule_did_is_remembered_whenever_the_daemon_is_killed() {
+    needs!(Root);
+    let world = World::new().expect("a world");
+    let crowd = world.crowd(40).expect("containers");
+    let mut daemon = world.daemon().expect("a daemon");
+    eventually("all are listed", || (daemon.run("list").lines().count() > crowd.len()).then_some(()));
+    let mut cut_short = 0;
+    for round in 0..8 {
+        run(&daemon, "set all --loss 1% --keep lost");
+        std::thread::sleep(ms(round * 8));
+        cut_short += usize::from((1..crowd.len()).contains(&world.pins().len()));
+        daemon.end(Signal::SIGKILL);
+        daemon = world.daemon().expect("a daemon");
+        eventually("all are shaped", || (shaped(&daemon).len() == crowd.len()).then_some(()));
+        run(&daemon, "rules remove lost");
+        eventually("none is taken for one that was shaped by hand", || {
+            shaped(&daemon).is_empty().then_some(())
+        });
+    }
+    println!("killed {cut_short} times while some were shaped and others not");
+}
+
+#[test]
 fn what_is_done_by_hand_counts_for_more() {
     needs!(Root);
     let (_world, _containers, daemon) = world(&["web-1", "web-2"]);

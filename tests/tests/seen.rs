@@ -160,6 +160,7 @@ fn a_namespace_that_nothing_shows_is_kept_until_its_veth_has_gone() {
             daemon.run("list"),
             daemon.run(&format!("inspect {name}")),
             daemon.complaint(&format!("clear {name}")),
+            daemon.complaint("clear --all"),
         ] {
             assert!(answer.contains(&format!("other end of its veth, {}", web.host_end)), "{answer}");
         }

@@ -1,6 +1,6 @@
 //! `shaper clear`: ends shaping, and waits until the last delayed packets have left.
 
-use std::{io::Write as _, time::Duration};
+use std::{fmt::Display, io::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
 use hyper::StatusCode;
@@ -16,9 +16,11 @@ use super::{
     select::{Bounds, Selected},
     text::{title, waiting},
 };
-use crate::shaping::{Cleared, Completion, ContainerView, Shaping};
+use crate::shaping::{Cleared, Completion, Container, ContainerView, Shaping};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The parameters of a request for all containers, whether or not each can be cleared.
+const EVERYTHING: &str = "selector=all&partial=true&allow_none=true";
 /// A wait below this needs no explanation.
 const SPINNER_AFTER: Duration = Duration::from_secs(2);
 
@@ -79,25 +81,39 @@ async fn clear_many(args: &Args, client: &Client, streams: &mut Streams<'_>) -> 
     results::print(results, Done::Cleared, args.json, streams)
 }
 
-/// Clears all before it waits for any, so that all their packets leave meanwhile.
+/// Clears all before it waits for any, so that all their packets leave meanwhile: those that runtimes tell of at once,
+/// and what is left of others, or still drains, one by one.
 async fn clear_all(args: &Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let shaped = client.list().await?.into_iter().filter(|view| !view.interfaces.is_empty());
+    let shaped: Vec<_> =
+        client.list().await?.into_iter().filter(|view| !view.interfaces.is_empty()).collect();
     let (mut cleared, mut done, mut failed) = (Vec::new(), Vec::new(), 0);
-    for view in shaped {
-        match client.clear(view.container.id.as_str()).await {
-            Ok(one) => cleared.push(one),
-            Err(error) => failed += report(&view, &error.into(), streams)?,
-        }
-    }
-    if cleared.is_empty() && failed == 0 && !args.json {
+    if shaped.is_empty() && !args.json {
         writeln!(streams.out, "no container is shaped")?;
+    }
+    let results = match shaped.is_empty() {
+        true => Vec::new(),
+        false => client.clear_many(EVERYTHING).await?.changed.results,
+    };
+    let now = client.list().await?;
+    for view in shaped {
+        let end = results.iter().find(|one| is_shared(&one.container, &view.container)).map(|one| &one.end);
+        match end {
+            Some(Completion::Changed) => cleared.push(Cleared { was_shaped: true, view: found(&now, view) }),
+            Some(Completion::Refused(reason) | Completion::Failed(reason)) => {
+                failed += report(&view, reason, streams)?;
+            }
+            _ => match client.clear(view.container.id.as_str()).await {
+                Ok(one) => cleared.push(one),
+                Err(error) => failed += report(&view, &error, streams)?,
+            },
+        }
     }
     for one in cleared {
         let view = one.view.clone();
         match finish(one, args, client).await {
             Ok(cleared) if args.json => done.push(cleared),
             Ok(cleared) => print(&cleared, streams)?,
-            Err(error) => failed += report(&view, &error, streams)?,
+            Err(error) => failed += report(&view, &format!("{error:#}"), streams)?,
         }
     }
     if args.json {
@@ -110,9 +126,21 @@ async fn clear_all(args: &Args, client: &Client, streams: &mut Streams<'_>) -> R
     }
 }
 
+/// Tells whether two containers are one, or share their shaping with their network namespace.
+fn is_shared(one: &Container, other: &Container) -> bool {
+    let netns_of = |container: &Container| container.netns.as_ref().map(|netns| netns.id);
+    one.key() == other.key() || netns_of(one).is_some() && netns_of(one) == netns_of(other)
+}
+
+/// The container of `view` as it is `now`: one that has gone is not shaped.
+fn found(now: &[ContainerView], view: ContainerView) -> ContainerView {
+    let found = now.iter().find(|one| one.container.key() == view.container.key());
+    found.cloned().unwrap_or(ContainerView { interfaces: Vec::new(), ..view })
+}
+
 /// Says what went wrong with one container of several, and counts it.
-fn report(view: &ContainerView, error: &anyhow::Error, streams: &mut Streams<'_>) -> Result<usize> {
-    writeln!(streams.err, "error: {}: {error:#}", title(view))?;
+fn report(view: &ContainerView, error: &impl Display, streams: &mut Streams<'_>) -> Result<usize> {
+    writeln!(streams.err, "error: {}: {error}", title(view))?;
     Ok(1)
 }
 

@@ -115,6 +115,14 @@ fn netns_at(path: PathBuf) -> io::Result<NetnsRef> {
     Ok(NetnsRef { id: NetnsId { dev: file.dev(), inode: file.ino() }, path })
 }
 
+/// Tells whether a network namespace is no longer where it was.
+pub(crate) fn has_gone(netns: &NetnsRef) -> bool {
+    match netns_at(netns.path.clone()) {
+        Ok(found) => found.id != netns.id,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// The longest name, in bytes: that of a pod.
 const LONGEST_NAME: usize = 253;
 

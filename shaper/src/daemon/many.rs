@@ -48,7 +48,10 @@ impl Daemon {
         let (chosen, turns) = self.turns(&selection, &order).await?;
         let this = Arc::clone(self);
         let task = async move {
+            let is_cleared = matches!(prepared, Prepared::Clear);
             let results = this.carry_out(chosen, prepared, selection.partial).await;
+            let done = results.iter().filter(|one| one.end == Completion::Changed);
+            this.note_by_hand(done.map(|one| &one.container), is_cleared).await;
             drop(turns);
             Changed { results }
         };
@@ -110,7 +113,7 @@ impl Daemon {
             Prepared::Clear => {}
             Prepared::Set(request) => match self.plan_set(&chosen.container, request).await {
                 Ok(planned) => result.after = after(&result.before, &planned, request),
-                Err(error) => result.end = Completion::Refused(error.to_string()),
+                Err(error) => result.end = Completion::Refused(error.beside(&chosen.container.name)),
             },
         }
         result
@@ -178,7 +181,7 @@ impl Daemon {
         let (end, after) = match done {
             None => (Completion::Untouched, before),
             Some(Ok(())) => (Completion::Changed, InForce::of(&self.view(container).interfaces)),
-            Some(Err(error)) => (Completion::Failed(error.to_string()), before),
+            Some(Err(error)) => (Completion::Failed(error.beside(&planned.container.name)), before),
         };
         ContainerResult { end, after, ..planned }
     }
@@ -210,7 +213,7 @@ impl Daemon {
             Ok(()) => Completion::Restored,
             Err(error) => {
                 tracing::error!(container = result.container.name, %error, "cannot put the shaping back");
-                Completion::Stuck(error.to_string())
+                Completion::Stuck(error.beside(&result.container.name))
             }
         };
         result.after = InForce::of(&self.view(result.container.clone()).interfaces);

@@ -5,6 +5,7 @@
 
 mod book;
 mod decision;
+mod memory;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +18,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(super) use self::book::Book;
-use self::decision::{Action, Held, action};
+use self::{
+    decision::{Action, Held, action},
+    memory::Memory,
+};
 use super::Daemon;
 use crate::{
     clock::monotonic_ns,
+    containers,
     shaping::{
-        Attempt, Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule,
-        RuleName, RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
+        Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule, RuleName,
+        RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
     },
 };
 
@@ -34,7 +39,7 @@ const AT_ONCE: usize = 16;
 pub(super) struct Ruling {
     book: Arc<Book>,
     rules: Mutex<Arc<Rules>>,
-    held: Mutex<BTreeMap<NetnsId, Held>>,
+    memory: Arc<Mutex<Memory>>,
     /// True if containers' own labels count.
     labels_count: bool,
     /// The reasons why rules cannot be carried out, which have been logged.
@@ -48,12 +53,11 @@ pub(super) struct Ruling {
 impl Ruling {
     /// The rules of a book, which is read by now, and what containers' own labels say, if those count.
     pub(super) fn new(book: Book, labels_count: bool) -> Self {
-        let held = book.load();
+        let memory = Arc::new(Mutex::new(Memory::of(book.load())));
         book.look();
         let rules = Mutex::new(Arc::new(book.rules()));
-        let (errors, failures) = Default::default();
-        let (held, changed) = (Mutex::new(held), Notify::new());
-        Self { book: Arc::new(book), rules, held, labels_count, errors, failures, changed }
+        let (errors, failures, changed) = (Mutex::default(), Mutex::default(), Notify::new());
+        Self { book: Arc::new(book), rules, memory, labels_count, errors, failures, changed }
     }
 
     /// The rules that there are.
@@ -61,28 +65,25 @@ impl Ruling {
         Arc::clone(&self.rules.lock())
     }
 
+    /// Forgets what was done in a namespace that no container has any more.
+    pub(super) fn forget(&self, netns: NetnsId) {
+        self.memory.lock().forget(netns);
+    }
+
     /// Notes that something may make a difference.
     pub(super) fn touch(&self) {
         self.changed.notify_one();
     }
 
-    /// Notes that a person has shaped a namespace by hand, or cleared it.
-    pub(super) fn by_hand(&self, netns: NetnsId, is_cleared: bool) {
-        let mut held = self.held.lock();
-        match held.remove(&netns) {
-            Some(Held::Ruled(rule)) if is_cleared => {
-                held.insert(netns, Held::Exempt(rule.name.clone()));
-            }
-            Some(exempt @ Held::Exempt(_)) if is_cleared => {
-                held.insert(netns, exempt);
-            }
-            _ => {}
-        }
+    /// Forgets why rules failed in namespaces, but in those of which they are `set` now.
+    fn forget_failures(&self, set: &BTreeMap<NetnsId, Rule>) {
+        let is_set = |rule: &RuleName, netns| set.get(&netns).is_some_and(|set| set.name == *rule);
+        self.failures.lock().retain(|(rule, netns), _| is_set(rule, *netns));
     }
 
     /// The rule whose shaping a namespace was given.
     pub(super) fn rule_in(&self, netns: NetnsId) -> Option<RuleName> {
-        match self.held.lock().get(&netns)? {
+        match self.memory.lock().held.get(&netns)? {
             Held::Ruled(rule) => Some(rule.name.clone()),
             Held::Exempt(_) => None,
         }
@@ -108,20 +109,13 @@ impl Ruling {
 impl Daemon {
     /// Has rules carried out, for ever.
     pub(super) async fn follow_rules(self: Arc<Self>) {
-        let mut saved = self.ruling.held.lock().clone();
         loop {
             let book = Arc::clone(&self.ruling.book);
             if self.blocking(move |_| book.look()).await {
                 self.read_rules();
             }
             self.carry_out_rules().await;
-            let held = self.ruling.held.lock().clone();
-            if held != saved {
-                match self.save_rules().await {
-                    Ok(()) => saved = held,
-                    Err(error) => tracing::warn!(%error, "what rules have done cannot be kept"),
-                }
-            }
+            self.keep_memory().await;
             tokio::select! {
                 () = self.ruling.changed.notified() => {}
                 () = self.sampled.notified() => {}
@@ -135,10 +129,16 @@ impl Daemon {
         self.touch();
     }
 
-    async fn save_rules(&self) -> Result<(), ShapingError> {
-        let (book, held) = (Arc::clone(&self.ruling.book), self.ruling.held.lock().clone());
-        let saved = self.blocking(move |_| book.save(&held)).await;
-        saved.map_err(|error| Attempt::KeepRules.failed(format!("{error:#}")).into())
+    /// Writes what is remembered, if that is not what has been written.
+    async fn keep_memory(&self) {
+        if self.ruling.memory.lock().is_kept() {
+            return;
+        }
+        let (book, memory) = (Arc::clone(&self.ruling.book), Arc::clone(&self.ruling.memory));
+        if let Err(error) = self.blocking(move |_| book.save(&memory)).await {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "what rules have done cannot be kept");
+        }
     }
 
     /// Changes the rules that were asked for, and keeps them.
@@ -150,30 +150,32 @@ impl Daemon {
         &self,
         change: impl FnOnce(&Book) -> Result<(), ShapingError> + Send + 'static,
     ) -> Result<(), ShapingError> {
-        let (book, held) = (Arc::clone(&self.ruling.book), self.ruling.held.lock().clone());
-        let changed = self.blocking(move |_| book.change(change, &held)).await;
+        let (book, memory) = (Arc::clone(&self.ruling.book), Arc::clone(&self.ruling.memory));
+        let changed = self.blocking(move |_| book.change(change, &memory)).await;
         changed?;
         self.read_rules();
         self.ruling.touch();
         Ok(())
     }
 
-    /// Notes what a person has done to containers.
-    pub(super) fn note_by_hand<'a>(
+    /// Notes what a person has done to containers, which is to be done before others have their turn to change them.
+    pub(super) async fn note_by_hand(
         &self,
-        containers: impl IntoIterator<Item = &'a Container>,
+        containers: impl IntoIterator<Item = &Container>,
         is_cleared: bool,
     ) {
-        for netns in containers.into_iter().filter_map(|container| container.netns.as_ref()) {
-            self.ruling.by_hand(netns.id, is_cleared);
+        {
+            let mut memory = self.ruling.memory.lock();
+            containers.into_iter().for_each(|container| memory.by_hand(container, is_cleared));
         }
+        self.keep_memory().await;
         self.ruling.touch();
     }
 
     /// The rules, and what has become of them.
     pub(super) fn view_rules(&self) -> RulesView {
         let now = SystemTime::now();
-        let held = self.ruling.held.lock().clone();
+        let held = self.ruling.memory.lock().held.clone();
         let registry = self.registry.lock();
         let view = |rule: &Rule| {
             let ruled =
@@ -191,23 +193,31 @@ impl Daemon {
     }
 
     async fn carry_out_rules(self: &Arc<Self>) {
-        let wanted = self.wanted();
-        let (present, has_all): (BTreeSet<_>, _) = {
+        let (all, has_all): (Vec<_>, _) = {
             let registry = self.registry.lock();
-            (registry.iter().filter_map(|one| Some(one.netns.as_ref()?.id)).collect(), registry.has_all())
+            (registry.iter().cloned().collect(), registry.has_all())
         };
+        let mut present: BTreeMap<NetnsId, Vec<&Container>> = BTreeMap::new();
+        for (netns, one) in all.iter().filter_map(|one| Some((one.netns.as_ref()?.id, one))) {
+            present.entry(netns).or_default().push(one);
+        }
+        let wanted = self.wanted(&all);
         let concerned: BTreeSet<NetnsId> = {
-            let mut held = self.ruling.held.lock();
-            // Until every runtime has told of its containers, one that is not seen is not gone.
-            held.retain(|netns, _| !has_all || present.contains(netns));
-            self.ruling.failures.lock().retain(|(_, netns), _| present.contains(netns));
-            held.keys().filter(|netns| present.contains(netns)).chain(wanted.keys()).copied().collect()
+            let mut memory = self.ruling.memory.lock();
+            memory.compare(&present, has_all);
+            let held = memory.held.keys().filter(|netns| present.contains_key(netns));
+            held.chain(wanted.keys()).copied().collect()
         };
         let acts = |netns: &NetnsId| {
             let rule = wanted.get(netns).map(|(_, rule)| rule);
             self.action_in(*netns, rule) != Action::Nothing
         };
-        let concerned: Vec<_> = concerned.into_iter().filter(acts).collect();
+        let concerned: BTreeSet<_> = concerned.into_iter().filter(acts).collect();
+        let set = concerned.iter().filter_map(|netns| Some((*netns, wanted.get(netns)?.1.clone()))).collect();
+        self.ruling.forget_failures(&set);
+        // Before it is done: the next daemon is not to take it for what a person did.
+        self.ruling.memory.lock().intend(set);
+        self.keep_memory().await;
         let wanted = &wanted;
         stream::iter(concerned)
             .for_each_concurrent(AT_ONCE, |netns| async move {
@@ -217,10 +227,9 @@ impl Daemon {
     }
 
     /// The rule for each namespace that one fits, and a container of it.
-    fn wanted(&self) -> BTreeMap<NetnsId, (Container, Rule)> {
-        let all: Vec<_> = self.registry.lock().iter().cloned().collect();
+    fn wanted(&self, all: &[Container]) -> BTreeMap<NetnsId, (Container, Rule)> {
         let rules = self.ruling.rules();
-        let known = Known { all: &all, resolve: &|name| self.resolve(name) };
+        let known = Known { all, resolve: &|name| self.resolve(name) };
         let labels_count = self.ruling.labels_count;
         let rulings = rules.rulings(&known, &self.protection, labels_count, SystemTime::now());
         let mut errors = self.ruling.errors.lock();
@@ -234,7 +243,7 @@ impl Daemon {
         for container in all {
             let Some(netns) = container.netns.as_ref().map(|netns| netns.id) else { continue };
             if let Some(rule) = rulings.rules.get(&netns) {
-                wanted.entry(netns).or_insert_with(|| (container, rule.clone()));
+                wanted.entry(netns).or_insert_with(|| (container.clone(), rule.clone()));
             }
         }
         wanted
@@ -242,7 +251,7 @@ impl Daemon {
 
     fn action_in(&self, netns: NetnsId, rule: Option<&Rule>) -> Action {
         let is_shaped = !InForce::of(&self.datapath.view(netns)).is_empty();
-        action(rule, self.ruling.held.lock().get(&netns), is_shaped)
+        action(rule, self.ruling.memory.lock().held.get(&netns), is_shaped)
     }
 
     /// Carries out the rule for a namespace, or ends what a rule did there.
@@ -254,8 +263,10 @@ impl Daemon {
             (Action::Set, Some((container, rule))) => match self.set_by(container.clone(), rule).await {
                 Ok(()) => {
                     self.ruling.failures.lock().remove(&(rule.name.clone(), netns));
-                    self.ruling.held.lock().insert(netns, Held::Ruled(Box::new(rule.clone())));
+                    self.ruling.memory.lock().held.insert(netns, Held::Ruled(Box::new(rule.clone())));
                 }
+                // The runtime has not told of its end yet.
+                Err(_) if container.netns.as_ref().is_some_and(containers::has_gone) => {}
                 Err(error) => {
                     if self.ruling.fails(&rule.name, netns, &error) {
                         let (rule, container) = (&rule.name, &container.name);
@@ -267,11 +278,11 @@ impl Daemon {
                 let container = self.registry.lock().sharing(netns).next().cloned();
                 let Some(container) = container else { return };
                 match Arc::clone(self).clear_now(container).await {
-                    Ok(_) => drop(self.ruling.held.lock().remove(&netns)),
+                    Ok(_) => drop(self.ruling.memory.lock().held.remove(&netns)),
                     Err(error) => tracing::warn!(%error, "what a rule did cannot be cleared"),
                 }
             }
-            (Action::Forget, _) => drop(self.ruling.held.lock().remove(&netns)),
+            (Action::Forget, _) => drop(self.ruling.memory.lock().held.remove(&netns)),
             (Action::Nothing | Action::Set, _) => {}
         }
     }

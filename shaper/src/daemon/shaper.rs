@@ -6,8 +6,8 @@ use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Changed, Cleared, Completion, ContainerView, Insistence, Inspection, NetnsId, Order, Presets,
-        Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
+        Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request,
+        Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
     },
 };
 
@@ -60,15 +60,21 @@ impl Shaper for Daemon {
         insistence: Insistence,
     ) -> Result<ContainerView, ShapingError> {
         self.refuse_protected(&self.resolve(name)?, name, insistence)?;
-        let set = self.change_one(name, |this, container| this.set_now(container, request)).await?;
-        self.note_by_hand([&set.container], false);
-        Ok(set)
+        let set = |this: Arc<Self>, container| async move {
+            let set = Arc::clone(&this).set_now(container, request).await?;
+            this.note_by_hand([&set.container], false).await;
+            Ok(set)
+        };
+        self.change_one(name, set).await
     }
 
     async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
-        let cleared = self.change_one(name, Self::clear_now).await?;
-        self.note_by_hand([&cleared.view.container], true);
-        Ok(cleared)
+        let clear = |this: Arc<Self>, container| async move {
+            let cleared = Arc::clone(&this).clear_now(container).await?;
+            this.note_by_hand([&cleared.view.container], true).await;
+            Ok(cleared)
+        };
+        self.change_one(name, clear).await
     }
 
     async fn select(&self, selection: &Selection) -> Result<Vec<ContainerView>, ShapingError> {
@@ -76,11 +82,7 @@ impl Shaper for Daemon {
     }
 
     async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
-        let is_cleared = matches!(order, Order::Clear);
-        let changed = self.change_many(selection, order).await?;
-        let done = changed.results.iter().filter(|one| one.end == Completion::Changed);
-        self.note_by_hand(done.map(|one| &one.container), is_cleared);
-        Ok(changed)
+        self.change_many(selection, order).await
     }
 
     async fn rules(&self) -> RulesView {

@@ -27,6 +27,7 @@ pub(super) fn explain(error: &NetlinkError) -> ShapingError {
 pub(super) fn cannot_enter(error: io::Error) -> ShapingError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => Failure::MayNotEnter.into(),
+        io::ErrorKind::NotFound => gone(),
         _ => Attempt::EnterNetns.failed(error).into(),
     }
 }

@@ -64,6 +64,7 @@ impl Datapath {
     pub(crate) fn refresh(&self, netns: &NetnsRef) -> bool {
         if self.loader.get().is_some()
             && let Err(error) = self.adopt_leftovers(netns)
+            && !error.is_of_the_gone()
         {
             tracing::warn!(netns = %netns.path.display(), %error, "cannot look for what an earlier daemon left");
         }
@@ -78,10 +79,10 @@ impl Datapath {
                 Some(Ok(waits)) => draining |= waits,
                 // The runtime that tells of its networks may not have been heard yet.
                 Some(Err(ShapingError::Refused(Refusal::NoNetworks { .. }))) => {}
-                Some(Err(error)) => {
+                Some(Err(error)) if !error.is_of_the_gone() => {
                     tracing::warn!(netns = %netns.path.display(), %directions, %error, "cannot shape what has changed");
                 }
-                None => {}
+                Some(Err(_)) | None => {}
             }
         }
         draining

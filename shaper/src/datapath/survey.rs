@@ -1,11 +1,11 @@
 //! A survey of the devices that shape a network namespace's interfaces.
 
-use std::{collections::BTreeSet, iter};
+use std::{collections::BTreeSet, io, iter};
 
 use super::{
     detour,
     device::{AttachPoint, Device, Key},
-    error::cannot_enter,
+    error::{cannot_enter, gone},
     networks::ends,
     site::Site,
 };
@@ -34,7 +34,10 @@ pub(super) fn open(netns: &NetnsRef, host: &Netns) -> Result<Netns, ShapingError
     if is_hosts(netns, host) {
         return Err(Refusal::HostNetwork.into());
     }
-    Netns::open(netns).map_err(|error| Attempt::OpenNetns(netns.path.clone()).failed(error).into())
+    Netns::open(netns).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => gone(),
+        _ => Attempt::OpenNetns(netns.path.clone()).failed(error).into(),
+    })
 }
 
 /// The interfaces to shape in a namespace, which looks like `inside`: those `chosen`, by name or by its

@@ -124,7 +124,7 @@ impl Selection {
         let end = match obstacle {
             None => Completion::Planned,
             Some(obstacle) if self.names_one_of(group, meant) => {
-                Completion::Refused(obstacle.refusal(&container.name).to_string())
+                Completion::Refused(obstacle.refusal(&container.name).beside(&container.name))
             }
             Some(obstacle) => Completion::Skipped(obstacle.to_string()),
         };

@@ -101,6 +101,18 @@ impl ShapingError {
         }
     }
 
+    /// The text for where the name of the container that it is about stands already.
+    pub(crate) fn beside(&self, container: &str) -> String {
+        let text = self.to_string();
+        let rest = text.strip_prefix("container ").and_then(|rest| rest.strip_prefix(container));
+        rest.and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned).unwrap_or(text)
+    }
+
+    /// Tells whether what it is about has ended meanwhile, as containers do.
+    pub(crate) fn is_of_the_gone(&self) -> bool {
+        matches!(self.reason(), Self::Failed(Failure::Gone(_)))
+    }
+
     /// The reason alone, without what it is about.
     pub(crate) fn reason(&self) -> &Self {
         match self {
@@ -116,4 +128,19 @@ pub(crate) fn with_causes(error: &dyn error::Error) -> String {
     let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.dedup();
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_container_is_not_repeated_where_it_stands_already() {
+        let gone = || ShapingError::from(Failure::Gone("network namespace"));
+        let error = gone().about("eth0 (egress)").about("container web");
+        assert_eq!(error.to_string(), "container web: eth0 (egress): the network namespace has gone");
+        assert_eq!(error.beside("web"), "eth0 (egress): the network namespace has gone");
+        assert_eq!(error.beside("we"), error.to_string());
+        assert_eq!(gone().beside("web"), "the network namespace has gone");
+    }
 }

@@ -226,8 +226,8 @@ impl Shaper for FakeShaper {
                     }
                     Order::Clear => self.clear(&id).await.map(drop),
                 };
-                end =
-                    done.map_or_else(|error| Completion::Failed(error.to_string()), |()| Completion::Changed);
+                let failed = |error: ShapingError| Completion::Failed(error.beside(&container.name));
+                end = done.map_or_else(failed, |()| Completion::Changed);
             }
             let after = InForce::of(&self.seen(&id).interfaces);
             results.push(ContainerResult { container, shared_with, end, before, after });

@@ -27,24 +27,6 @@ pub struct DockerWorld {
     pub host: Netns,
 }
 
-/// Starts a daemon that watches these runtimes inside the namespaces of an engine, with more arguments, and keeps its state
-/// with the engine's.
-///
-/// # Errors
-///
-/// When the daemon does not answer.
-pub fn daemon(engine: &DockerDaemon, runtimes: &str, args: &[&str]) -> Result<Daemon> {
-    let mut command = engine.command(program());
-    command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]).args(args);
-    command.arg("--state-dir").arg(engine.directory().join("state"));
-    command.arg("--rules-dir").arg(engine.directory().join("rules.d"));
-    Daemon::listening_on(socket(engine), command)
-}
-
-fn socket(engine: &DockerDaemon) -> PathBuf {
-    socket_under(&engine.directory().join("plugins"))
-}
-
 impl DockerWorld {
     /// Starts an engine and the daemon.
     ///
@@ -74,9 +56,9 @@ impl DockerWorld {
     }
 
     fn serving(engine: DockerDaemon, runtimes: &str, args: &[&str]) -> Result<Self> {
-        let (daemon, socket) = (daemon(&engine, runtimes, args)?, socket(&engine));
+        let daemon = engine.watched_by(runtimes, args)?;
         let host = Netns::at(format!("/proc/{}/ns/net", engine.pid()).into());
-        Ok(Self { daemon, probe: Probe::new(socket, "5ca1ab1e"), engine, host })
+        Ok(Self { daemon, probe: Probe::new(plugin_socket(&engine), "5ca1ab1e"), engine, host })
     }
 
     /// Starts a container, with more arguments for `docker run`, and returns its id once its buttons are shown.
@@ -119,6 +101,64 @@ impl DockerWorld {
         pressed.unwrap_or_else(|error| panic!("{error:#}\nthe daemon's log:\n{}", self.daemon.log()))
     }
 
+    /// See [`DockerDaemon::netns`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn netns(&self, container: &str) -> Result<Netns> {
+        self.engine.netns(container)
+    }
+
+    /// See [`DockerDaemon::addresses`].
+    ///
+    /// # Errors
+    ///
+    /// When it is not connected to the network.
+    pub fn addresses(&self, container: &str, network: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
+        self.engine.addresses(container, network)
+    }
+
+    /// See [`DockerDaemon::pins`].
+    #[must_use]
+    pub fn pins(&self) -> Vec<String> {
+        self.engine.pins()
+    }
+
+    /// The links and qdiscs of the engine's host, without what time changes on a bridge.
+    ///
+    /// # Panics
+    ///
+    /// When `ip` or `tc` fail.
+    #[must_use]
+    pub fn host_traces(&self) -> String {
+        let links = self.host.run("ip -o link show").expect("ip works");
+        links + &self.host.run("tc qdisc show").expect("tc works")
+    }
+}
+
+impl DockerDaemon {
+    /// Starts a daemon inside the namespaces that watches these runtimes, with more arguments for `shaper serve`. What it
+    /// keeps is in the engine's directory.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn watched_by(&self, runtimes: &str, arguments: &[&str]) -> Result<Daemon> {
+        let mut command = self.command(program());
+        command.args(["serve", "--runtime", runtimes, "--pin-dir", PIN_DIR]);
+        command.arg("--state-dir").arg(self.state_dir());
+        command.arg("--rules-dir").arg(self.directory().join("rules.d"));
+        command.args(arguments);
+        Daemon::listening_on(plugin_socket(self), command)
+    }
+
+    /// Where the daemon keeps rules that were asked for.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory().join("state")
+    }
+
     /// The network namespace that a container has now.
     ///
     /// # Errors
@@ -157,23 +197,16 @@ impl DockerWorld {
         names
     }
 
-    /// The links and qdiscs of the engine's host, without what time changes on a bridge.
-    ///
-    /// # Panics
-    ///
-    /// When `ip` or `tc` fail.
-    #[must_use]
-    pub fn host_traces(&self) -> String {
-        let links = self.host.run("ip -o link show").expect("ip works");
-        links + &self.host.run("tc qdisc show").expect("tc works")
-    }
-
     fn inspect(&self, container: &str, format: &str) -> Result<String> {
-        self.engine.docker(&["inspect", "--format", format, container])
+        self.docker(&["inspect", "--format", format, container])
     }
 
     /// A path of the engine's mounts, from outside.
     fn inside(&self, path: &str) -> PathBuf {
-        format!("/proc/{}/root{path}", self.engine.pid()).into()
+        format!("/proc/{}/root{path}", self.pid()).into()
     }
+}
+
+fn plugin_socket(engine: &DockerDaemon) -> PathBuf {
+    socket_under(&engine.directory().join("plugins"))
 }

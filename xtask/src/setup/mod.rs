@@ -216,9 +216,10 @@ pub(crate) fn is_root() -> bool {
 const DEMO: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
 
 /// The programs that the tests run beside those of the demo, and their packages.
-const TEST: [(&str, &str); 12] = [
+const TEST: [(&str, &str); 13] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
+    ("docker-compose", "docker-compose"),
     ("podman", "podman"),
     ("/usr/lib/podman/netavark", "netavark"),
     ("containerd", "containerd"),

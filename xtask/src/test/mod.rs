@@ -26,8 +26,8 @@ use crate::workspace::Workspace;
 /// Runs all tests: on this machine, and those that need Debian's kernel in a virtual machine
 ///
 /// Sets up what is missing first. The variable SHAPER_REQUIRE (such as root,docker,fq,netem) lists what tests must not
-/// be skipped for; on this machine root, docker and podman are in it when it is run as root, and fq and netem only where
-/// the kernel has them. In the virtual machine root, docker, fq, netem and nic are.
+/// be skipped for; on this machine root, docker, compose and podman are in it when it is run as root, and fq and netem
+/// only where the kernel has them. In the virtual machine root, docker, fq, netem and nic are.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Run only what runs on this machine
@@ -144,7 +144,7 @@ fn run_on_host(
     report: &mut Report,
 ) -> Result<()> {
     let defaults: &[&str] =
-        if is_root() { &["root", "docker", "podman", "containerd", "strace"] } else { &[] };
+        if is_root() { &["root", "docker", "compose", "podman", "containerd", "strace"] } else { &[] };
     let required = required_on_host(defaults);
     say(&format!("running the tests on this machine, {REQUIRE}={required}"));
     for test in tests {

@@ -101,12 +101,19 @@ struct Watcher {
     next_look: Instant,
     /// The pause after that.
     next_pause: Duration,
-    /// The containers that could not be described, which has been logged; they are looked at again after a while.
-    failing: BTreeSet<ContainerId>,
+    /// The containers that cannot be described, which are looked at again after a while.
+    failing: BTreeMap<ContainerId, Failing>,
     /// The containers that have processes but no network namespace that can be seen, with the time since when.
     unseen: BTreeMap<ContainerId, Instant>,
     /// True once it has been logged that network namespaces cannot be seen.
     blind: bool,
+}
+
+/// A container that cannot be described: not worth a word if it soon can be, or is gone, as those that end are.
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    is_logged: bool,
 }
 
 impl Watcher {
@@ -177,7 +184,7 @@ impl Watcher {
 
     /// Marks those that are to be looked at once more although nothing was heard of them.
     fn doubt(&mut self) {
-        self.stale.extend(self.failing.iter().cloned());
+        self.stale.extend(self.failing.keys().cloned());
         if !self.blind {
             self.stale.extend(self.unseen.keys().cloned());
         }
@@ -190,10 +197,12 @@ impl Watcher {
 
     fn learn(&mut self, id: ContainerId, look: Look) -> Option<Update> {
         if let Look::Failed(error) = look {
-            if !self.failing.contains(&id) {
+            let first = Failing { since: Instant::now(), is_logged: false };
+            let failing = self.failing.entry(id.clone()).or_insert(first);
+            if failing.since.elapsed() >= SECOND_LOOK / 2 && !failing.is_logged {
                 warn!(%id, error, "a container cannot be described: it stays as it was, others are not concerned");
+                failing.is_logged = true;
             }
-            self.failing.insert(id);
             return None;
         }
         self.failing.remove(&id);
@@ -318,5 +327,26 @@ mod tests {
             assert!(watcher.stale.is_empty());
         }
         assert!(watcher.next_pause <= SECOND_LOOK);
+    }
+
+    #[tokio::test]
+    async fn only_a_container_that_stays_without_description_is_worth_a_word() {
+        let place = Place { socket: PathBuf::new(), owner: None };
+        let mut watcher = Watcher::new(mpsc::channel(1).0, RuntimeName::Docker.into(), place);
+        let (id, shown) = look(ContainerState::Running);
+        let fail = |watcher: &mut Watcher| {
+            assert_eq!(watcher.learn(id.clone(), Look::Failed("unknown variant".to_owned())), None);
+            let failing = watcher.failing.get_mut(&id).expect("it is looked at again");
+            failing.since -= SECOND_LOOK;
+            failing.is_logged
+        };
+        assert_eq!([(); 3].map(|()| fail(&mut watcher)), [false, true, true]);
+        watcher.learn(id.clone(), shown).expect("news");
+        assert!(!fail(&mut watcher));
+        assert_eq!(
+            watcher.learn(id.clone(), Look::Nothing),
+            Some(Update::Gone { source: RuntimeName::Docker.into(), id: id.clone() })
+        );
+        assert!(watcher.failing.is_empty());
     }
 }

@@ -11,11 +11,15 @@ use anyhow::{Context as _, ensure};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
-use super::Held;
+use super::{
+    Memory,
+    decision::{Exemption, Held},
+};
 use crate::{
     files,
     shaping::{
-        Attempt, MAX_RULES, NetnsId, Refusal, Rule, RuleDocument, RuleName, Rules, ShapingError, read_rules,
+        Attempt, ContainerId, MAX_RULES, NetnsId, Refusal, Rule, RuleDocument, RuleName, Rules, ShapingError,
+        read_rules,
     },
 };
 
@@ -62,7 +66,15 @@ struct HeldDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rule: Option<RuleDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    exempt_from: Option<String>,
+    exempt_from: Option<ExemptionDocument>,
+}
+
+/// An exemption, as it is written.
+#[derive(Serialize, Deserialize)]
+struct ExemptionDocument {
+    rule: String,
+    container: ContainerId,
+    path: PathBuf,
 }
 
 impl Book {
@@ -123,7 +135,10 @@ impl Book {
         let held = remembered.filter_map(|HeldDocument { netns, rule, exempt_from, .. }| {
             let held = match (rule, exempt_from) {
                 (Some(rule), _) => Held::Ruled(Box::new(rule.read().ok()?)),
-                (None, exempt) => Held::Exempt(exempt?.parse().ok()?),
+                (None, exempt) => {
+                    let ExemptionDocument { rule, container, path } = exempt?;
+                    Held::Exempt(Exemption { rule: rule.parse().ok()?, container, path })
+                }
             };
             Some((netns, held))
         });
@@ -135,23 +150,29 @@ impl Book {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(in crate::daemon) fn save(&self, held: &BTreeMap<NetnsId, Held>) -> anyhow::Result<()> {
-        self.write(held, &self.changing.lock())
+    pub(super) fn save(&self, memory: &Mutex<Memory>) -> anyhow::Result<()> {
+        self.write(memory, &self.changing.lock())
     }
 
-    fn write(&self, held: &BTreeMap<NetnsId, Held>, _changing: &MutexGuard<'_, ()>) -> anyhow::Result<()> {
+    fn write(&self, memory: &Mutex<Memory>, _changing: &MutexGuard<'_, ()>) -> anyhow::Result<()> {
         let boot = boot()?;
+        let held = memory.lock().to_keep();
         let document = |(netns, held): (&NetnsId, &Held)| {
             let (rule, exempt_from) = match held {
                 Held::Ruled(rule) => (Some(RuleDocument::from(&**rule)), None),
-                Held::Exempt(name) => (None, Some(name.to_string())),
+                Held::Exempt(Exemption { rule, container, path }) => {
+                    let (rule, container, path) = (rule.to_string(), container.clone(), path.clone());
+                    (None, Some(ExemptionDocument { rule, container, path }))
+                }
             };
             HeldDocument { netns: *netns, boot: boot.clone(), rule, exempt_from }
         };
         let rules = self.own.lock().iter().map(RuleDocument::from).collect();
         let state = State { version: VERSION, rules, held: held.iter().map(document).collect() };
         let text = serde_json::to_vec_pretty(&state)?;
-        files::replace(&self.state, &text).with_context(|| format!("write {}", self.state.display()))
+        files::replace(&self.state, &text).with_context(|| format!("write {}", self.state.display()))?;
+        memory.lock().keep(held);
+        Ok(())
     }
 
     /// Changes the rules that were asked for, and keeps them, with what is remembered.
@@ -159,15 +180,15 @@ impl Book {
     /// # Errors
     ///
     /// The errors of the change, and one when they cannot be kept; they are as they were then.
-    pub(in crate::daemon) fn change(
+    pub(super) fn change(
         &self,
         change: impl FnOnce(&Self) -> Result<(), ShapingError>,
-        held: &BTreeMap<NetnsId, Held>,
+        memory: &Mutex<Memory>,
     ) -> Result<(), ShapingError> {
         let changing = self.changing.lock();
         let before = self.own.lock().clone();
         let done = change(self).and_then(|()| {
-            self.write(held, &changing)
+            self.write(memory, &changing)
                 .map_err(|error| Attempt::KeepRules.failed(format!("{error:#}")).into())
         });
         done.inspect_err(|_| *self.own.lock() = before)
