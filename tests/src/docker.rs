@@ -25,6 +25,8 @@ use tempfile::TempDir;
 
 pub use world::DockerWorld;
 
+use crate::daemon::eventually;
+
 /// The only image there is.
 pub const IMAGE: &str = "busybox:local";
 
@@ -38,7 +40,8 @@ const END: Duration = Duration::from_secs(20);
 ///
 /// /sys shows the network namespace it was mounted in, so it is mounted afresh, without losing the cgroups below it.
 /// Standard input is a pipe from us: once it closes, for whatever reason, the shell is killed, then its init ends, and
-/// with it the pid namespace. While there is a file `down`, the engine may be so, too.
+/// with it the pid namespace. While there is a file `down`, the engine may be so, too, and a
+/// file `is-down` says when it is.
 const INIT: &str = r#"
 set -e
 dir=$1 cgroup=$2 engine=$3
@@ -69,6 +72,7 @@ podman() {
 }
 "$engine" "$@" || true
 while [ -e "$dir/down" ]; do
+    : > "$dir/is-down"
     while [ -e "$dir/down" ]; do sleep 0.1; done
     "$engine" "$@" || true
 done
@@ -219,12 +223,14 @@ impl DockerDaemon {
     pub fn restart_after(&mut self, signal: &str, meanwhile: impl FnOnce(&Self)) -> Result<()> {
         let down = self.dir.path().join("down");
         fs::write(&down, "").context("have the engine stay down")?;
-        let kill = r#"pid=$(cat /run/docker.pid) && kill "-$1" "$pid" && while [ -e "/proc/$pid" ]; do sleep 0.01; done"#;
+        let kill = r#"kill "-$1" "$(cat /run/docker.pid)""#;
         ensure!(
             self.command("sh").args(["-c", kill, "sh", signal]).status()?.success(),
             "kill dockerd: {}",
             self.log()
         );
+        let is_down = self.dir.path().join("is-down");
+        eventually("dockerd is down", || fs::remove_file(&is_down).ok());
         meanwhile(self);
         fs::remove_file(&down).context("have the engine start")?;
         self.wait_until_ready().map(drop)
