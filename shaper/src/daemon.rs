@@ -1,6 +1,7 @@
 //! Wires containers, datapath and adapters together.
 
 mod changes;
+mod chronicle;
 mod health;
 mod hosts;
 mod many;
@@ -34,7 +35,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::chronicle::AuditLog;
 use self::{
+    chronicle::Chronicle,
     health::Health,
     hosts::Hosts,
     ruling::{Book, Ruling},
@@ -49,8 +52,8 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket, TcpOptions, TcpSocket},
     shaping::{
-        ContainerState, Effects, Event, EventKind, History, Hook, Named, NetnsId, PolicyError, Presets,
-        Protection, RuntimeKind, RuntimeName, Selector, Shaper, Totals,
+        Action, Author, ContainerState, Direction, Effects, Entry, Event, EventKind, History, Hook, InForce,
+        Named, NetnsId, PolicyError, Presets, Protection, RuntimeKind, RuntimeName, Selector, Shaper, Totals,
     },
 };
 
@@ -90,6 +93,8 @@ pub(crate) struct Options {
     pub(crate) protect: Vec<Selector>,
     /// The directory with rule files, which need not exist.
     pub(crate) rules_dir: PathBuf,
+    /// A file for all events, if there is to be one.
+    pub(crate) audit_log: Option<AuditLog>,
     /// True if containers' own labels say how they are shaped.
     pub(crate) labels: bool,
     /// The directory for what is kept from one daemon to the next.
@@ -116,7 +121,9 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
         Protection::new(containers::own(runtimes::engines(&options)), options.protect.iter().cloned());
     let book = Book::new(options.rules_dir.clone(), options.state_dir.join("rules.json"));
     let ruling = Ruling::new(book, options.labels);
-    let daemon = Arc::new(Daemon::new(datapath, presets, protection, ruling, runtimes::names(&options)));
+    let chronicle = Chronicle::new(options.audit_log.as_ref())?;
+    let names = runtimes::names(&options);
+    let daemon = Arc::new(Daemon::new(datapath, presets, protection, ruling, chronicle, names));
     // Not the end: the reason may go away, and until then each request is answered with it.
     if let Err(error) = daemon.ready().await {
         tracing::error!(%error, "nothing can be shaped yet");
@@ -144,6 +151,8 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
             () = stopped => {}
             error = tasks.ended() => ended = Some(error),
         }
+        // Whoever follows events is not to be waited for.
+        daemon.chronicle.close();
     };
     server::serve(socket, tcp, router, end).await;
     tasks.shut_down().await;
@@ -210,6 +219,7 @@ struct Daemon {
     histories: Mutex<BTreeMap<NetnsId, History>>,
     /// The last known names of the containers that are shaped.
     owners: Mutex<BTreeMap<NetnsId, String>>,
+    chronicle: Chronicle,
     health: Health,
     /// True once the datapath is ready, and all containers have been looked at since.
     is_ready: AtomicBool,
@@ -231,6 +241,7 @@ impl Daemon {
         presets: Presets,
         protection: Protection,
         ruling: Ruling,
+        chronicle: Chronicle,
         runtimes: impl IntoIterator<Item = RuntimeName>,
     ) -> Self {
         Self {
@@ -241,6 +252,7 @@ impl Daemon {
             registry: Mutex::new(Registry::awaiting(runtimes)),
             histories: Mutex::default(),
             owners: Mutex::default(),
+            chronicle,
             health: Health::new(),
             is_ready: AtomicBool::new(false),
             hosts: Hosts::new(),
@@ -416,6 +428,7 @@ impl Daemon {
             };
             let container = owner.unwrap_or_else(|| format!("netns {}", netns.inode));
             tracing::info!(container, interface, %direction, effects, "shaping {kind}");
+            self.chronicle.add(entry(&kind, &container, interface, direction, effects));
         }
         owners.retain(|netns, _| shaped.contains_key(netns));
     }
@@ -430,6 +443,27 @@ impl Daemon {
             _ => Some("its container has stopped"),
         }
     }
+}
+
+/// The entry on an event without a request.
+fn entry(
+    kind: &EventKind,
+    container: &str,
+    interface: String,
+    direction: Direction,
+    effects: String,
+) -> Entry {
+    let (action, reason) = match kind {
+        EventKind::Ended(reason) => (Action::Ended, Some((*reason).to_owned())),
+        EventKind::Broken(reason) => (Action::Broken, Some(reason.clone())),
+        EventKind::Repaired(reason) => (Action::Repaired, Some(reason.clone())),
+        EventKind::Moved => (Action::Moved, None),
+    };
+    let line =
+        InForce { interface: interface.clone(), direction, netem: effects, targets: 0, remaining_ms: None };
+    let (before, after) = if action == Action::Ended { (vec![line], vec![]) } else { (vec![], vec![line]) };
+    let (interface, direction) = (Some(interface), Some(direction));
+    Entry { interface, direction, reason, before, after, ..Entry::new(action, container, Author::Shaper) }
 }
 
 fn totals(datapath: &Datapath) -> BTreeMap<NetnsId, Totals> {

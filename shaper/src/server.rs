@@ -1,6 +1,6 @@
 //! Serves HTTP on the plugin socket, and on TCP where that is asked for, so that no client can hold up another, or the daemon's end.
 //!
-//! Knows nothing of what is served.
+//! Knows nothing of what is served, and tells only whose a request is: an [`crate::shaping::Author`] among its extensions.
 
 mod access;
 mod body;
@@ -144,9 +144,12 @@ async fn pause(error: &io::Error) {
 
 /// The answer to a request that is admitted, as long as there is a client that may read it.
 async fn answer_to(client: &Client, router: Router, budget: &Budget, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let span = match client.admit(&head) {
-        Ok(span) => span,
+        Ok((author, span)) => {
+            author.and_then(|author| head.extensions.insert(author));
+            span
+        }
         Err(denied) => {
             let mut answer = refusal(denied.status(), &denied.to_string());
             if denied.status() == StatusCode::UNAUTHORIZED {

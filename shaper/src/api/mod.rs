@@ -2,7 +2,9 @@
 //!
 //! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
+mod author;
 mod error;
+mod events;
 mod query;
 mod rules;
 
@@ -20,10 +22,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use self::error::ApiError;
+use self::{author::By, error::ApiError};
 use crate::shaping::{
-    Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper, Status,
-    Whole, short,
+    Author, Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper,
+    Status, Whole, short,
 };
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
@@ -32,6 +34,7 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
         .route("/version", get(version))
         .route("/status", get(status::<S>))
         .route("/presets", get(presets::<S>))
+        .route("/events", get(events::events::<S>))
         .merge(rules::routes())
         .route("/containers", get(list::<S>))
         .route("/containers/{name}", get(inspect::<S>))
@@ -115,35 +118,57 @@ async fn shaping<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAn
 }
 
 /// Replaces the whole shaping.
-async fn replace<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, uri: Uri, body: Bytes) -> LargeAnswer {
+async fn replace<S: Shaper>(
+    State(shaper): State<Arc<S>>,
+    name: Name,
+    uri: Uri,
+    By(author): By,
+    body: Bytes,
+) -> LargeAnswer {
     let (Path(name), insistence) = (name?, query::insistence(&uri)?);
-    large(shaper.set(&name, read(body, replacement).await?, insistence).await?).await
+    large(shaper.set(&name, read(body, replacement).await?, insistence, author).await?).await
 }
 
 /// Changes what the body says; the rest stays as it is.
-async fn change<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, uri: Uri, body: Bytes) -> LargeAnswer {
+async fn change<S: Shaper>(
+    State(shaper): State<Arc<S>>,
+    name: Name,
+    uri: Uri,
+    By(author): By,
+    body: Bytes,
+) -> LargeAnswer {
     let (Path(name), insistence) = (name?, query::insistence(&uri)?);
-    large(shaper.set(&name, read(body, request).await?, insistence).await?).await
+    large(shaper.set(&name, read(body, request).await?, insistence, author).await?).await
 }
 
 /// Replaces the whole shaping of all containers that are selected.
-async fn replace_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, body: Bytes) -> LargeAnswer {
+async fn replace_many<S: Shaper>(
+    State(shaper): State<Arc<S>>,
+    uri: Uri,
+    By(author): By,
+    body: Bytes,
+) -> LargeAnswer {
     let (selection, request) = (query::to_change(&uri)?, read(body, replacement).await?);
-    many(shaper, selection, Order::Set(Box::new(request))).await
+    many(shaper, selection, Order::Set(Box::new(request)), author).await
 }
 
 /// Changes what the body says, of all containers that are selected.
-async fn change_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, body: Bytes) -> LargeAnswer {
+async fn change_many<S: Shaper>(
+    State(shaper): State<Arc<S>>,
+    uri: Uri,
+    By(author): By,
+    body: Bytes,
+) -> LargeAnswer {
     let (selection, request) = (query::to_change(&uri)?, read(body, request).await?);
-    many(shaper, selection, Order::Set(Box::new(request))).await
+    many(shaper, selection, Order::Set(Box::new(request)), author).await
 }
 
-async fn clear_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri) -> LargeAnswer {
-    many(shaper, query::to_change(&uri)?, Order::Clear).await
+async fn clear_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, By(author): By) -> LargeAnswer {
+    many(shaper, query::to_change(&uri)?, Order::Clear, author).await
 }
 
 /// Answers with what became of each container; with an error as well, if not all have what was asked.
-async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order) -> LargeAnswer {
+async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order, author: Author) -> LargeAnswer {
     #[derive(Serialize)]
     struct Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,7 +177,7 @@ async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order) -> 
         changed: Changed,
     }
     let partial = selection.partial;
-    let changed = shaper.change(selection, order).await?;
+    let changed = shaper.change(selection, order, author).await?;
     let (error, is_done) = (changed.failure(), changed.count(Completion::is_done) > 0);
     let status = match &error {
         None => StatusCode::OK,
@@ -195,9 +220,9 @@ fn bad_body(error: &PolicyError) -> ApiError {
     ApiError::bad_request(if text.len() > LONGEST_ERROR { short(&text) } else { text })
 }
 
-async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
+async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, By(author): By) -> LargeAnswer {
     let Path(name) = name?;
-    large(shaper.clear(&name).await?).await
+    large(shaper.clear(&name, author).await?).await
 }
 
 async fn unknown_route(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -9,6 +9,28 @@ use crate::shaping::{CountError, Insistence, Selection, Selector, quoted};
 const PARAMETERS: [&str; 7] =
     ["selector", "count", "allow_none", "dry_run", "partial", "force", "max_containers"];
 
+/// The events that a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EventsAsked {
+    /// The id behind which they are; none is the last ones.
+    pub(super) after: Option<u64>,
+    /// At most so many.
+    pub(super) limit: Option<usize>,
+}
+
+/// Reads what a request for events says.
+///
+/// # Errors
+///
+/// When a parameter is unknown, or not a number.
+pub(super) fn events(uri: &Uri) -> Result<EventsAsked, ApiError> {
+    let query = Query::of(uri, &["after", "limit"])?;
+    let after = query.last("after").map(|text| text.parse().map_err(|_| bad("after", text, "an event's id")));
+    let limit =
+        query.last("limit").map(|text| text.parse().map_err(|_| bad("limit", text, "a number of events")));
+    Ok(EventsAsked { after: after.transpose()?, limit: limit.transpose()? })
+}
+
 /// The parameters of a request.
 struct Query(Vec<(String, String)>);
 

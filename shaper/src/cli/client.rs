@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, StatusCode, body::Bytes};
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Bytes, Incoming},
+};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use hyperlocal::UnixConnector;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
@@ -15,8 +18,8 @@ use thiserror::Error;
 use tokio::time;
 
 use crate::shaping::{
-    self, Changed, Cleared, ContainerView, Inspection, Preset, RuleDocument, RuleView, RulesView, Status,
-    with_causes,
+    self, Changed, Cleared, ContainerView, Entry, Inspection, Preset, RuleDocument, RuleView, RulesView,
+    Status, with_causes,
 };
 
 /// Longer than any request takes that the daemon means to answer.
@@ -96,6 +99,42 @@ impl Client {
 
     pub(super) async fn presets(&self) -> Result<BTreeMap<String, Preset>, ClientError> {
         self.ask(Method::GET, "/presets", NOTHING).await
+    }
+
+    /// The last events, at most so many, in order.
+    pub(super) async fn events(&self, most: usize) -> Result<Vec<Entry>, ClientError> {
+        #[derive(Deserialize)]
+        struct Events {
+            events: Vec<Entry>,
+        }
+        let Events { events } = self.ask(Method::GET, &format!("/events?limit={most}"), NOTHING).await?;
+        Ok(events)
+    }
+
+    /// The stream of the events behind the one with this number.
+    pub(super) async fn follow_events(&self, after: u64) -> Result<Incoming, ClientError> {
+        let path = format!("/api/v1/events?after={after}");
+        let broken = |error: String| ClientError::Broken {
+            socket: self.socket.clone(),
+            what: format!("GET {path}"),
+            error,
+        };
+        let request = Request::builder()
+            .uri(hyperlocal::Uri::new(&self.socket, &path))
+            .header(hyper::header::ACCEPT, "text/event-stream")
+            .body(Full::default())
+            .map_err(|error| broken(error.to_string()))?;
+        let answer = self
+            .http
+            .request(request)
+            .await
+            .map_err(|error| self.no_connection(&error).unwrap_or_else(|| broken(with_causes(&error))))?;
+        let (head, body) = answer.into_parts();
+        if head.status != StatusCode::OK {
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            return Err(refusal(head.status, &body));
+        }
+        Ok(body)
     }
 
     pub(super) async fn inspect(&self, name: &str) -> Result<Inspection, ClientError> {

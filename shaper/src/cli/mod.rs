@@ -5,6 +5,7 @@
 mod clear;
 mod client;
 mod effects;
+mod events;
 mod explain;
 mod inspect;
 mod list;
@@ -83,6 +84,8 @@ enum Command {
     Rules(rules::Args),
     /// Tell whether the daemon can shape
     Status(status::Args),
+    /// Show what has happened to the shaping of containers, and through whom
+    Events(events::Args),
     /// Say what effects do to packets; asks no daemon
     Explain(explain::Args),
     /// Print a completion script
@@ -160,6 +163,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Inspect(args) => inspect::run(args, client, streams).await,
         Command::Rules(args) => rules::run(args, client, streams).await,
         Command::Status(args) => status::run(args, client, streams).await,
+        Command::Events(args) => events::run(args, client, streams).await,
         Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) => {
             unreachable!("these ask no daemon")
         }

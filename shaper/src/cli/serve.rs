@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{log::Log, plain::Plain};
 use crate::{
-    daemon::{self, Options},
+    daemon::{self, AuditLog, Options},
     server::{TcpOptions, TlsFiles},
     shaping::{Hook, RuntimeKind, Selector, SelectorError},
 };
@@ -59,6 +59,12 @@ pub(super) struct Args {
     /// The directory with rule files: NAME.toml, read at the start and whenever they change
     #[arg(long, value_name = "PATH", default_value = "/etc/shaper/rules.d")]
     rules_dir: PathBuf,
+    /// A file to which all events are written, a line of JSON each; beside it five older ones are kept
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    /// The size from which on another file is begun for --audit-log
+    #[arg(long, value_name = "MEGABYTES", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000), requires = "audit_log")]
+    audit_log_size: u64,
     /// Shape containers as their own labels say, such as shaper.netem="delay 100ms": whoever may start a container may
     /// have it shaped
     #[arg(long)]
@@ -183,6 +189,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         scope_presets: args.scope_preset,
         protect: args.protect,
         rules_dir: args.rules_dir,
+        audit_log: args.audit_log.map(|path| AuditLog { path, most_bytes: args.audit_log_size << 20 }),
         labels: args.labels,
         state_dir: args.state_dir,
     })

@@ -9,7 +9,10 @@ use super::{
     turns::Turn,
     views::{netns_of, unseen},
 };
-use crate::shaping::{Attempt, Cleared, Container, ContainerView, Direction, Request, Shaping, ShapingError};
+use crate::shaping::{
+    Action, Attempt, Author, Cleared, Container, ContainerView, Direction, Entry, InForce, Request, Shaping,
+    ShapingError, short,
+};
 
 /// The most targets in a line of the log.
 const LOGGED_TARGETS: usize = 3;
@@ -71,11 +74,12 @@ impl Daemon {
         self: Arc<Self>,
         container: Container,
         request: Request,
+        by: Author,
     ) -> Result<ContainerView, ShapingError> {
         netns_of(&container)?;
         let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
         self.find(request.names()).await?;
-        self.set_prepared(container, Arc::new(request)).await
+        self.set_prepared(container, Arc::new(request), by).await
     }
 
     /// Carries out a request that names no preset, and whose names have been found.
@@ -83,7 +87,9 @@ impl Daemon {
         &self,
         container: Container,
         request: Arc<Request>,
+        by: Author,
     ) -> Result<ContainerView, ShapingError> {
+        let before = InForce::of(&self.view(container.clone()).interfaces);
         let netns = netns_of(&container)?;
         let has_names = !request.names().is_empty();
         let set = self.blocking(move |datapath| datapath.set(&netns, &request)).await;
@@ -96,13 +102,19 @@ impl Daemon {
         }
         let view = self.view(container);
         log_set(&view);
+        self.record_change(&view, before, by);
         Ok(view)
     }
 
-    pub(super) async fn clear_now(self: Arc<Self>, container: Container) -> Result<Cleared, ShapingError> {
+    pub(super) async fn clear_now(
+        self: Arc<Self>,
+        container: Container,
+        by: Author,
+    ) -> Result<Cleared, ShapingError> {
         if container.is_unseen() {
             return Err(unseen(&container));
         }
+        let before = InForce::of(&self.view(container.clone()).interfaces);
         let mut was_shaped = false;
         if let Some(netns) = container.netns.clone() {
             let ended = self.blocking(move |datapath| datapath.clear(&netns)).await;
@@ -114,7 +126,29 @@ impl Daemon {
         if was_shaped {
             tracing::info!(container = container.name, "cleared");
         }
-        Ok(Cleared { was_shaped, view: self.view(container) })
+        let view = self.view(container);
+        self.record_change(&view, before, by);
+        Ok(Cleared { was_shaped, view })
+    }
+
+    /// Notes in the journal what has become of a container.
+    fn record_change(&self, view: &ContainerView, before: Vec<InForce>, by: Author) {
+        let after = InForce::of(&view.interfaces);
+        if let Some(entry) = Entry::of_change(&view.container, by, before, after) {
+            self.chronicle.add(entry);
+        }
+    }
+
+    /// Notes in the journal that a change of what is called `name` was not made.
+    pub(super) fn record_refusal(&self, name: &str, error: &ShapingError, by: Author) {
+        let action = match error.reason() {
+            ShapingError::Failed(_) => Action::Failed,
+            _ => Action::Refused,
+        };
+        let container = self.resolve(name).ok();
+        let name = container.as_ref().map_or_else(|| short(name), |container| container.name.clone());
+        let entry = Entry::new(action, &name, by).because(error.reason());
+        self.chronicle.add(Entry { container_id: container.map(|container| container.id), ..entry });
     }
 }
 

@@ -18,8 +18,8 @@ use crate::{
     clock::monotonic_ns,
     datapath::Planned,
     shaping::{
-        Attempt, Changed, Chosen, Completion, Container, ContainerResult, InForce, InterfaceView, NetnsId,
-        Order, Request, Selection, ShapingError, Whole,
+        Action, Attempt, Author, Changed, Chosen, Completion, Container, ContainerResult, Entry, InForce,
+        InterfaceView, NetnsId, Order, Request, Selection, ShapingError, Whole,
     },
 };
 
@@ -28,7 +28,14 @@ const AT_ONCE: usize = 16;
 
 /// An order, with everything ready that all containers need.
 #[derive(Clone)]
-enum Prepared {
+struct Prepared {
+    work: Work,
+    by: Author,
+}
+
+/// The part of an order that is done to each container.
+#[derive(Clone)]
+enum Work {
     Set(Arc<Request>),
     Clear,
 }
@@ -39,8 +46,9 @@ impl Daemon {
         self: &Arc<Self>,
         selection: Selection,
         order: Order,
+        by: Author,
     ) -> Result<Changed, ShapingError> {
-        let prepared = self.prepare_order(&order).await?;
+        let prepared = Prepared { work: self.prepare_order(&order).await?, by };
         if selection.dry_run {
             let chosen = self.choose(&selection, &order)?;
             return Ok(Changed { results: self.plan_all(chosen, &prepared, selection.partial).await });
@@ -48,8 +56,10 @@ impl Daemon {
         let (chosen, turns) = self.turns(&selection, &order).await?;
         let this = Arc::clone(self);
         let task = async move {
-            let is_cleared = matches!(prepared, Prepared::Clear);
+            let is_cleared = matches!(prepared.work, Work::Clear);
+            let by = prepared.by.clone();
             let results = this.carry_out(chosen, prepared, selection.partial).await;
+            results.iter().for_each(|result| this.record_failure(result, &by));
             let done = results.iter().filter(|one| one.end == Completion::Changed);
             this.note_by_hand(done.map(|one| &one.container), is_cleared).await;
             drop(turns);
@@ -63,11 +73,11 @@ impl Daemon {
         task.await.map_err(|error| Attempt::Finish.failed(tasks::reason(error)).into())
     }
 
-    async fn prepare_order(&self, order: &Order) -> Result<Prepared, ShapingError> {
-        let Order::Set(request) = order else { return Ok(Prepared::Clear) };
+    async fn prepare_order(&self, order: &Order) -> Result<Work, ShapingError> {
+        let Order::Set(request) = order else { return Ok(Work::Clear) };
         let request = Request::clone(request).resolved(&self.presets).map_err(ShapingError::Invalid)?;
         self.find(request.names()).await?;
-        Ok(Prepared::Set(Arc::new(request)))
+        Ok(Work::Set(Arc::new(request)))
     }
 
     /// The containers to change, and the turn to change each of them.
@@ -108,10 +118,10 @@ impl Daemon {
         if result.end != Completion::Planned {
             return result;
         }
-        match prepared {
-            Prepared::Clear if result.before.is_empty() => result.end = Completion::Unchanged,
-            Prepared::Clear => {}
-            Prepared::Set(request) => match self.plan_set(&chosen.container, request).await {
+        match &prepared.work {
+            Work::Clear if result.before.is_empty() => result.end = Completion::Unchanged,
+            Work::Clear => {}
+            Work::Set(request) => match self.plan_set(&chosen.container, request).await {
                 Ok(planned) => result.after = after(&result.before, &planned, request),
                 Err(error) => result.end = Completion::Refused(error.beside(&chosen.container.name)),
             },
@@ -160,8 +170,8 @@ impl Daemon {
             return changed.into_iter().map(|(result, _)| result).collect();
         }
         let restore = |(result, before): (ContainerResult, Vec<InterfaceView>)| {
-            let this = Arc::clone(self);
-            async move { this.restore(result, &before).await }
+            let (this, by) = (Arc::clone(self), prepared.by.clone());
+            async move { this.restore(result, &before, by).await }
         };
         stream::iter(changed).map(restore).buffered(AT_ONCE).collect().await
     }
@@ -187,11 +197,12 @@ impl Daemon {
     }
 
     async fn make(self: &Arc<Self>, container: &Container, prepared: &Prepared) -> Result<(), ShapingError> {
-        match prepared {
-            Prepared::Set(request) => {
-                self.set_prepared(container.clone(), Arc::clone(request)).await.map(drop)
+        let Prepared { work, by } = prepared;
+        match work {
+            Work::Set(request) => {
+                self.set_prepared(container.clone(), Arc::clone(request), by.clone()).await.map(drop)
             }
-            Prepared::Clear => Arc::clone(self).clear_now(container.clone()).await.map(drop),
+            Work::Clear => Arc::clone(self).clear_now(container.clone(), by.clone()).await.map(drop),
         }
     }
 
@@ -200,16 +211,17 @@ impl Daemon {
         self: &Arc<Self>,
         mut result: ContainerResult,
         before: &[InterfaceView],
+        by: Author,
     ) -> ContainerResult {
         if !matches!(result.end, Completion::Changed) {
             return result;
         }
         let whole = left_of(before, monotonic_ns());
-        let undo = match whole == Whole::default() {
-            true => Prepared::Clear,
-            false => Prepared::Set(Arc::new(Request::of_whole(whole))),
+        let work = match whole == Whole::default() {
+            true => Work::Clear,
+            false => Work::Set(Arc::new(Request::of_whole(whole))),
         };
-        result.end = match self.make(&result.container, &undo).await {
+        result.end = match self.make(&result.container, &Prepared { work, by }).await {
             Ok(()) => Completion::Restored,
             Err(error) => {
                 tracing::error!(container = result.container.name, %error, "cannot put the shaping back");
@@ -218,6 +230,17 @@ impl Daemon {
         };
         result.after = InForce::of(&self.view(result.container.clone()).interfaces);
         result
+    }
+
+    /// Notes in the journal that one of many was not changed, though it was meant.
+    fn record_failure(&self, result: &ContainerResult, by: &Author) {
+        let (action, reason) = match &result.end {
+            Completion::Refused(reason) => (Action::Refused, reason),
+            Completion::Failed(reason) | Completion::Stuck(reason) => (Action::Failed, reason),
+            _ => return,
+        };
+        let entry = Entry::new(action, &result.container.name, by.clone()).because(reason);
+        self.chronicle.add(Entry { container_id: Some(result.container.id.clone()), ..entry });
     }
 }
 

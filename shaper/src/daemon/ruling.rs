@@ -27,7 +27,7 @@ use crate::{
     clock::monotonic_ns,
     containers,
     shaping::{
-        Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule, RuleName,
+        Author, Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule, RuleName,
         RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
     },
 };
@@ -277,7 +277,10 @@ impl Daemon {
             (Action::Clear, _) => {
                 let container = self.registry.lock().sharing(netns).next().cloned();
                 let Some(container) = container else { return };
-                match Arc::clone(self).clear_now(container).await {
+                let by = Author::Rule {
+                    name: self.ruling.rule_in(netns).map_or_else(String::new, |rule| rule.to_string()),
+                };
+                match Arc::clone(self).clear_now(container, by).await {
                     Ok(_) => drop(self.ruling.memory.lock().held.remove(&netns)),
                     Err(error) => tracing::warn!(%error, "what a rule did cannot be cleared"),
                 }
@@ -291,7 +294,8 @@ impl Daemon {
         let whole = whole(rule, &self.presets, SystemTime::now()).map_err(ShapingError::Invalid)?;
         let request = Request::of_whole(whole);
         self.find(request.names()).await?;
-        self.set_prepared(container, Arc::new(request)).await.map(drop)
+        let by = Author::Rule { name: rule.name.to_string() };
+        self.set_prepared(container, Arc::new(request), by).await.map(drop)
     }
 }
 

@@ -6,8 +6,8 @@ use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request,
-        Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
+        Author, Changed, Cleared, ContainerView, Entry, Insistence, Inspection, KEPT, NetnsId, Order,
+        Presets, Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
     },
 };
 
@@ -58,31 +58,51 @@ impl Shaper for Daemon {
         name: &str,
         request: Request,
         insistence: Insistence,
+        by: Author,
     ) -> Result<ContainerView, ShapingError> {
-        self.refuse_protected(&self.resolve(name)?, name, insistence)?;
+        let author = by.clone();
         let set = |this: Arc<Self>, container| async move {
-            let set = Arc::clone(&this).set_now(container, request).await?;
+            let set = Arc::clone(&this).set_now(container, request, author).await?;
             this.note_by_hand([&set.container], false).await;
             Ok(set)
         };
-        self.change_one(name, set).await
+        let set = async {
+            self.refuse_protected(&self.resolve(name)?, name, insistence)?;
+            self.change_one(name, set).await
+        };
+        set.await.inspect_err(|error| self.record_refusal(name, error, by))
     }
 
-    async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str, by: Author) -> Result<Cleared, ShapingError> {
+        let author = by.clone();
         let clear = |this: Arc<Self>, container| async move {
-            let cleared = Arc::clone(&this).clear_now(container).await?;
+            let cleared = Arc::clone(&this).clear_now(container, author).await?;
             this.note_by_hand([&cleared.view.container], true).await;
             Ok(cleared)
         };
-        self.change_one(name, clear).await
+        let cleared = self.change_one(name, clear).await;
+        cleared.inspect_err(|error| self.record_refusal(name, error, by))
+    }
+
+    fn events(&self, after: Option<u64>, most: usize) -> Vec<Arc<Entry>> {
+        self.chronicle.entries(after, most)
+    }
+
+    async fn next_events(&self, after: u64) -> Option<Vec<Arc<Entry>>> {
+        self.chronicle.next(after, KEPT).await
     }
 
     async fn select(&self, selection: &Selection) -> Result<Vec<ContainerView>, ShapingError> {
         self.list_selected(selection)
     }
 
-    async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
-        self.change_many(selection, order).await
+    async fn change(
+        self: &Arc<Self>,
+        selection: Selection,
+        order: Order,
+        by: Author,
+    ) -> Result<Changed, ShapingError> {
+        self.change_many(selection, order, by).await
     }
 
     async fn rules(&self) -> RulesView {

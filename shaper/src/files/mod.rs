@@ -5,7 +5,9 @@
 mod directory;
 mod read;
 mod replace;
+mod rotating;
 
 pub(crate) use directory::{Directory, DirectoryError, LOCK, Lock, remove};
 pub(crate) use read::{read, read_standard_input};
 pub(crate) use replace::replace;
+pub(crate) use rotating::RotatingFile;

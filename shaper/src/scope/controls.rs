@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::buttons::{Action, Buttons};
-use crate::shaping::{ContainerView, Insistence, Latency, Loss, Request, Shaper, ShapingError, quoted};
+use crate::shaping::{
+    Author, ContainerView, Insistence, Latency, Loss, Request, Shaper, ShapingError, quoted,
+};
 
 /// The suffix of a container's id in a node's id.
 pub(super) const NODE_SUFFIX: &str = ";<container>";
@@ -46,10 +48,14 @@ async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<Cont
         }
         Action::Preset(name) => Request::of_preset(name),
         Action::Clear => {
-            return shaper.clear(id).await.map(|cleared| cleared.view).map_err(|error| reason_first(&error));
+            return shaper
+                .clear(id, Author::Scope)
+                .await
+                .map(|cleared| cleared.view)
+                .map_err(|error| reason_first(&error));
         }
     };
-    shaper.set(id, request, Insistence::None).await.map_err(|error| reason_first(&error))
+    shaper.set(id, request, Insistence::None, Author::Scope).await.map_err(|error| reason_first(&error))
 }
 
 /// The error with its reason at the beginning: Scope shows some 24 characters of it beside the buttons, and the rest only

@@ -16,6 +16,7 @@ use tokio::{
 use tracing::Span;
 
 use super::access::{Access, Denied};
+use crate::shaping::Author;
 
 /// The other end of a connection.
 #[derive(Clone)]
@@ -62,18 +63,23 @@ impl Client {
         Ok(Self { socket, peer: Peer::Remote { address, access, has_certificate } })
     }
 
-    /// Admits a request: returns its span, so that all that is logged in its course says whose it was.
+    /// Admits a request: returns its author, unless that is anybody, and its span, so that all that is logged in its course
+    /// says whose it was.
     ///
     /// # Errors
     ///
     /// When it is not admitted.
-    pub(super) fn admit(&self, head: &Parts) -> Result<Span, Denied> {
+    pub(super) fn admit(&self, head: &Parts) -> Result<(Option<Author>, Span), Denied> {
         match &self.peer {
-            Peer::Process { uid, pid } => Ok(tracing::info_span!("request", uid, pid)),
+            Peer::Process { uid, pid } => {
+                let author = Author::Process { uid: *uid, pid: *pid };
+                Ok((Some(author), tracing::info_span!("request", uid, pid)))
+            }
             Peer::Remote { address, access, has_certificate } => {
                 let token = access.admit(head, *has_certificate);
                 let token = token.inspect_err(|error| tracing::debug!(%address, %error, "not admitted"))?;
-                Ok(tracing::info_span!("request", %address, token = token.as_deref()))
+                let span = tracing::info_span!("request", %address, token = token.as_deref());
+                Ok((token.map(|name| Author::Token { name: name.to_string() }), span))
             }
         }
     }

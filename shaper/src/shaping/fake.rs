@@ -22,6 +22,7 @@ pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
     presets: Presets,
     rules: Mutex<BTreeMap<RuleName, Rule>>,
+    journal: Mutex<Journal>,
     /// Each time another.
     revision: AtomicU64,
     /// The number of times that [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
@@ -165,6 +166,7 @@ impl Shaper for FakeShaper {
         name: &str,
         request: Request,
         insistence: Insistence,
+        by: Author,
     ) -> Result<ContainerView, ShapingError> {
         let container = self.find(name)?.container;
         if let Some(reason) =
@@ -173,7 +175,8 @@ impl Shaper for FakeShaper {
             return Err(Refusal::Protected { container: container.name, reason }.into());
         }
         let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
-        self.alter(name, |interfaces| {
+        let before = InForce::of(&self.find(name)?.interfaces);
+        let set = self.alter(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
                     interfaces.push(interface(direction, Shaping::default()));
@@ -185,10 +188,23 @@ impl Shaper for FakeShaper {
                 }
             }
             Ok(())
-        })
+        })?;
+        let entry = Entry::of_change(&set.container, by, before, InForce::of(&set.interfaces));
+        let mut journal = self.journal.lock().expect("not poisoned");
+        entry.map(|entry| journal.add(entry, SystemTime::UNIX_EPOCH));
+        Ok(set)
     }
 
-    async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
+    fn events(&self, after: Option<u64>, most: usize) -> Vec<Arc<Entry>> {
+        let journal = self.journal.lock().expect("not poisoned");
+        after.map_or_else(|| journal.last(most), |id| journal.after(id, most))
+    }
+
+    async fn next_events(&self, after: u64) -> Option<Vec<Arc<Entry>>> {
+        Some(self.events(Some(after), KEPT)).filter(|events| !events.is_empty())
+    }
+
+    async fn clear(self: &Arc<Self>, name: &str, _by: Author) -> Result<Cleared, ShapingError> {
         let waits = *self.waits.lock().expect("not poisoned");
         let was_shaped = !self.find(name)?.interfaces.is_empty();
         let view = self.alter(name, |interfaces| {
@@ -209,7 +225,12 @@ impl Shaper for FakeShaper {
     }
 
     /// One after the other, and with a failure, without putting back what came before.
-    async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
+    async fn change(
+        self: &Arc<Self>,
+        selection: Selection,
+        order: Order,
+        by: Author,
+    ) -> Result<Changed, ShapingError> {
         let chosen = {
             let all = self.all();
             let known = Known { all: &all, resolve: &|name| Ok(self.find(name)?.container) };
@@ -222,9 +243,9 @@ impl Shaper for FakeShaper {
             if end == Completion::Planned && !selection.dry_run {
                 let done = match &order {
                     Order::Set(request) => {
-                        self.set(&id, Request::clone(request), Insistence::Force).await.map(drop)
+                        self.set(&id, Request::clone(request), Insistence::Force, by.clone()).await.map(drop)
                     }
-                    Order::Clear => self.clear(&id).await.map(drop),
+                    Order::Clear => self.clear(&id, by.clone()).await.map(drop),
                 };
                 let failed = |error: ShapingError| Completion::Failed(error.beside(&container.name));
                 end = done.map_or_else(failed, |()| Completion::Changed);

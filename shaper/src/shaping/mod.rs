@@ -3,6 +3,7 @@
 //! Pure: no system call, no clock, no async runtime. Adapters ([`crate::scope`], [`crate::api`]) speak to the daemon
 //! through [`Shaper`]; [`crate::containers`] and [`crate::datapath`] use its types.
 
+mod author;
 mod choice;
 mod container;
 mod endpoint;
@@ -13,6 +14,7 @@ mod failure;
 pub(crate) mod fake;
 mod history;
 mod hook;
+mod journal;
 mod outcomes;
 mod protection;
 mod refusal;
@@ -23,6 +25,7 @@ mod shaper;
 mod status;
 mod view;
 
+pub(crate) use author::Author;
 pub(crate) use choice::{Chosen, Known};
 pub(crate) use container::{
     Container, ContainerId, ContainerState, NetnsId, NetnsRef, Pod, RuntimeKind, RuntimeName,
@@ -33,6 +36,7 @@ pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};
 pub(crate) use history::History;
 pub(crate) use hook::Hook;
+pub(crate) use journal::{Action, Entry, Journal, KEPT};
 pub(crate) use outcomes::Outcomes;
 pub(crate) use protection::{Insistence, Protected, Protection};
 pub(crate) use refusal::{Refusal, UNSEEN};

@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc};
 
 use super::{
-    Changed, Cleared, ContainerView, Insistence, Inspection, NetnsId, Order, Presets, Problem, Request, Rule,
-    RuleName, RulesView, Selection, ShapingError, Status,
+    Author, Changed, Cleared, ContainerView, Entry, Insistence, Inspection, NetnsId, Order, Presets, Problem,
+    Request, Rule, RuleName, RulesView, Selection, ShapingError, Status,
 };
 
 /// The daemon, seen from the side of those who talk to people.
@@ -46,11 +46,16 @@ pub(crate) trait Shaper: Send + Sync + 'static {
         name: &str,
         request: Request,
         insistence: Insistence,
+        by: Author,
     ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
     /// its time; only then does the interface become what it was, and the view lose its last `interfaces`. In order, and dropped, as [`Self::set`].
-    fn clear(self: &Arc<Self>, name: &str) -> impl Future<Output = Result<Cleared, ShapingError>> + Send;
+    fn clear(
+        self: &Arc<Self>,
+        name: &str,
+        by: Author,
+    ) -> impl Future<Output = Result<Cleared, ShapingError>> + Send;
 
     /// The containers that a selection chooses, whatever their state, by name.
     fn select(
@@ -69,7 +74,14 @@ pub(crate) trait Shaper: Send + Sync + 'static {
         self: &Arc<Self>,
         selection: Selection,
         order: Order,
+        by: Author,
     ) -> impl Future<Output = Result<Changed, ShapingError>> + Send;
+
+    /// The events behind the one with this number, or the last ones; at most so many, in order.
+    fn events(&self, after: Option<u64>, most: usize) -> Vec<Arc<Entry>>;
+
+    /// Waits for events behind the one with this number; none once the daemon ends.
+    fn next_events(&self, after: u64) -> impl Future<Output = Option<Vec<Arc<Entry>>>> + Send;
 
     /// All rules, and what has become of them.
     fn rules(&self) -> impl Future<Output = RulesView> + Send;

@@ -13,7 +13,7 @@ const IO_CRATES: [&str; 8] =
     ["tokio", "aya", "axum", "bollard", "nix", "rtnetlink", "netlink_sys", "hyperlocal"];
 
 /// The rooms of `shaper-policy`; each knows those before it.
-const ROOMS: [&str; 5] = ["model", "text", "compile", "file", "change"];
+const ROOMS: [&str; 6] = ["model", "text", "compile", "explain", "file", "change"];
 
 /// Words that belong to the code that moves between network namespaces.
 // Split, or this file would break the rule that it states.
