@@ -5,6 +5,7 @@
 mod access;
 mod body;
 mod client;
+mod problem;
 mod socket;
 mod stream;
 mod tcp;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
     extract::{DefaultBodyLimit, Request},
     http::{
@@ -34,7 +35,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time,
@@ -44,6 +44,7 @@ use tracing::Instrument as _;
 
 use self::{body::Budget, client::Client, stream::Stream, tcp::Tls};
 pub(crate) use self::{
+    problem::{MEDIA_TYPE, ProblemDetails},
     socket::PluginSocket,
     tcp::{TcpOptions, TcpSocket, TlsFiles},
 };
@@ -183,14 +184,14 @@ async fn handle(router: Router, budget: &Budget, request: Request) -> Response {
     };
     let request = Request::from_parts(head, Body::from(whole.bytes.clone()));
     let Ok(answer) = router.oneshot(request).await;
-    in_json(answer).await
+    in_our_form(answer).await
 }
 
 /// An error as all errors are given; those of axum itself are plain text.
-async fn in_json(answer: Response) -> Response {
+async fn in_our_form(answer: Response) -> Response {
     let status = answer.status();
-    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    if is_json || !(status.is_client_error() || status.is_server_error()) {
+    let is_ours = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return answer;
     }
     let text = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -201,7 +202,7 @@ async fn in_json(answer: Response) -> Response {
 }
 
 fn refusal(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+    ProblemDetails::new(status, error).into_response()
 }
 
 #[cfg(test)]
@@ -422,9 +423,10 @@ mod tests {
             let (head, body) =
                 answer.rsplit_once("\r\n\r\n").unwrap_or_else(|| panic!("{name:?}: {answer:?}"));
             assert!(head.contains(&format!("HTTP/1.1 {status} ")), "{name:?}: {answer}");
-            assert!(head.contains("content-type: application/json"), "{name:?}: {answer}");
+            assert!(head.contains("content-type: application/problem+json"), "{name:?}: {answer}");
+            assert!(body.contains(&format!("\"status\":{status}")), "{name:?}: {answer}");
             let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
-            assert!(body["error"].as_str().is_some_and(|said| said.contains(error)), "{name:?}: {body}");
+            assert!(body["detail"].as_str().is_some_and(|said| said.contains(error)), "{name:?}: {body}");
         }
     }
 

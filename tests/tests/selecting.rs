@@ -323,7 +323,7 @@ fn the_api_selects_as_the_commands_do() {
     ] {
         let (answered, answer) = ask("PATCH", target, r#"{"loss": "1%"}"#);
         assert_eq!(answered, status, "{target}: {answer}");
-        assert!(answer["error"].to_string().contains(said), "{target}: {answer}");
+        assert!(answer["detail"].to_string().contains(said), "{target}: {answer}");
     }
     assert_eq!(ask("GET", "/containers?selector=web-*&count=1", "").1.as_array().map(Vec::len), Some(1));
     assert_eq!(ask("DELETE", "/shaping?selector=all", "").0, 200);

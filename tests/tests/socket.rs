@@ -126,7 +126,7 @@ fn a_shaping_that_is_none_is_refused_in_words() {
         let (status, answer) = scene.ask(method, target, body);
         assert_eq!(status, expected, "{method} {target} {body}: {answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("no JSON: {answer:?}"));
-        assert!(answer["error"].as_str().is_some_and(|error| error.contains(text)), "{body}: {answer}");
+        assert!(answer["detail"].as_str().is_some_and(|error| error.contains(text)), "{body}: {answer}");
         check_unharmed(&scene, body);
     }
 }

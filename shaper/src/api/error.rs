@@ -1,42 +1,62 @@
-//! The answer when something cannot be done: `{"error": "..."}` and a status.
+//! The answer when something cannot be done.
 
 use axum::{
-    Json,
     extract::rejection::PathRejection,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use shaper_policy::Segment;
 
-use crate::shaping::ShapingError;
+use crate::{server::ProblemDetails, shaping::ShapingError};
 
 /// A status and a sentence.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     text: String,
+    /// The way to the value in the body that is wrong.
+    pointer: Option<String>,
 }
 
 impl ApiError {
+    fn new(status: StatusCode, text: String) -> Self {
+        Self { status, text, pointer: None }
+    }
+
     pub(super) fn bad_request(text: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text }
+        Self::new(StatusCode::BAD_REQUEST, text)
     }
 
     pub(super) fn failed(text: String) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
     pub(super) fn unavailable(text: String) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, text }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
     pub(super) fn not_found(text: String) -> Self {
-        Self { status: StatusCode::NOT_FOUND, text }
+        Self::new(StatusCode::NOT_FOUND, text)
     }
 
     pub(super) fn method_not_allowed(text: String) -> Self {
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, text }
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, text)
     }
+
+    /// The same, about the value to which this way leads in the request's body.
+    pub(super) fn at(self, path: &[Segment]) -> Self {
+        let pointer = (!path.is_empty()).then(|| format!("#{}", pointer(path)));
+        Self { pointer, ..self }
+    }
+}
+
+/// A way as a JSON pointer (RFC 6901).
+fn pointer(path: &[Segment]) -> String {
+    let part = |segment: &Segment| match segment {
+        Segment::Field(field) => format!("/{}", field.replace('~', "~0").replace('/', "~1")),
+        Segment::Index(index) => format!("/{index}"),
+    };
+    path.iter().map(part).collect()
 }
 
 impl From<PathRejection> for ApiError {
@@ -58,12 +78,16 @@ impl From<ShapingError> for ApiError {
             }
             ShapingError::Failed(_) | ShapingError::About { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, text: error.to_string() }
+        let path = match error.reason() {
+            ShapingError::Invalid(error) => error.path(),
+            _ => &[],
+        };
+        Self::new(status, error.to_string()).at(path)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.text }))).into_response()
+        ProblemDetails::new(self.status, self.text).at(self.pointer).into_response()
     }
 }

@@ -14,7 +14,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{OriginalUri, Path, State, rejection::PathRejection},
-    http::{Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
     routing::{get, put},
 };
@@ -23,9 +23,12 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use self::{author::By, error::ApiError};
-use crate::shaping::{
-    Author, Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper,
-    Status, Whole, short,
+use crate::{
+    server::{MEDIA_TYPE, ProblemDetails},
+    shaping::{
+        Author, Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper,
+        Status, Whole, short,
+    },
 };
 
 /// Answers people and scripts for `shaper`, whatever they ask for: paths that nobody knows, too.
@@ -171,8 +174,8 @@ async fn clear_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, By(author
 async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order, author: Author) -> LargeAnswer {
     #[derive(Serialize)]
     struct Answer {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
+        #[serde(flatten)]
+        problem: Option<ProblemDetails>,
         #[serde(flatten)]
         changed: Changed,
     }
@@ -185,8 +188,12 @@ async fn many<S: Shaper>(shaper: Arc<S>, selection: Selection, order: Order, aut
         Some(_) if changed.has_been_tried() => StatusCode::INTERNAL_SERVER_ERROR,
         Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    let mut answer = large(Answer { error, changed }).await?;
+    let problem = error.map(|error| ProblemDetails::new(status, error));
+    let mut answer = large(Answer { problem, changed }).await?;
     *answer.status_mut() = status;
+    if status.is_client_error() || status.is_server_error() {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    }
     Ok(answer)
 }
 
@@ -217,7 +224,7 @@ fn bad_body(error: &PolicyError) -> ApiError {
         PolicyProblem::Malformed { .. } => format!("the body is not a shaping: {error}"),
         _ => error.to_string(),
     };
-    ApiError::bad_request(if text.len() > LONGEST_ERROR { short(&text) } else { text })
+    ApiError::bad_request(if text.len() > LONGEST_ERROR { short(&text) } else { text }).at(error.path())
 }
 
 async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, By(author): By) -> LargeAnswer {

@@ -23,7 +23,7 @@ async fn check_error(shaper: &Arc<FakeShaper>, request: (&str, &str, &str), stat
     let (method, path, body) = request;
     let (answered, answer) = ask(shaper, method, path, body).await;
     assert_eq!(answered, status, "{answer}");
-    let said = answer["error"].as_str().expect("an error");
+    let said = answer["detail"].as_str().expect("an error");
     assert!(said.contains(text), "{said:?} lacks {text:?}");
 }
 
@@ -40,12 +40,25 @@ async fn containers_are_listed_and_inspected() {
 }
 
 #[tokio::test]
+async fn an_error_points_to_the_value_that_is_wrong() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    for (body, pointer) in [
+        (r#"{"loss": "101%"}"#, "#/loss"),
+        (r#"{"policy": {"step": [{"for": "1s"}, {"loss": "101%"}]}}"#, "#/policy/step/1/loss"),
+    ] {
+        let (status, answer) = ask(&shaper, "PATCH", "/containers/web/shaping", body).await;
+        assert_eq!((status, answer["pointer"].as_str()), (StatusCode::BAD_REQUEST, Some(pointer)), "{answer}");
+        assert_eq!((&answer["status"], &answer["title"]), (&400.into(), &"Bad Request".into()));
+    }
+}
+
+#[tokio::test]
 async fn an_error_does_not_quote_megabytes() {
     let body = format!(r#"{{"{}": 1}}"#, "x".repeat(1 << 20));
     let (status, answer) =
         ask(&Arc::new(FakeShaper::new([web()])), "PATCH", "/containers/web/shaping", &body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 400), "{answer:.300}");
+    assert!(answer["detail"].as_str().is_some_and(|error| error.len() < 400), "{answer:.300}");
 }
 
 #[tokio::test]

@@ -289,11 +289,11 @@ impl Client {
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     #[derive(Deserialize)]
     struct Refusal {
-        error: String,
+        detail: String,
     }
     let text = serde_json::from_slice(body).map_or_else(
         |_| format!("the daemon answered {status}: is it another version of shaper?"),
-        |Refusal { error }| error,
+        |Refusal { detail }| detail,
     );
     ClientError::Refused { status, text }
 }

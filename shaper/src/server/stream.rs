@@ -11,11 +11,12 @@ use std::{
 };
 
 use hyper::StatusCode;
-use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
+
+use super::problem::{MEDIA_TYPE, ProblemDetails};
 
 /// The longest time until a client reads more of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,10 +145,10 @@ fn refusal(status: StatusCode) -> Vec<u8> {
         }
         _ => "the request is not HTTP/1.1",
     };
-    let body = json!({ "error": error }).to_string();
+    let body = ProblemDetails::new(status, error).json();
     let length = body.len();
     format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }

@@ -189,7 +189,10 @@ mod tests {
         assert_eq!(ask(connect().await, "POST", &bearer).await, (200, "done".to_owned()));
         let (status, said) = ask(connect().await, "POST", "").await;
         assert_eq!(status, 401);
-        assert!(said.starts_with(r#"{"error":"a token is needed"#), "{said}");
+        assert!(
+            said.starts_with(r#"{"title":"Unauthorized","status":401,"detail":"a token is needed"#),
+            "{said}"
+        );
         let (status, _) = ask(connect().await, "POST", "Authorization: Bearer of bad news\r\n").await;
         assert_eq!(status, 401);
         let (status, _) =
