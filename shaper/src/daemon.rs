@@ -9,6 +9,7 @@ mod ruling;
 mod runtimes;
 mod selecting;
 mod shaper;
+mod tally;
 mod tasks;
 mod turns;
 mod views;
@@ -38,6 +39,7 @@ use self::{
     health::Health,
     hosts::Hosts,
     ruling::{Book, Ruling},
+    tally::Tally,
     tasks::Tasks,
     turns::Turns,
 };
@@ -202,6 +204,7 @@ struct Daemon {
     /// The last known names of the containers that are shaped.
     owners: Mutex<BTreeMap<NetnsId, String>>,
     health: Health,
+    tally: Tally,
     /// True once the datapath is ready, and all containers have been looked at since.
     is_ready: AtomicBool,
     hosts: Hosts,
@@ -233,6 +236,7 @@ impl Daemon {
             histories: Mutex::default(),
             owners: Mutex::default(),
             health: Health::new(),
+            tally: Tally::default(),
             is_ready: AtomicBool::new(false),
             hosts: Hosts::new(),
             turns: Turns::default(),

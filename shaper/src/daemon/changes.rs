@@ -9,32 +9,39 @@ use super::{
     turns::Turn,
     views::{netns_of, unseen},
 };
-use crate::shaping::{Attempt, Cleared, Container, ContainerView, Direction, Request, Shaping, ShapingError};
+use crate::shaping::{
+    Attempt, Cleared, Container, ContainerView, Direction, Operation, Origin, Request, Shaping, ShapingError,
+};
 
 /// The most targets in a line of the log.
 const LOGGED_TARGETS: usize = 3;
 
 impl Daemon {
-    /// Carries out `work` when all earlier changes of the container have been made.
+    /// Carries out `work` when all earlier changes of the container have been made, and counts it by its result, of which
+    /// `is_changed` tells whether anything has changed.
     ///
     /// Dropping the future before that drops the change: nobody waits for it any more. Afterwards it goes on in a task of
     /// its own, with its log, whoever still waits.
     pub(super) async fn change_one<W, T>(
         self: &Arc<Self>,
         name: &str,
+        operation: Operation,
         work: impl FnOnce(Arc<Self>, Container) -> W,
+        is_changed: fn(&T) -> bool,
     ) -> Result<T, ShapingError>
     where
         W: Future<Output = Result<T, ShapingError>> + Send + 'static,
         T: Send + 'static,
     {
-        let (container, turn) = self.turn(name).await?;
+        let note_error = |error: &_| self.tally.note_error(operation, Origin::Request, error);
+        let (container, turn) = self.turn(name).await.inspect_err(note_error)?;
         let container_name = container.name.clone();
         tracing::debug!(container = container_name, "a change begins");
-        let work = work(Arc::clone(self), container);
+        let (this, work) = (Arc::clone(self), work(Arc::clone(self), container));
         let task = async move {
             let done = work.await;
             drop(turn);
+            this.tally.note(operation, Origin::Request, &done, is_changed);
             done.inspect_err(|error| tracing::warn!(container = container_name, %error, "not changed"))
         };
         #[expect(

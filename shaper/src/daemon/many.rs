@@ -19,7 +19,7 @@ use crate::{
     datapath::Planned,
     shaping::{
         Attempt, Changed, Chosen, Completion, Container, ContainerResult, InForce, InterfaceView, NetnsId,
-        Order, Request, Selection, ShapingError, Whole,
+        Operation, Order, Request, Selection, ShapingError, Whole,
     },
 };
 
@@ -46,10 +46,11 @@ impl Daemon {
             return Ok(Changed { results: self.plan_all(chosen, &prepared, selection.partial).await });
         }
         let (chosen, turns) = self.turns(&selection, &order).await?;
-        let this = Arc::clone(self);
+        let (this, operation) = (Arc::clone(self), Operation::from(&order));
         let task = async move {
             let results = this.carry_out(chosen, prepared, selection.partial).await;
             drop(turns);
+            this.tally.note_all(operation, &results);
             Changed { results }
         };
         #[expect(

@@ -22,8 +22,8 @@ use super::Daemon;
 use crate::{
     clock::monotonic_ns,
     shaping::{
-        Attempt, Container, Direction, InForce, Known, NetnsId, PolicyError, Presets, Request, Rule,
-        RuleName, RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
+        Attempt, Container, Direction, InForce, Known, NetnsId, Operation, Origin, PolicyError, Presets,
+        Request, Rule, RuleName, RuleView, Rules, RulesView, Shaping, ShapingError, Whole,
     },
 };
 
@@ -251,22 +251,28 @@ impl Daemon {
         let rule = wanted.map(|(_, rule)| rule);
         // A person may have done something meanwhile.
         match (self.action_in(netns, rule), wanted) {
-            (Action::Set, Some((container, rule))) => match self.set_by(container.clone(), rule).await {
-                Ok(()) => {
-                    self.ruling.failures.lock().remove(&(rule.name.clone(), netns));
-                    self.ruling.held.lock().insert(netns, Held::Ruled(Box::new(rule.clone())));
-                }
-                Err(error) => {
-                    if self.ruling.fails(&rule.name, netns, &error) {
-                        let (rule, container) = (&rule.name, &container.name);
-                        tracing::warn!(%rule, container, %error, "a rule cannot be carried out");
+            (Action::Set, Some((container, rule))) => {
+                let set = self.set_by(container.clone(), rule).await;
+                self.tally.note(Operation::Set, Origin::Rule, &set, |()| true);
+                match set {
+                    Ok(()) => {
+                        self.ruling.failures.lock().remove(&(rule.name.clone(), netns));
+                        self.ruling.held.lock().insert(netns, Held::Ruled(Box::new(rule.clone())));
+                    }
+                    Err(error) => {
+                        if self.ruling.fails(&rule.name, netns, &error) {
+                            let (rule, container) = (&rule.name, &container.name);
+                            tracing::warn!(%rule, container, %error, "a rule cannot be carried out");
+                        }
                     }
                 }
-            },
+            }
             (Action::Clear, _) => {
                 let container = self.registry.lock().sharing(netns).next().cloned();
                 let Some(container) = container else { return };
-                match Arc::clone(self).clear_now(container).await {
+                let cleared = Arc::clone(self).clear_now(container).await;
+                self.tally.note(Operation::Clear, Origin::Rule, &cleared, |cleared| cleared.was_shaped);
+                match cleared {
                     Ok(_) => drop(self.ruling.held.lock().remove(&netns)),
                     Err(error) => tracing::warn!(%error, "what a rule did cannot be cleared"),
                 }

@@ -1,13 +1,17 @@
 //! Answers those who talk to people.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
 
 use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Changed, Cleared, Completion, ContainerView, Insistence, Inspection, NetnsId, Order, Presets,
-        Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
+        Changed, Cleared, Completion, ContainerView, Figures, Insistence, Inspection, NetnsId, Operation,
+        Order, Origin, Presets, Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError,
+        Status,
     },
 };
 
@@ -40,6 +44,24 @@ impl Shaper for Daemon {
         Status::of(&self.list().await, runtimes, self.problem(), self.health.started)
     }
 
+    fn figures(&self) -> Figures {
+        let now = SystemTime::now();
+        // Here, as a lock is held to the end of the whole expression that it is taken in.
+        let runtimes = self.registry.lock().runtimes();
+        Figures {
+            started: self.health.started,
+            runtimes,
+            rules: self.ruling.rules().iter().map(|rule| rule.state(now)).collect(),
+            orphaned: self.orphaned(),
+            changes: self.tally.changes(),
+            reports: self.tally.reports(),
+        }
+    }
+
+    fn note_report(&self, took: Duration) {
+        self.tally.note_report(took);
+    }
+
     fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }
@@ -59,14 +81,18 @@ impl Shaper for Daemon {
         request: Request,
         insistence: Insistence,
     ) -> Result<ContainerView, ShapingError> {
-        self.refuse_protected(&self.resolve(name)?, name, insistence)?;
-        let set = self.change_one(name, |this, container| this.set_now(container, request)).await?;
+        let admitted =
+            self.resolve(name).and_then(|container| self.refuse_protected(&container, name, insistence));
+        admitted.inspect_err(|error| self.tally.note_error(Operation::Set, Origin::Request, error))?;
+        let set = |this: Arc<Self>, container| this.set_now(container, request);
+        let set = self.change_one(name, Operation::Set, set, |_| true).await?;
         self.note_by_hand([&set.container], false);
         Ok(set)
     }
 
     async fn clear(self: &Arc<Self>, name: &str) -> Result<Cleared, ShapingError> {
-        let cleared = self.change_one(name, Self::clear_now).await?;
+        let was_shaped = |cleared: &Cleared| cleared.was_shaped;
+        let cleared = self.change_one(name, Operation::Clear, Self::clear_now, was_shaped).await?;
         self.note_by_hand([&cleared.view.container], true);
         Ok(cleared)
     }
@@ -76,8 +102,13 @@ impl Shaper for Daemon {
     }
 
     async fn change(self: &Arc<Self>, selection: Selection, order: Order) -> Result<Changed, ShapingError> {
-        let is_cleared = matches!(order, Order::Clear);
-        let changed = self.change_many(selection, order).await?;
+        let (is_cleared, operation) = (matches!(order, Order::Clear), Operation::from(&order));
+        let is_dry = selection.dry_run;
+        let changed = self.change_many(selection, order).await.inspect_err(|error| {
+            if !is_dry {
+                self.tally.note_error(operation, Origin::Request, error);
+            }
+        })?;
         let done = changed.results.iter().filter(|one| one.end == Completion::Changed);
         self.note_by_hand(done.map(|one| &one.container), is_cleared);
         Ok(changed)

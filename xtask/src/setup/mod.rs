@@ -216,7 +216,7 @@ pub(crate) fn is_root() -> bool {
 const DEMO: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
 
 /// The programs that the tests run beside those of the demo, and their packages.
-const TEST: [(&str, &str); 12] = [
+const TEST: [(&str, &str); 14] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("podman", "podman"),
@@ -228,6 +228,8 @@ const TEST: [(&str, &str); 12] = [
     ("tini", "tini"),
     ("bpftool", "bpftool"),
     ("strace", "strace"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("unshare", "util-linux"),
 ];
 

@@ -144,7 +144,7 @@ fn run_on_host(
     report: &mut Report,
 ) -> Result<()> {
     let defaults: &[&str] =
-        if is_root() { &["root", "docker", "podman", "containerd", "strace"] } else { &[] };
+        if is_root() { &["root", "docker", "podman", "containerd", "strace", "prometheus"] } else { &[] };
     let required = required_on_host(defaults);
     say(&format!("running the tests on this machine, {REQUIRE}={required}"));
     for test in tests {
