@@ -52,8 +52,9 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket, TcpOptions, TcpSocket},
     shaping::{
-        Action, Author, ContainerState, Direction, Effects, Entry, Event, EventKind, History, Hook, InForce,
-        Named, NetnsId, PolicyError, Presets, Protection, RuntimeKind, RuntimeName, Selector, Shaper, Totals,
+        Action, Author, ContainerState, Direction, Durations, Effects, Entry, Event, EventKind, History,
+        Hook, InForce, Named, NetnsId, PolicyError, Presets, Protection, RuntimeKind, RuntimeName, Selector,
+        Shaper, Totals,
     },
 };
 
@@ -221,6 +222,8 @@ struct Daemon {
     owners: Mutex<BTreeMap<NetnsId, String>>,
     chronicle: Chronicle,
     health: Health,
+    /// The times that reports to Scope took to make.
+    reports: Mutex<Durations>,
     /// True once the datapath is ready, and all containers have been looked at since.
     is_ready: AtomicBool,
     hosts: Hosts,
@@ -254,6 +257,7 @@ impl Daemon {
             owners: Mutex::default(),
             chronicle,
             health: Health::new(),
+            reports: Mutex::default(),
             is_ready: AtomicBool::new(false),
             hosts: Hosts::new(),
             turns: Turns::default(),

@@ -13,6 +13,7 @@ pub mod netns;
 pub mod odd_frames;
 pub mod odd_traffic;
 pub mod probe;
+pub mod proxy;
 pub mod require;
 pub mod scene;
 pub mod senders;

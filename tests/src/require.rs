@@ -23,6 +23,8 @@ pub enum Need {
     Podman,
     /// containerd, and the plugins for its pods' networks.
     Containerd,
+    /// Prometheus, and its `promtool`.
+    Prometheus,
     /// TCX, which Linux has from 6.6 on.
     Tcx,
     /// A network card called `spare` that nobody uses.
@@ -40,6 +42,7 @@ impl Need {
             Self::Strace => "strace",
             Self::Podman => "podman",
             Self::Containerd => "containerd",
+            Self::Prometheus => "prometheus",
             Self::Tcx => "tcx",
             Self::Nic => "nic",
         }
@@ -58,6 +61,7 @@ impl Need {
                 runs("containerd", &["--version"]) && Path::new("/usr/lib/cni/bridge").exists()
             }
             Self::Strace => runs("strace", &["-V"]),
+            Self::Prometheus => runs("prometheus", &["--version"]) && runs("promtool", &["--version"]),
             Self::Podman => {
                 runs("podman", &["--version"]) && runs("/usr/lib/podman/netavark", &["--version"])
             }

@@ -1,10 +1,11 @@
-//! Speaks our own HTTP API, under `/api/v1`; the commands of [`crate::cli`] use it.
+//! Speaks our own HTTP API, under `/api/v1`; the commands of [`crate::cli`] use it. Metrics are at `/metrics`.
 //!
 //! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
 mod author;
 mod error;
 mod events;
+mod metrics;
 mod query;
 mod rules;
 
@@ -51,6 +52,7 @@ pub(crate) fn router<S: Shaper>(shaper: Arc<S>) -> Router {
     let probes = Router::new()
         .route("/healthz", get(liveness::<S>))
         .route("/readyz", get(readiness::<S>))
+        .route("/metrics", get(metrics::get::<S>))
         .method_not_allowed_fallback(unknown_method)
         .with_state(shaper);
     probes.nest("/api/v1", routes).fallback(unknown_route)

@@ -47,7 +47,11 @@ async fn an_error_points_to_the_value_that_is_wrong() {
         (r#"{"policy": {"step": [{"for": "1s"}, {"loss": "101%"}]}}"#, "#/policy/step/1/loss"),
     ] {
         let (status, answer) = ask(&shaper, "PATCH", "/containers/web/shaping", body).await;
-        assert_eq!((status, answer["pointer"].as_str()), (StatusCode::BAD_REQUEST, Some(pointer)), "{answer}");
+        assert_eq!(
+            (status, answer["pointer"].as_str()),
+            (StatusCode::BAD_REQUEST, Some(pointer)),
+            "{answer}"
+        );
         assert_eq!((&answer["status"], &answer["title"]), (&400.into(), &"Bad Request".into()));
     }
 }

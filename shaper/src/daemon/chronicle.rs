@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     files::RotatingFile,
-    shaping::{Entry, Journal},
+    shaping::{Entry, EventCounts, Journal},
 };
 
 /// The file in which all entries are kept, and the size from which on another one is begun.
@@ -55,6 +55,11 @@ impl Chronicle {
         if let Some(last) = &*self.last.lock() {
             last.send_replace(id);
         }
+    }
+
+    /// The numbers of entries since the start, by action and kind of author.
+    pub(super) fn counts(&self) -> EventCounts {
+        self.journal.lock().0.counts().clone()
     }
 
     /// The entries behind the one with this number, or the last ones; at most so many.

@@ -271,6 +271,7 @@ impl Daemon {
                     if self.ruling.fails(&rule.name, netns, &error) {
                         let (rule, container) = (&rule.name, &container.name);
                         tracing::warn!(%rule, container, %error, "a rule cannot be carried out");
+                        self.record_refusal(container, &error, Author::Rule { name: rule.to_string() });
                     }
                 }
             },

@@ -1,13 +1,16 @@
 //! Answers those who talk to people.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
 
 use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Author, Changed, Cleared, ContainerView, Entry, Insistence, Inspection, KEPT, NetnsId, Order,
-        Presets, Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
+        Author, Changed, Cleared, ContainerView, Entry, Figures, Insistence, Inspection, KEPT, NetnsId,
+        Order, Presets, Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
     },
 };
 
@@ -38,6 +41,24 @@ impl Shaper for Daemon {
     async fn status(&self) -> Status {
         let runtimes = self.registry.lock().runtimes();
         Status::of(&self.list().await, runtimes, self.problem(), self.health.started)
+    }
+
+    fn figures(&self) -> Figures {
+        let now = SystemTime::now();
+        // Here, as a lock is held to the end of the whole expression that it is taken in.
+        let runtimes = self.registry.lock().runtimes();
+        Figures {
+            started: self.health.started,
+            runtimes,
+            rules: self.ruling.rules().iter().map(|rule| rule.state(now)).collect(),
+            orphaned: self.orphaned(),
+            events: self.chronicle.counts(),
+            reports: self.reports.lock().clone(),
+        }
+    }
+
+    fn note_report(&self, took: Duration) {
+        self.reports.lock().add(took);
     }
 
     fn revision(&self) -> u64 {
@@ -102,7 +123,13 @@ impl Shaper for Daemon {
         order: Order,
         by: Author,
     ) -> Result<Changed, ShapingError> {
-        self.change_many(selection, order, by).await
+        let (selector, is_dry, author) = (selection.selector.to_string(), selection.dry_run, by.clone());
+        let changed = self.change_many(selection, order, by).await;
+        changed.inspect_err(|error| {
+            if !is_dry {
+                self.record_refusal(&selector, error, author);
+            }
+        })
     }
 
     async fn rules(&self) -> RulesView {

@@ -29,6 +29,17 @@ impl Daemon {
             .collect()
     }
 
+    /// Returns the number of network namespaces with shaping that no listed container has.
+    pub(super) fn orphaned(&self) -> usize {
+        let mut shaped = self.datapath.unknown();
+        shaped.extend(self.datapath.shaped());
+        let registry = self.registry.lock();
+        for netns in registry.iter().filter_map(|container| container.netns.as_ref()) {
+            shaped.remove(&netns.id);
+        }
+        shaped.len()
+    }
+
     pub(super) fn view(&self, container: Container) -> ContainerView {
         let netns = container.netns.as_ref().map(|netns| netns.id);
         let rule = netns.and_then(|netns| self.ruling.rule_in(netns));

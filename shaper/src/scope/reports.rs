@@ -189,7 +189,8 @@ impl<S: Shaper> Reports<S> {
             let hold = if races { hold(took) } else { Duration::ZERO };
             Ok(Made { revision, probe_id, gzip, took, hold })
         };
-        spawn_blocking(make).await.map_err(io::Error::other)?
+        let made: io::Result<Made> = spawn_blocking(make).await.map_err(io::Error::other)?;
+        made.inspect(|made| self.shaper.note_report(made.took))
     }
 }
 

@@ -10,14 +10,14 @@ use serde::Serialize;
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What went wrong with a request, as its answer says it.
+/// The problem with a request, as its answer tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ProblemDetails {
     /// The status in words.
     title: &'static str,
     /// The status.
     status: u16,
-    /// What went wrong, and what to do.
+    /// The problem in a sentence, and what to do.
     detail: String,
     /// The way to the value in the request's body that is wrong: a JSON pointer (RFC 6901) as a fragment.
     #[serde(skip_serializing_if = "Option::is_none")]

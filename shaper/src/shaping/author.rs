@@ -32,6 +32,22 @@ pub(crate) enum Author {
     Shaper,
 }
 
+impl Author {
+    /// All kinds.
+    pub(crate) const KINDS: [&'static str; 5] = ["process", "scope", "token", "rule", "shaper"];
+
+    /// The kind, as in JSON.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Process { .. } => "process",
+            Self::Scope => "scope",
+            Self::Token { .. } => "token",
+            Self::Rule { .. } => "rule",
+            Self::Shaper => "shaper",
+        }
+    }
+}
+
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

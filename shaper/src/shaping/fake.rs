@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::*;
@@ -22,9 +22,13 @@ pub(crate) struct FakeShaper {
     containers: Mutex<Vec<ContainerView>>,
     presets: Presets,
     rules: Mutex<BTreeMap<RuleName, Rule>>,
-    journal: Mutex<Journal>,
+    pub(crate) journal: Mutex<Journal>,
     /// Each time another.
     revision: AtomicU64,
+    /// The times that reports took.
+    reports: Mutex<Durations>,
+    /// The number of namespaces that [`Shaper::figures`] says nobody has.
+    pub(crate) orphaned: Mutex<usize>,
     /// The number of times that [`Shaper::inspect`] and [`Shaper::list`] see packets wait after a clear.
     pub(crate) waits: Mutex<u64>,
     /// The reason why nothing can be shaped, if any.
@@ -140,12 +144,23 @@ impl Shaper for FakeShaper {
     }
 
     async fn status(&self) -> Status {
-        let problem = Some("list /run/netns: Permission denied (os error 13)".to_owned());
-        let runtimes = vec![
-            RuntimeStatus { runtime: RuntimeName::Docker, socket: None, containers: 1, problem: None },
-            RuntimeStatus { runtime: RuntimeName::Netns, socket: None, containers: 0, problem },
-        ];
-        Status::of(&self.list().await, runtimes, self.problem(), SystemTime::UNIX_EPOCH)
+        Status::of(&self.list().await, runtimes(), self.problem(), SystemTime::UNIX_EPOCH)
+    }
+
+    fn figures(&self) -> Figures {
+        let rules = self.rules.lock().expect("not poisoned");
+        Figures {
+            started: SystemTime::UNIX_EPOCH,
+            runtimes: runtimes(),
+            rules: rules.values().map(|rule| rule.state(SystemTime::UNIX_EPOCH)).collect(),
+            orphaned: *self.orphaned.lock().expect("not poisoned"),
+            events: self.journal.lock().expect("not poisoned").counts().clone(),
+            reports: self.reports.lock().expect("not poisoned").clone(),
+        }
+    }
+
+    fn note_report(&self, took: Duration) {
+        self.reports.lock().expect("not poisoned").add(took);
     }
 
     fn revision(&self) -> u64 {
@@ -297,6 +312,15 @@ impl Shaper for FakeShaper {
         let view = self.find(name)?;
         Ok(Inspection { details: view.interfaces.iter().map(detail).collect(), view })
     }
+}
+
+/// Docker, which is heard, and named namespaces, which are not.
+fn runtimes() -> Vec<RuntimeStatus> {
+    let problem = Some("list /run/netns: Permission denied (os error 13)".to_owned());
+    vec![
+        RuntimeStatus { runtime: RuntimeName::Docker, socket: None, containers: 1, problem: None },
+        RuntimeStatus { runtime: RuntimeName::Netns, socket: None, containers: 0, problem },
+    ]
 }
 
 /// A container that is not shaped; each has a network namespace of its own.

@@ -1,7 +1,7 @@
 //! The journal: what has happened to the shaping of containers, and through whom.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -49,7 +49,7 @@ pub(crate) struct Entry {
 }
 
 /// The kind of an [`Entry`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
     /// A container is shaped that was not.
@@ -70,9 +70,22 @@ pub(crate) enum Action {
     Moved,
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Action {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Began,
+        Self::Changed,
+        Self::Ended,
+        Self::Refused,
+        Self::Failed,
+        Self::Broken,
+        Self::Repaired,
+        Self::Moved,
+    ];
+
+    /// The name, as in JSON.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
             Self::Began => "began",
             Self::Changed => "changed",
             Self::Ended => "ended",
@@ -81,7 +94,13 @@ impl fmt::Display for Action {
             Self::Broken => "broken",
             Self::Repaired => "repaired",
             Self::Moved => "moved",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -126,10 +145,14 @@ impl Entry {
     }
 }
 
+/// The numbers of entries, by action and kind of author.
+pub(crate) type EventCounts = BTreeMap<(Action, &'static str), u64>;
+
 /// The last entries, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     entries: VecDeque<Arc<Entry>>,
+    counts: EventCounts,
     last: u64,
 }
 
@@ -139,11 +162,17 @@ impl Journal {
         let microseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         self.last = u64::try_from(microseconds).unwrap_or_default().max(self.last + 1);
         let entry = Arc::new(Entry { id: self.last, time: now, ..entry });
+        *self.counts.entry((entry.action, entry.by.kind())).or_default() += 1;
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
         self.entries.push_back(Arc::clone(&entry));
         entry
+    }
+
+    /// The numbers of all entries that there have been.
+    pub(crate) const fn counts(&self) -> &EventCounts {
+        &self.counts
     }
 
     /// The entries behind the one with this number, at most so many: the first of them.

@@ -12,6 +12,7 @@ mod event;
 mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
+mod figures;
 mod history;
 mod hook;
 mod journal;
@@ -34,14 +35,16 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ShapingError, with_causes};
 pub(crate) use event::{Event, EventKind};
 pub(crate) use failure::{Attempt, Failure};
+pub(crate) use figures::{Durations, Figures};
 pub(crate) use history::History;
 pub(crate) use hook::Hook;
-pub(crate) use journal::{Action, Entry, Journal, KEPT};
+pub(crate) use journal::{Action, Entry, EventCounts, Journal, KEPT};
 pub(crate) use outcomes::Outcomes;
 pub(crate) use protection::{Insistence, Protected, Protection};
 pub(crate) use refusal::{Refusal, UNSEEN};
 pub(crate) use rule::{
-    LABEL_PREFIX, MAX_RULES, Rule, RuleDocument, RuleError, RuleName, RuleView, Rules, RulesView, read_rules,
+    LABEL_PREFIX, MAX_RULES, Rule, RuleDocument, RuleError, RuleName, RuleState, RuleView, Rules, RulesView,
+    read_rules,
 };
 pub(crate) use selection::{
     Changed, Completion, ContainerResult, Count, CountError, InForce, Order, Selection, rank,

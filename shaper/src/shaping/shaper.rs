@@ -1,10 +1,10 @@
 //! The daemon, as the adapters see it.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
-    Author, Changed, Cleared, ContainerView, Entry, Insistence, Inspection, NetnsId, Order, Presets, Problem,
-    Request, Rule, RuleName, RulesView, Selection, ShapingError, Status,
+    Author, Changed, Cleared, ContainerView, Entry, Figures, Insistence, Inspection, NetnsId, Order, Presets,
+    Problem, Request, Rule, RuleName, RulesView, Selection, ShapingError, Status,
 };
 
 /// The daemon, seen from the side of those who talk to people.
@@ -27,6 +27,12 @@ pub(crate) trait Shaper: Send + Sync + 'static {
 
     /// The state of the daemon.
     fn status(&self) -> impl Future<Output = Status> + Send;
+
+    /// The daemon's own figures.
+    fn figures(&self) -> Figures;
+
+    /// Notes that a report to Scope took so long to make.
+    fn note_report(&self, took: Duration);
 
     /// A number that becomes another one whenever [`Self::list`] may say something else, counters aside until they have
     /// been read for the rates.

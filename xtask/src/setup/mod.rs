@@ -216,7 +216,7 @@ pub(crate) fn is_root() -> bool {
 const DEMO: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
 
 /// The programs that the tests run beside those of the demo, and their packages.
-const TEST: [(&str, &str); 13] = [
+const TEST: [(&str, &str); 15] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("docker-compose", "docker-compose"),
@@ -229,6 +229,8 @@ const TEST: [(&str, &str); 13] = [
     ("tini", "tini"),
     ("bpftool", "bpftool"),
     ("strace", "strace"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("unshare", "util-linux"),
 ];
 

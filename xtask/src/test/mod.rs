@@ -143,8 +143,11 @@ fn run_on_host(
     filter: Option<&str>,
     report: &mut Report,
 ) -> Result<()> {
-    let defaults: &[&str] =
-        if is_root() { &["root", "docker", "compose", "podman", "containerd", "strace"] } else { &[] };
+    let defaults: &[&str] = if is_root() {
+        &["root", "docker", "compose", "podman", "containerd", "strace", "prometheus"]
+    } else {
+        &[]
+    };
     let required = required_on_host(defaults);
     say(&format!("running the tests on this machine, {REQUIRE}={required}"));
     for test in tests {

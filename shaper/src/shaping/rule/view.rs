@@ -35,6 +35,11 @@ pub(crate) enum RuleState {
     Over,
 }
 
+impl RuleState {
+    /// All states.
+    pub(crate) const ALL: [Self; 3] = [Self::Active, Self::Suspended, Self::Over];
+}
+
 impl fmt::Display for RuleState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

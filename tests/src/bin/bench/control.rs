@@ -26,6 +26,9 @@ const SPARE: usize = 20;
 const ROUNDS: usize = 200;
 const REPORTS: usize = 100;
 const LOADED_REPORTS: usize = 20;
+const SCRAPES: usize = 100;
+/// The most that Prometheus' scrape of all containers may take, in milliseconds.
+const SCRAPE_MS: f64 = 60.0;
 /// The seconds of rates in each report.
 const HISTORY: usize = 5;
 /// Programs that do nothing but compute while the report is measured on a loaded machine.
@@ -157,9 +160,9 @@ pub(crate) fn run() -> Result<Vec<Table>> {
     let mut bench = Bench::new()?;
     let idle_mb = bench.resident_mb()?;
     let times = times(&mut bench)?;
-    let reports = loaded_reports(&mut bench)?;
+    let (reports, scrapes) = (loaded_reports(&mut bench)?, scrapes(&mut bench)?);
     let (plugins, memory) = (plugins_way(&bench)?, memory(&bench, idle_mb)?);
-    Ok(vec![times, at_once(&mut bench)?, reports, plugins, memory])
+    Ok(vec![times, at_once(&mut bench)?, reports, scrapes, plugins, memory])
 }
 
 /// Measures one request for all containers, after none of them is shaped any more.
@@ -238,6 +241,30 @@ fn loaded_reports(bench: &mut Bench) -> Result<Table> {
     let sizes = sizes.map(|bytes| (bytes / 1000).to_string());
     table.row([vec![bench.shaped.to_string()], times.to_vec(), sizes.to_vec()].concat());
     table.at_most("Scope's report on a loaded machine, p99 in ms", late, LOADED_REPORT_MS);
+    Ok(table)
+}
+
+/// Measures scrapes of all containers, shaped in both directions.
+fn scrapes(bench: &mut Bench) -> Result<Table> {
+    let mut table = Table::new(
+        "Prometheus' scrape",
+        &format!(
+            "All containers are shaped in both directions, and `/metrics` is asked for {SCRAPES} times, one after the \
+             other, from the first byte of a request to the last one of the answer. Growth: of the daemon's resident \
+             memory, over these scrapes."
+        ),
+        &["shaped containers", "p50 in ms", "p99 in ms", "size, in KB", "growth, in MB"],
+    );
+    let size = bench.ask("GET", "/metrics", "")?.1.body.len();
+    let before_mb = bench.resident_mb()?;
+    let times_ms: Vec<_> =
+        (0..SCRAPES).map(|_| Ok(bench.ask("GET", "/metrics", "")?.0)).collect::<Result<_>>()?;
+    let growth_mb = bench.resident_mb()? - before_mb;
+    let (middle, late) = (percentile(times_ms.clone(), 50), percentile(times_ms, 99));
+    let numbers =
+        [format!("{middle:.1}"), format!("{late:.1}"), (size / 1000).to_string(), format!("{growth_mb:.1}")];
+    table.row([vec![bench.shaped.to_string()], numbers.to_vec()].concat());
+    table.at_most("Prometheus' scrape, p50 in ms", middle, SCRAPE_MS);
     Ok(table)
 }
 
