@@ -13,7 +13,6 @@ pub mod netns;
 pub mod odd_frames;
 pub mod odd_traffic;
 pub mod probe;
-pub mod proxy;
 pub mod require;
 pub mod scene;
 pub mod senders;

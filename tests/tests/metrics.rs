@@ -11,11 +11,10 @@ use std::{
 
 use serde_json::Value;
 use shaper_tests::{
-    daemon::{Daemon, PATIENCE, eventually},
+    daemon::{Daemon, PATIENCE, eventually, program},
     documents::{read, root},
     http::exchange,
     needs,
-    proxy::Proxy,
     traffic::ping,
     world::{Container, World},
 };
@@ -184,22 +183,23 @@ impl Drop for Running {
     }
 }
 
+/// The place where the daemon listens by TCP.
+const LISTEN: &str = "127.0.0.1:7474";
+
 /// Prometheus, which scrapes a daemon each second, in the namespace of the daemon.
 struct Prometheus<'a> {
     world: &'a World,
     _server: Running,
-    _proxy: Proxy,
 }
 
 impl<'a> Prometheus<'a> {
     fn start(world: &'a World) -> Self {
-        let proxy = Proxy::start(world.host(), &world.socket()).expect("a proxy");
         let configuration = serde_json::json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
             "rule_files": [root().join(ALERTS)],
             "scrape_configs": [{
                 "job_name": "shaper",
-                "static_configs": [{ "targets": [proxy.address().to_string()] }],
+                "static_configs": [{ "targets": [LISTEN] }],
             }],
         });
         let file = world.directory().join("prometheus.yml");
@@ -211,7 +211,7 @@ impl<'a> Prometheus<'a> {
         command.arg(format!("--web.listen-address={PROMETHEUS}"));
         let log = fs::File::create(world.directory().join("prometheus.log")).expect("a file");
         let server = command.stdin(Stdio::null()).stderr(log).spawn().expect("it can be run");
-        Self { world, _server: Running(server), _proxy: proxy }
+        Self { world, _server: Running(server) }
     }
 
     /// The result of a query; none while there is no answer.
@@ -241,7 +241,8 @@ fn prometheus_scrapes_it_whatever_containers_are_called() {
     let world = World::new().expect("a world");
     let name = r#"a"b\c{d='e"#;
     let web = world.container(name).expect("a container");
-    let daemon = world.daemon().expect("a daemon");
+    let arguments = ["--runtime", "netns", "--listen", LISTEN];
+    let daemon = world.spawn(world.host().command(program()), world.pin_dir(), &arguments).expect("a daemon");
     daemon.view(name);
     // In selectors, a backslash makes the next character an ordinary one.
     let selector = name.replace('\\', r"\\");
