@@ -298,6 +298,37 @@ fn what_shapes_a_pod_outlives_its_containers_and_containerd_and_ends_with_the_po
     eventually("its pins are gone", || pins(&engine).is_empty().then_some(()));
 }
 
+#[test]
+fn a_pod_whose_annotations_say_so_is_shaped_from_its_containers_first_packet_on() {
+    needs!(Root, Docker, Containerd);
+    let engine = DockerDaemon::start().expect("Docker");
+    let containerd = Containerd::start(&engine).expect("containerd");
+    let daemon = engine.watched_by("cri,netns", &["--labels"]).expect("a daemon");
+    let pods = containerd.pods().expect("CRI");
+    let replies = |netns: &Netns| -> u32 {
+        let counters = netns.run("cat /proc/net/snmp").expect("it can be read");
+        let lines: Vec<_> = counters.lines().filter(|line| line.starts_with("Icmp:")).collect();
+        let [names, values] = lines[..] else { panic!("{counters}") };
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        let (_, count) = pairs.find(|(name, _)| *name == "InEchoReps").expect("a counter");
+        count.parse().expect("a number")
+    };
+    for (name, annotations, expected) in
+        [("lossy", &[("shaper.netem", "loss 100%")][..], 0..=0), ("plain", &[], 1..=40)]
+    {
+        let pod = pods.run_annotated("shop", name, annotations).expect("a pod");
+        let line = "ping -c 40 -i 0.01 -W 1 10.77.0.1; sleep 1000000";
+        pods.start_running(&pod, "nginx", line).expect("a container");
+        let view = daemon.view(&format!("shop/{name}/nginx"));
+        let (netns, _) = place(&engine, &view["container"]);
+        thread::sleep(Duration::from_secs(2));
+        let passed = replies(&netns);
+        println!("{name}: {passed} of 40 packets passed");
+        assert!(expected.contains(&passed), "{name}: {passed}\n{}", daemon.log());
+        pods.remove(&pod).expect("it is there");
+    }
+}
+
 /// Shapes a network of a pod that has an interface more, and says what then loses all packets.
 fn shaped_by_network(engine: &DockerDaemon, daemon: &Daemon, pod: &str, network: &str) -> Vec<String> {
     daemon.run(&format!("set {pod} --loss 100% --network {network}"));

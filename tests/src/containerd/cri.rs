@@ -85,17 +85,37 @@ impl Pods {
         Ok(Pod { id, config })
     }
 
-    /// Starts a container in a pod, and returns its id.
+    /// Starts a container in a pod, which sleeps, and returns its id.
     ///
     /// # Errors
     ///
     /// When it does not start.
     pub fn start(&self, pod: &Pod, name: &str, attempt: u32, labels: &[(&str, &str)]) -> Result<String> {
+        self.start_as(pod, name, attempt, owned(labels), "sleep 1000000")
+    }
+
+    /// Starts a container in a pod, which runs a line of shell, and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn start_running(&self, pod: &Pod, name: &str, line: &str) -> Result<String> {
+        self.start_as(pod, name, 0, owned(&[]), line)
+    }
+
+    fn start_as(
+        &self,
+        pod: &Pod,
+        name: &str,
+        attempt: u32,
+        labels: HashMap<String, String>,
+        line: &str,
+    ) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned(), attempt }),
             image: Some(Image { image: FULL_IMAGE.to_owned() }),
-            command: ["/bin/sleep", "1000000"].map(str::to_owned).to_vec(),
-            labels: owned(labels),
+            command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
+            labels,
         };
         let question = CreateContainer {
             pod: pod.id.clone(),
