@@ -71,6 +71,7 @@ impl From<ShapingError> for ApiError {
             ShapingError::NotFound { .. } | ShapingError::NoneFits { .. } | ShapingError::NoRule { .. } => {
                 StatusCode::NOT_FOUND
             }
+            ShapingError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
             ShapingError::Selector(_) | ShapingError::Rule(_) => StatusCode::BAD_REQUEST,
             ShapingError::Ambiguous { .. } | ShapingError::NotRunning { .. } => StatusCode::CONFLICT,
             ShapingError::Invalid(_) | ShapingError::Refused(_) | ShapingError::TooManyContainers { .. } => {

@@ -2,7 +2,7 @@
 //!
 //! Knows the daemon as a [`Shaper`]; must not know the other adapters, nor containers, networks and BPF.
 
-mod author;
+mod asked;
 mod error;
 mod events;
 mod metrics;
@@ -15,7 +15,10 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{OriginalUri, Path, State, rejection::PathRejection},
-    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_TYPE, ETAG},
+    },
     response::{IntoResponse as _, Response},
     routing::{get, put},
 };
@@ -23,12 +26,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use self::{author::By, error::ApiError};
+use self::{asked::Asked, error::ApiError, query::Manner};
 use crate::{
     server::{MEDIA_TYPE, ProblemDetails},
     shaping::{
-        Author, Changed, Completion, Order, PolicyError, PolicyProblem, Preset, Request, Selection, Shaper,
-        Status, Whole, short,
+        Author, Changed, Completion, Insistence, Order, PolicyError, PolicyProblem, Preset, Request,
+        Selection, Selector, Shaper, Status, Tag, Terms, Whole, short,
     },
 };
 
@@ -106,7 +109,8 @@ async fn list<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri) -> LargeAnswer 
 
 async fn inspect<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
     let Path(name) = name?;
-    large(shaper.inspect(&name).await?).await
+    let inspection = shaper.inspect(&name).await?;
+    tagged(inspection.view.tag(), inspection).await
 }
 
 /// Writes an answer that may have a policy of megabytes, off the threads that serve other requests.
@@ -119,7 +123,7 @@ async fn large<T: Serialize + Send + 'static>(answer: T) -> LargeAnswer {
 async fn shaping<S: Shaper>(State(shaper): State<Arc<S>>, name: Name) -> LargeAnswer {
     let Path(name) = name?;
     let view = shaper.inspect(&name).await?.view;
-    large(view.whole()).await
+    tagged(view.tag(), view.whole()).await
 }
 
 /// Replaces the whole shaping.
@@ -127,11 +131,11 @@ async fn replace<S: Shaper>(
     State(shaper): State<Arc<S>>,
     name: Name,
     uri: Uri,
-    By(author): By,
+    asked: Asked,
     body: Bytes,
 ) -> LargeAnswer {
-    let (Path(name), insistence) = (name?, query::insistence(&uri)?);
-    large(shaper.set(&name, read(body, replacement).await?, insistence, author).await?).await
+    let (Path(name), manner) = (name?, query::manner(&uri)?);
+    one(shaper, &name, manner, asked, Order::Set(Box::new(read(body, replacement).await?))).await
 }
 
 /// Changes what the body says; the rest stays as it is.
@@ -139,37 +143,76 @@ async fn change<S: Shaper>(
     State(shaper): State<Arc<S>>,
     name: Name,
     uri: Uri,
-    By(author): By,
+    asked: Asked,
     body: Bytes,
 ) -> LargeAnswer {
-    let (Path(name), insistence) = (name?, query::insistence(&uri)?);
-    large(shaper.set(&name, read(body, request).await?, insistence, author).await?).await
+    let (Path(name), manner) = (name?, query::manner(&uri)?);
+    one(shaper, &name, manner, asked, Order::Set(Box::new(read(body, request).await?))).await
+}
+
+/// Carries out an order for one container, or shows what would become of it.
+async fn one<S: Shaper>(
+    shaper: Arc<S>,
+    name: &str,
+    Manner { force, dry_run }: Manner,
+    Asked { by, if_match }: Asked,
+    order: Order,
+) -> LargeAnswer {
+    if dry_run {
+        let selection = Selection { dry_run, force, ..Selection::of(Selector::of_name(name)) };
+        return many(shaper, selection, order, by).await;
+    }
+    let insistence = if force { Insistence::Force } else { Insistence::ById };
+    let terms = Terms { by, insistence, if_match };
+    match order {
+        Order::Set(request) => {
+            let view = shaper.set(name, *request, terms).await?;
+            tagged(view.tag(), view).await
+        }
+        Order::Clear => {
+            let cleared = shaper.clear(name, terms).await?;
+            tagged(cleared.view.tag(), cleared).await
+        }
+    }
+}
+
+/// Writes an answer with the tag of the shaping that it tells of.
+async fn tagged<T: Serialize + Send + 'static>(Tag(tag): Tag, answer: T) -> LargeAnswer {
+    let mut answer = large(answer).await?;
+    let tag =
+        HeaderValue::try_from(format!("\"{tag}\"")).map_err(|error| ApiError::failed(error.to_string()))?;
+    answer.headers_mut().insert(ETAG, tag);
+    Ok(answer)
 }
 
 /// Replaces the whole shaping of all containers that are selected.
 async fn replace_many<S: Shaper>(
     State(shaper): State<Arc<S>>,
     uri: Uri,
-    By(author): By,
+    Asked { by, .. }: Asked,
     body: Bytes,
 ) -> LargeAnswer {
     let (selection, request) = (query::to_change(&uri)?, read(body, replacement).await?);
-    many(shaper, selection, Order::Set(Box::new(request)), author).await
+    many(shaper, selection, Order::Set(Box::new(request)), by).await
 }
 
 /// Changes what the body says, of all containers that are selected.
 async fn change_many<S: Shaper>(
     State(shaper): State<Arc<S>>,
     uri: Uri,
-    By(author): By,
+    Asked { by, .. }: Asked,
     body: Bytes,
 ) -> LargeAnswer {
     let (selection, request) = (query::to_change(&uri)?, read(body, request).await?);
-    many(shaper, selection, Order::Set(Box::new(request)), author).await
+    many(shaper, selection, Order::Set(Box::new(request)), by).await
 }
 
-async fn clear_many<S: Shaper>(State(shaper): State<Arc<S>>, uri: Uri, By(author): By) -> LargeAnswer {
-    many(shaper, query::to_change(&uri)?, Order::Clear, author).await
+async fn clear_many<S: Shaper>(
+    State(shaper): State<Arc<S>>,
+    uri: Uri,
+    Asked { by, .. }: Asked,
+) -> LargeAnswer {
+    many(shaper, query::to_change(&uri)?, Order::Clear, by).await
 }
 
 /// Answers with what became of each container; with an error as well, if not all have what was asked.
@@ -229,9 +272,9 @@ fn bad_body(error: &PolicyError) -> ApiError {
     ApiError::bad_request(if text.len() > LONGEST_ERROR { short(&text) } else { text }).at(error.path())
 }
 
-async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, By(author): By) -> LargeAnswer {
-    let Path(name) = name?;
-    large(shaper.clear(&name, author).await?).await
+async fn clear<S: Shaper>(State(shaper): State<Arc<S>>, name: Name, uri: Uri, asked: Asked) -> LargeAnswer {
+    let (Path(name), manner) = (name?, query::manner(&uri)?);
+    one(shaper, &name, manner, asked, Order::Clear).await
 }
 
 async fn unknown_route(OriginalUri(uri): OriginalUri) -> ApiError {

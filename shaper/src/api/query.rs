@@ -3,7 +3,7 @@
 use axum::http::Uri;
 
 use super::error::ApiError;
-use crate::shaping::{CountError, Insistence, Selection, Selector, quoted};
+use crate::shaping::{CountError, Selection, Selector, quoted};
 
 /// The parameters of requests for many containers.
 const PARAMETERS: [&str; 7] =
@@ -102,10 +102,19 @@ pub(super) fn to_list(uri: &Uri) -> Result<Option<Selection>, ApiError> {
     (!query.0.is_empty()).then(|| query.selection(true)).transpose()
 }
 
-/// The right to change one container though it is protected.
-pub(super) fn insistence(uri: &Uri) -> Result<Insistence, ApiError> {
-    let force = Query::of(uri, &["force"])?.flag("force")?;
-    Ok(if force { Insistence::Force } else { Insistence::ById })
+/// The manner in which one container is to be changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// True if it is meant though it is protected.
+    pub(super) force: bool,
+    /// True if nothing is to be done, but shown.
+    pub(super) dry_run: bool,
+}
+
+/// Reads the manner in which one container is to be changed.
+pub(super) fn manner(uri: &Uri) -> Result<Manner, ApiError> {
+    let query = Query::of(uri, &["force", "dry_run"])?;
+    Ok(Manner { force: query.flag("force")?, dry_run: query.flag("dry_run")? })
 }
 
 fn bad(name: &str, value: &str, expected: &str) -> ApiError {

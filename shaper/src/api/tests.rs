@@ -40,6 +40,39 @@ async fn containers_are_listed_and_inspected() {
 }
 
 #[tokio::test]
+async fn a_change_can_depend_on_what_was_seen() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let ask = async |method: &str, if_match: Option<&str>| {
+        let mut request = Request::builder().method(method).uri("/api/v1/containers/web/shaping");
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
+        let body = if method == "GET" { "" } else { r#"{"loss": "1%"}"# };
+        let request = request.body(Body::from(body)).expect("a request");
+        let answer = router(shaper.clone()).oneshot(request).await.expect("an answer");
+        let tag = answer.headers().get("etag").map(|tag| tag.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), tag)
+    };
+    let (_, first) = ask("GET", None).await;
+    let first = first.expect("a tag");
+    let (status, second) = ask("PATCH", Some(&first)).await;
+    assert_eq!(status, 200);
+    assert_eq!(ask("GET", None).await.1, second);
+    assert_eq!(ask("PATCH", Some(&first)).await.0, 412, "somebody else was faster");
+    assert_eq!(ask("PATCH", Some("*")).await.0, 200);
+    assert_eq!(ask("PATCH", Some("W/what")).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_change_of_one_container_can_be_tried_dry() {
+    let shaper = Arc::new(FakeShaper::new([web()]));
+    let (status, answer) =
+        ask(&shaper, "PATCH", "/containers/web/shaping?dry_run=true", r#"{"loss": "1%"}"#).await;
+    assert_eq!((status, &answer["results"][0]["result"]), (StatusCode::OK, &"planned".into()), "{answer}");
+    assert!(shaper.seen(WEB).interfaces.is_empty());
+}
+
+#[tokio::test]
 async fn an_error_points_to_the_value_that_is_wrong() {
     let shaper = Arc::new(FakeShaper::new([web()]));
     for (body, pointer) in [

@@ -9,8 +9,8 @@ use super::{Daemon, ruling::Book};
 use crate::{
     datapath::Datapath,
     shaping::{
-        Author, Changed, Cleared, ContainerView, Entry, Figures, Insistence, Inspection, KEPT, NetnsId,
-        Order, Presets, Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status,
+        Author, Changed, Cleared, ContainerView, Entry, Figures, Inspection, KEPT, NetnsId, Order, Presets,
+        Problem, Request, Rule, RuleName, RulesView, Selection, Shaper, ShapingError, Status, Terms,
     },
 };
 
@@ -78,11 +78,12 @@ impl Shaper for Daemon {
         self: &Arc<Self>,
         name: &str,
         request: Request,
-        insistence: Insistence,
-        by: Author,
+        terms: Terms,
     ) -> Result<ContainerView, ShapingError> {
+        let Terms { by, insistence, if_match } = terms;
         let author = by.clone();
         let set = |this: Arc<Self>, container| async move {
+            this.check_tag(&container, if_match)?;
             let set = Arc::clone(&this).set_now(container, request, author).await?;
             this.note_by_hand([&set.container], false).await;
             Ok(set)
@@ -94,9 +95,11 @@ impl Shaper for Daemon {
         set.await.inspect_err(|error| self.record_refusal(name, error, by))
     }
 
-    async fn clear(self: &Arc<Self>, name: &str, by: Author) -> Result<Cleared, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str, terms: Terms) -> Result<Cleared, ShapingError> {
+        let Terms { by, if_match, .. } = terms;
         let author = by.clone();
         let clear = |this: Arc<Self>, container| async move {
+            this.check_tag(&container, if_match)?;
             let cleared = Arc::clone(&this).clear_now(container, author).await?;
             this.note_by_hand([&cleared.view.container], true).await;
             Ok(cleared)

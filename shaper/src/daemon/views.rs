@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::shaping::{
     Container, ContainerId, ContainerState, ContainerView, Direction, History, InterfaceView, NetnsId,
-    NetnsRef, Refusal, RuntimeName, ShapingError, UNSEEN,
+    NetnsRef, Refusal, RuntimeName, ShapingError, Tag, UNSEEN,
 };
 
 impl Daemon {
@@ -38,6 +38,16 @@ impl Daemon {
             shaped.remove(&netns.id);
         }
         shaped.len()
+    }
+
+    /// Refuses a change of a container whose shaping is no longer the one with this tag.
+    pub(super) fn check_tag(&self, container: &Container, tag: Option<Tag>) -> Result<(), ShapingError> {
+        match tag {
+            Some(tag) if tag != self.view(container.clone()).tag() => {
+                Err(ShapingError::Outdated { name: container.name.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn view(&self, container: Container) -> ContainerView {

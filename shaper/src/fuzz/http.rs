@@ -27,7 +27,7 @@ use crate::{
     scope::{self, Buttons},
     server::{self, PluginSocket},
     shaping::{
-        Shaper as _,
+        Author, Shaper as _, Terms,
         fake::{FakeShaper, web},
     },
 };
@@ -127,7 +127,7 @@ fn take_bodies(to: fn() -> axum::http::request::Builder) -> Take {
             let list = Request::get("/api/v1/containers").body(Body::empty()).expect("a request");
             let list = ask(list).await;
             serde_json::from_slice::<serde::de::IgnoredAny>(&list).expect("JSON");
-            shaper.clear("web", crate::shaping::Author::Shaper).await.expect("it is there");
+            shaper.clear("web", Terms::of(Author::Shaper)).await.expect("it is there");
         });
     })
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::buttons::{Action, Buttons};
 use crate::shaping::{
-    Author, ContainerView, Insistence, Latency, Loss, Request, Shaper, ShapingError, quoted,
+    Author, ContainerView, Insistence, Latency, Loss, Request, Shaper, ShapingError, Terms, quoted,
 };
 
 /// The suffix of a container's id in a node's id.
@@ -39,6 +39,7 @@ pub(super) async fn carry_out(
 }
 
 async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<ContainerView, String> {
+    let terms = Terms { insistence: Insistence::None, ..Terms::of(Author::Scope) };
     let request = match action {
         Action::Latency(latency) => {
             Request::of_latency(Latency::new(latency).map_err(|error| error.to_string())?)
@@ -49,13 +50,13 @@ async fn act(shaper: &Arc<impl Shaper>, id: &str, action: Action) -> Result<Cont
         Action::Preset(name) => Request::of_preset(name),
         Action::Clear => {
             return shaper
-                .clear(id, Author::Scope)
+                .clear(id, terms)
                 .await
                 .map(|cleared| cleared.view)
                 .map_err(|error| reason_first(&error));
         }
     };
-    shaper.set(id, request, Insistence::None, Author::Scope).await.map_err(|error| reason_first(&error))
+    shaper.set(id, request, terms).await.map_err(|error| reason_first(&error))
 }
 
 /// The error with its reason at the beginning: Scope shows some 24 characters of it beside the buttons, and the rest only

@@ -47,6 +47,12 @@ pub(crate) enum ShapingError {
         /// The bound.
         most: usize,
     },
+    /// The shaping is not the one that the request is about.
+    #[error("container {name} is shaped in another way by now: look at it again before you change it")]
+    Outdated {
+        /// The container.
+        name: String,
+    },
     /// There is no such rule.
     #[error("no rule is called {}: `shaper rules` shows all", quoted(name))]
     NoRule {

@@ -180,9 +180,9 @@ impl Shaper for FakeShaper {
         self: &Arc<Self>,
         name: &str,
         request: Request,
-        insistence: Insistence,
-        by: Author,
+        terms: Terms,
     ) -> Result<ContainerView, ShapingError> {
+        let Terms { by, insistence, if_match } = terms;
         let container = self.find(name)?.container;
         if let Some(reason) =
             self.protection().of(&container).filter(|_| !insistence.reaches(&container, Some(name)))
@@ -190,7 +190,11 @@ impl Shaper for FakeShaper {
             return Err(Refusal::Protected { container: container.name, reason }.into());
         }
         let request = request.resolved(&self.presets).map_err(ShapingError::Invalid)?;
-        let before = InForce::of(&self.find(name)?.interfaces);
+        let seen = self.find(name)?;
+        if if_match.is_some_and(|tag| tag != seen.tag()) {
+            return Err(ShapingError::Outdated { name: seen.container.name });
+        }
+        let before = InForce::of(&seen.interfaces);
         let set = self.alter(name, |interfaces| {
             for &direction in request.directions.each() {
                 if !interfaces.iter().any(|view| view.direction == direction) {
@@ -219,7 +223,7 @@ impl Shaper for FakeShaper {
         Some(self.events(Some(after), KEPT)).filter(|events| !events.is_empty())
     }
 
-    async fn clear(self: &Arc<Self>, name: &str, _by: Author) -> Result<Cleared, ShapingError> {
+    async fn clear(self: &Arc<Self>, name: &str, _terms: Terms) -> Result<Cleared, ShapingError> {
         let waits = *self.waits.lock().expect("not poisoned");
         let was_shaped = !self.find(name)?.interfaces.is_empty();
         let view = self.alter(name, |interfaces| {
@@ -258,9 +262,10 @@ impl Shaper for FakeShaper {
             if end == Completion::Planned && !selection.dry_run {
                 let done = match &order {
                     Order::Set(request) => {
-                        self.set(&id, Request::clone(request), Insistence::Force, by.clone()).await.map(drop)
+                        let terms = Terms { insistence: Insistence::Force, ..Terms::of(by.clone()) };
+                        self.set(&id, Request::clone(request), terms).await.map(drop)
                     }
-                    Order::Clear => self.clear(&id, by.clone()).await.map(drop),
+                    Order::Clear => self.clear(&id, Terms::of(by.clone())).await.map(drop),
                 };
                 let failed = |error: ShapingError| Completion::Failed(error.beside(&container.name));
                 end = done.map_or_else(failed, |()| Completion::Changed);

@@ -24,6 +24,7 @@ mod selection;
 mod selector;
 mod shaper;
 mod status;
+mod terms;
 mod view;
 
 pub(crate) use author::Author;
@@ -52,6 +53,7 @@ pub(crate) use selection::{
 pub(crate) use selector::{Meant, Selector, SelectorError};
 pub(crate) use shaper::Shaper;
 pub(crate) use status::{Problem, RuntimeStatus, Status};
+pub(crate) use terms::{Tag, Terms};
 pub(crate) use view::{
     Cleared, ContainerView, Inspection, InterfaceInspection, InterfaceView, NamedPeer, QueueCounts, Sample,
     ShapingState, Totals,

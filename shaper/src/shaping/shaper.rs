@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
-    Author, Changed, Cleared, ContainerView, Entry, Figures, Insistence, Inspection, NetnsId, Order, Presets,
-    Problem, Request, Rule, RuleName, RulesView, Selection, ShapingError, Status,
+    Author, Changed, Cleared, ContainerView, Entry, Figures, Inspection, NetnsId, Order, Presets, Problem,
+    Request, Rule, RuleName, RulesView, Selection, ShapingError, Status, Terms,
 };
 
 /// The daemon, seen from the side of those who talk to people.
@@ -51,8 +51,7 @@ pub(crate) trait Shaper: Send + Sync + 'static {
         self: &Arc<Self>,
         name: &str,
         request: Request,
-        insistence: Insistence,
-        by: Author,
+        terms: Terms,
     ) -> impl Future<Output = Result<ContainerView, ShapingError>> + Send;
 
     /// Ends a container's shaping: packets that arrive from now on are not touched. What already waits still leaves at
@@ -60,7 +59,7 @@ pub(crate) trait Shaper: Send + Sync + 'static {
     fn clear(
         self: &Arc<Self>,
         name: &str,
-        by: Author,
+        terms: Terms,
     ) -> impl Future<Output = Result<Cleared, ShapingError>> + Send;
 
     /// The containers that a selection chooses, whatever their state, by name.

@@ -16,7 +16,7 @@ use crate::{
     api::{request, router},
     shaping::{
         Action, Author, ContainerState, ContainerView, Direction, Entry, Insistence, InterfaceView, NetnsId,
-        NetnsRef, Pod, RuntimeName, ShapingState,
+        NetnsRef, Pod, RuntimeName, ShapingState, Terms,
         fake::{FakeShaper, WEB, container, interface, shaped_web, shaping, web},
     },
 };
@@ -137,7 +137,10 @@ async fn long_names_and_policies_are_cut() {
     let shaper = Arc::new(FakeShaper::new([view]));
     let request = request(json!({ "policy": { "repeat": true, "step": steps } }).to_string().as_bytes())
         .expect("a policy");
-    shaper.set(WEB, request, Insistence::Force, Author::Scope).await.expect("it is taken");
+    shaper
+        .set(WEB, request, Terms { insistence: Insistence::Force, ..Terms::of(Author::Scope) })
+        .await
+        .expect("it is taken");
     let text = written(&shaper, Format::OpenMetrics).await;
     assert!(text.contains("netem=\"delay 1ms") && text.contains("...\""), "{text}");
     assert!(text.contains(&format!("container=\"{}...\"", "é".repeat(256))));

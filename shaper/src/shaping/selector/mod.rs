@@ -49,6 +49,12 @@ impl Selector {
         parse::selector(texts.into_iter().map(Into::into).collect())
     }
 
+    /// The container with this name or id, and nothing that looks like a pattern.
+    pub(crate) fn of_name(name: &str) -> Self {
+        let part = Part { except: false, term: Term::Name(name.to_owned()) };
+        Self { texts: vec![name.to_owned()], any: vec![vec![part]] }
+    }
+
     /// The texts that it was written in: one for each argument.
     pub(crate) fn texts(&self) -> &[String] {
         &self.texts
