@@ -70,6 +70,8 @@ const UPDATES: usize = 64;
 pub(crate) struct Options {
     /// Where to listen, for Scope's probe and for our own commands.
     pub(crate) plugin_socket: PathBuf,
+    /// The group whose members may use the socket as well.
+    pub(crate) socket_group: Option<String>,
     /// Where to listen on TCP besides.
     pub(crate) tcp: Option<TcpOptions>,
     /// The runtimes to watch.
@@ -111,7 +113,7 @@ pub(crate) async fn serve(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
     let presets = presets(options.presets.as_deref())?;
     // Before anything is touched: a second daemon ends here.
-    let socket = PluginSocket::bind(&options.plugin_socket)?;
+    let socket = PluginSocket::bind(&options.plugin_socket, options.socket_group.as_deref())?;
     let tcp = match options.tcp.clone() {
         Some(tcp) => Some(TcpSocket::bind(tcp).await?),
         None => None,

@@ -241,7 +241,7 @@ mod tests {
     fn start() -> Running {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("shaper.sock");
-        let socket = PluginSocket::bind(&path).expect("the socket");
+        let socket = PluginSocket::bind(&path, None).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
         let (handled, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let later = {

@@ -17,6 +17,7 @@ use shaper_tests::{
 
 /// Calls that this run does not make, and the reason why they may be made elsewhere.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("chmod", "the socket of a group"),
     ("clock_gettime", "clocks that the vDSO cannot read, as in some virtual machines"),
     ("epoll_pwait", "the container runtime, by its timing"),
     ("fstatfs", "the container runtime"),

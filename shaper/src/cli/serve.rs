@@ -72,6 +72,9 @@ pub(super) struct Args {
     /// The directory for the rules that were asked for with --keep
     #[arg(long, value_name = "PATH", default_value = "/var/lib/shaper")]
     state_dir: PathBuf,
+    /// A group whose members may use the daemon's socket as well, and so shape every container
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
     /// An address and port to listen on by TCP besides, such as 127.0.0.1:7474; on loopback without --tokens, everybody
     /// may read there and nobody change
     #[arg(long, value_name = "ADDRESS")]
@@ -180,6 +183,7 @@ fn options(args: Args, plugin_socket: PathBuf, docker_host: Option<&str>) -> Res
         cri_sockets: args.cri_socket,
         expects_runtimes,
         plugin_socket,
+        socket_group: args.socket_group,
         tcp,
         runtimes,
         netns_dir: args.netns_dir,

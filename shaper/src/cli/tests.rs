@@ -25,7 +25,7 @@ impl Daemon {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("traffic-control.sock");
         let shaper = Arc::new(shaper);
-        let listener = PluginSocket::bind(&socket).expect("the socket");
+        let listener = PluginSocket::bind(&socket, None).expect("the socket");
         let (stop, stopped) = oneshot::channel::<()>();
         let router = crate::daemon::router(shaper.clone(), &[]).expect("there is no preset to miss");
         let server = tokio::spawn(server::serve(listener, None, router, async move {
@@ -433,7 +433,7 @@ async fn without_a_daemon_one_is_told_to_start_it() {
 async fn a_daemon_of_another_kind_is_recognised() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("other.sock");
-    let socket = PluginSocket::bind(&path).expect("the socket");
+    let socket = PluginSocket::bind(&path, None).expect("the socket");
     let other = axum::Router::new().fallback(|| async { "hello" });
     tokio::spawn(server::serve(socket, None, other, std::future::pending()));
     let (_, _, result) = run_on(&path, &["list"]).await;

@@ -145,7 +145,7 @@ impl World {
         let socket = directory.path().join("shaper.sock");
         let shaper = Arc::new(FakeShaper::new([web()]));
         runtime.block_on(async {
-            let bound = PluginSocket::bind(&socket).expect("the socket");
+            let bound = PluginSocket::bind(&socket, None).expect("the socket");
             tokio::spawn(server::serve(bound, None, routers(&shaper), std::future::pending()));
         });
         Self { runtime, socket, _directory: directory }

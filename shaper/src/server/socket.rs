@@ -1,12 +1,13 @@
 //! The plugin socket's file: made for us alone, taken over from the dead, left to the living, removed at the end.
 
 use std::{
+    fs::{Permissions, set_permissions},
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
-            fs::{FileTypeExt as _, MetadataExt as _},
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
             net,
         },
     },
@@ -18,6 +19,7 @@ use nix::sys::{
     socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
     stat::{Mode, fchmod},
 };
+use nix::unistd::{Group, chown, geteuid};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::client::Client;
@@ -35,15 +37,16 @@ pub(crate) struct PluginSocket {
 }
 
 impl PluginSocket {
-    /// Listens on `path`, for this user only (mode 0600), in a directory that is made (0700) if there is none.
+    /// Listens on `path`, for this user only (mode 0600), or for the members of a group as well (0660), in a directory that is
+    /// made (0700) if there is none.
     ///
     /// A socket that nobody answers on is replaced. To be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When another daemon answers there, when something else than a socket is there, when the path is too long, when
+    /// When there is no such group, when another daemon answers there, when something else than a socket is there, when the path is too long, when
     /// another user can change the directory, and when it or the socket cannot be made. What was there is left alone then.
-    pub(crate) fn bind(path: &Path) -> Result<Self> {
+    pub(crate) fn bind(path: &Path, group: Option<&str>) -> Result<Self> {
         let length = path.as_os_str().as_bytes().len();
         if length > MAX_PATH {
             bail!(
@@ -60,9 +63,36 @@ impl PluginSocket {
         let _lock = lock(directory)?;
         remove_dead(path)?;
         let attempt = || format!("listen on {}: {RUN_AS_ROOT}", path.display());
-        let listener = listen_on(path).and_then(UnixListener::from_std).with_context(attempt)?;
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        let listener = listen_on(path, Mode::from_bits_truncate(mode))
+            .and_then(UnixListener::from_std)
+            .with_context(attempt)?;
         let inode = path.symlink_metadata().with_context(attempt)?.ino();
-        Ok(Self { listener, path: path.to_owned(), inode })
+        let this = Self { listener, path: path.to_owned(), inode };
+        group.map(|group| this.admit_group(group)).transpose()?;
+        Ok(this)
+    }
+
+    /// Gives the socket to a group, and has its members reach it if its directory is for this user alone. Where a directory
+    /// gives its group to what is made in it (set-group-ID), nothing is left to be done.
+    fn admit_group(&self, name: &str) -> Result<()> {
+        let group = Group::from_name(name).with_context(|| format!("look for the group {name}"))?;
+        let group = group.with_context(|| format!("there is no group {name} (--socket-group)"))?.gid;
+        let path = &self.path;
+        let attempt = || format!("give {} to the group {name}", path.display());
+        if path.metadata().with_context(attempt)?.gid() != group.as_raw() {
+            chown(path, None, Some(group)).with_context(attempt)?;
+        }
+        // The umask has taken from the group what the socket had before it had a name.
+        set_permissions(path, Permissions::from_mode(0o660)).with_context(attempt)?;
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let metadata = directory.metadata().with_context(attempt)?;
+        if metadata.mode() & 0o777 == 0o700 && metadata.uid() == geteuid().as_raw() {
+            chown(directory, None, Some(group)).with_context(attempt)?;
+            set_permissions(directory, Permissions::from_mode(0o710)).with_context(attempt)?;
+        }
+        Ok(())
     }
 
     /// Waits for a client.
@@ -123,11 +153,11 @@ fn remove_dead(path: &Path) -> Result<()> {
     }
 }
 
-fn listen_on(path: &Path) -> io::Result<net::UnixListener> {
+fn listen_on(path: &Path, mode: Mode) -> io::Result<net::UnixListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     // The kernel gives the file the mode of the socket (unix_bind_bsd, 5.14; unix_bind before): it is never open to others.
-    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    fchmod(&fd, mode)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&fd, Backlog::new(128)?)?;
     Ok(net::UnixListener::from(fd))
@@ -135,8 +165,6 @@ fn listen_on(path: &Path) -> io::Result<net::UnixListener> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -144,14 +172,14 @@ mod tests {
     }
 
     fn error(path: &Path) -> String {
-        format!("{:#}", PluginSocket::bind(path).expect_err("no socket"))
+        format!("{:#}", PluginSocket::bind(path, None).expect_err("no socket"))
     }
 
     #[tokio::test]
     async fn the_socket_and_its_directory_are_for_this_user_only_and_only_the_socket_goes() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("plugins/traffic-control/traffic-control.sock");
-        let socket = PluginSocket::bind(&path).expect("the socket");
+        let socket = PluginSocket::bind(&path, None).expect("the socket");
         assert_eq!(mode(&path), 0o600);
         let parent = path.parent().expect("a parent");
         assert_eq!(mode(parent), 0o700);
@@ -162,11 +190,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_can_be_admitted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("plugins/traffic-control/traffic-control.sock");
+        let own = Group::from_gid(nix::unistd::getegid()).expect("it can be looked for").expect("a group");
+        let _socket = PluginSocket::bind(&path, Some(&own.name)).expect("the socket");
+        let parent = path.parent().expect("a parent");
+        assert_eq!((mode(&path), mode(parent)), (0o660, 0o710));
+        assert_eq!(parent.metadata().expect("metadata").gid(), own.gid.as_raw());
+        let other = directory.path().join("other.sock");
+        let error = PluginSocket::bind(&other, Some("no-such-group")).expect_err("there is none");
+        assert_eq!(error.to_string(), "there is no group no-such-group (--socket-group)");
+        assert!(!other.exists());
+    }
+
+    #[tokio::test]
     async fn a_directory_that_is_there_keeps_its_mode() {
         let directory = tempfile::tempdir().expect("a directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("a mode");
-        let _socket = PluginSocket::bind(&directory.path().join("a.sock")).expect("the socket");
+        let _socket = PluginSocket::bind(&directory.path().join("a.sock"), None).expect("the socket");
         assert_eq!(mode(directory.path()), 0o755);
     }
 
@@ -176,7 +219,7 @@ mod tests {
         let path = directory.path().join("a.sock");
         drop(net::UnixListener::bind(&path).expect("a socket"));
         assert!(path.exists());
-        let _socket = PluginSocket::bind(&path).expect("the socket");
+        let _socket = PluginSocket::bind(&path, None).expect("the socket");
         net::UnixStream::connect(&path).expect("someone answers");
     }
 
@@ -184,7 +227,7 @@ mod tests {
     async fn a_living_daemons_socket_is_left_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
-        let _living = PluginSocket::bind(&path).expect("the socket");
+        let _living = PluginSocket::bind(&path, None).expect("the socket");
         let expected = format!(
             "another shaper daemon answers on {}: stop it first, or give --plugin-socket",
             path.display()
@@ -206,7 +249,7 @@ mod tests {
     async fn a_socket_that_took_our_path_is_not_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
-        let socket = PluginSocket::bind(&path).expect("the socket");
+        let socket = PluginSocket::bind(&path, None).expect("the socket");
         std::fs::rename(&path, directory.path().join("moved")).expect("out of the way");
         let _other = net::UnixListener::bind(&path).expect("another's");
         drop(socket);

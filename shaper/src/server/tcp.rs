@@ -161,7 +161,7 @@ mod tests {
         let tcp = TcpSocket::bind(TcpOptions { address, tokens, hosts: Vec::new(), tls });
         let tcp = tcp.await.expect("it listens");
         let address = tcp.address().expect("an address");
-        let socket = PluginSocket::bind(&directory.path().join("a.sock")).expect("the socket");
+        let socket = PluginSocket::bind(&directory.path().join("a.sock"), None).expect("the socket");
         let router = Router::new().route("/", get(|| async { "read" })).route("/", post(|| async { "done" }));
         tokio::spawn(serve(socket, Some(tcp), router, std::future::pending()));
         address
