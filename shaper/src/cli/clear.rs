@@ -162,7 +162,7 @@ fn print(cleared: &Cleared, streams: &mut Streams<'_>) -> Result<()> {
 }
 
 /// Waits until nothing is left of a cleared shaping; a container that went away has nothing left.
-async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView> {
+pub(super) async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView> {
     let started = Instant::now();
     let mut spinner = None;
     while !view.interfaces.is_empty() {

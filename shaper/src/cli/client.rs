@@ -16,7 +16,7 @@ use tokio::time;
 
 use crate::shaping::{
     self, Changed, Cleared, ContainerView, Inspection, Preset, RuleDocument, RuleView, RulesView, Status,
-    with_causes,
+    Whole, with_causes,
 };
 
 /// Longer than any request takes that the daemon means to answer.
@@ -115,6 +115,11 @@ impl Client {
         let force = if force { "?force=true" } else { "" };
         let path = format!("/containers/{}/shaping{force}", encoded(name));
         self.ask(Method::PATCH, &path, Some(request)).await
+    }
+
+    /// Replaces the whole shaping of a container, by its id.
+    pub(super) async fn replace(&self, id: &str, whole: &Whole) -> Result<ContainerView, ClientError> {
+        self.ask(Method::PUT, &format!("/containers/{}/shaping", encoded(id)), Some(whole)).await
     }
 
     pub(super) async fn set_many(

@@ -11,11 +11,14 @@ mod list;
 mod log;
 mod plain;
 mod presets;
+mod request;
 mod results;
 mod rules;
+mod run;
 mod select;
 mod serve;
 mod set;
+mod signals;
 mod status;
 mod tables;
 mod text;
@@ -70,12 +73,16 @@ enum Command {
     /// Run the daemon
     Serve(Box<serve::Args>),
     /// List containers and what shapes them
+    #[command(visible_alias = "ls")]
     List(list::Args),
     /// Change the shaping of containers; what is not mentioned stays as it is
     Set(Box<set::Args>),
+    /// Shape a container while a command runs
+    Run(Box<run::Args>),
     /// List the networks that `set --preset` knows by name
     Presets(presets::Args),
     /// End the shaping of containers
+    #[command(visible_alias = "rm")]
     Clear(clear::Args),
     /// Show where the shaping of containers can be seen with the kernel's own tools
     Inspect(inspect::Args),
@@ -140,30 +147,34 @@ fn misused(mut error: clap::Error, streams: &mut Streams<'_>) -> ExitCode {
 fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => return serve::run(*args, cli.plugin_socket),
-        Command::Completions { shell } => completions(shell, streams),
-        Command::Explain(args) => explain::run(args, streams),
-        command => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start the runtime")?
-            .block_on(ask(command, &Client::new(cli.plugin_socket), streams)),
+        Command::Completions { shell } => completions(shell, streams)?,
+        Command::Explain(args) => explain::run(args, streams)?,
+        command => {
+            return tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("start the runtime")?
+                .block_on(ask(command, &Client::new(cli.plugin_socket), streams));
+        }
     }
-    .map(|()| ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
+async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match command {
-        Command::List(args) => list::run(args, client, streams).await,
-        Command::Set(args) => set::run(*args, client, streams).await,
-        Command::Presets(args) => presets::run(args, client, streams).await,
-        Command::Clear(args) => clear::run(args, client, streams).await,
-        Command::Inspect(args) => inspect::run(args, client, streams).await,
-        Command::Rules(args) => rules::run(args, client, streams).await,
-        Command::Status(args) => status::run(args, client, streams).await,
+        Command::List(args) => list::run(args, client, streams).await?,
+        Command::Set(args) => set::run(*args, client, streams).await?,
+        Command::Run(args) => return run::run(*args, client, streams).await,
+        Command::Presets(args) => presets::run(args, client, streams).await?,
+        Command::Clear(args) => clear::run(args, client, streams).await?,
+        Command::Inspect(args) => inspect::run(args, client, streams).await?,
+        Command::Rules(args) => rules::run(args, client, streams).await?,
+        Command::Status(args) => status::run(args, client, streams).await?,
         Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) => {
             unreachable!("these ask no daemon")
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the script by way of a buffer: `clap_complete` panics if it cannot write.
