@@ -1,6 +1,11 @@
 //! Asks the daemon, over its socket.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes};
@@ -79,6 +84,11 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(socket: PathBuf) -> Self {
         Self { socket, http: legacy::Client::builder(TokioExecutor::new()).build(UnixConnector) }
+    }
+
+    /// The socket that the daemon is asked on.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {

@@ -4,6 +4,7 @@
 
 mod clear;
 mod client;
+mod doctor;
 mod effects;
 mod explain;
 mod inspect;
@@ -90,6 +91,8 @@ enum Command {
     Rules(rules::Args),
     /// Tell whether the daemon can shape
     Status(status::Args),
+    /// Look for what keeps this host from being shaped
+    Doctor(doctor::Args),
     /// Say what effects do to packets; asks no daemon
     Explain(explain::Args),
     /// Print a completion script
@@ -170,6 +173,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Inspect(args) => inspect::run(args, client, streams).await?,
         Command::Rules(args) => rules::run(args, client, streams).await?,
         Command::Status(args) => status::run(args, client, streams).await?,
+        Command::Doctor(args) => doctor::run(args, client, streams).await?,
         Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) => {
             unreachable!("these ask no daemon")
         }
