@@ -10,6 +10,7 @@ mod explain;
 mod inspect;
 mod list;
 mod log;
+mod man;
 mod plain;
 mod presets;
 mod request;
@@ -101,6 +102,8 @@ enum Command {
         /// The shell it is for
         shell: Shell,
     },
+    /// Write manual pages
+    Man(man::Args),
 }
 
 /// The outputs of a command.
@@ -152,6 +155,7 @@ fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
         Command::Serve(args) => return serve::run(*args, cli.plugin_socket),
         Command::Completions { shell } => completions(shell, streams)?,
         Command::Explain(args) => explain::run(args, streams)?,
+        Command::Man(args) => man::run(&args, Cli::command(), streams)?,
         command => {
             return tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -174,7 +178,7 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Rules(args) => rules::run(args, client, streams).await?,
         Command::Status(args) => status::run(args, client, streams).await?,
         Command::Doctor(args) => doctor::run(args, client, streams).await?,
-        Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) => {
+        Command::Serve(_) | Command::Completions { .. } | Command::Explain(_) | Command::Man(_) => {
             unreachable!("these ask no daemon")
         }
     }

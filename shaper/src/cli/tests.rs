@@ -75,8 +75,19 @@ fn the_command_line_is_sound() {
 #[test]
 fn each_command_explains_itself() {
     let mut help = String::new();
-    let commands =
-        ["serve", "list", "set", "run", "presets", "clear", "inspect", "status", "doctor", "completions"];
+    let commands = [
+        "serve",
+        "list",
+        "set",
+        "run",
+        "presets",
+        "clear",
+        "inspect",
+        "status",
+        "doctor",
+        "completions",
+        "man",
+    ];
     let commands = commands.map(|command| format!("shaper {command}"));
     for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
         let args = command.split(' ').chain(["--help"]);
