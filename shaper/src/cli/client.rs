@@ -63,6 +63,16 @@ impl ClientError {
             Self::Refused { .. } => 1,
         }
     }
+
+    /// Returns true if no daemon can be asked.
+    pub(super) const fn is_unreachable(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+
+    /// Returns true if there is no such container.
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
 }
 
 /// The answer to a request for many containers.
@@ -138,6 +148,11 @@ impl Client {
         request: &shaping::Request,
     ) -> Result<Results, ClientError> {
         self.change(Method::PATCH, query, Some(request)).await
+    }
+
+    /// Replaces the whole shaping of those that are selected.
+    pub(super) async fn replace_many(&self, query: &str, whole: &Whole) -> Result<Results, ClientError> {
+        self.change(Method::PUT, query, Some(whole)).await
     }
 
     pub(super) async fn clear_many(&self, query: &str) -> Result<Results, ClientError> {

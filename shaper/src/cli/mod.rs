@@ -7,6 +7,7 @@ mod client;
 mod doctor;
 mod effects;
 mod explain;
+mod export;
 mod inspect;
 mod list;
 mod log;
@@ -41,6 +42,7 @@ use serde::Serialize;
 
 use self::{
     client::{Client, ClientError},
+    export::ImportError,
     plain::Plain,
 };
 use crate::shaping::short;
@@ -88,6 +90,10 @@ enum Command {
     Clear(clear::Args),
     /// Show where the shaping of containers can be seen with the kernel's own tools
     Inspect(inspect::Args),
+    /// Print the shaping of containers as one document, for `import`
+    Export(export::ExportArgs),
+    /// Shape containers as a document of `export` says
+    Import(export::ImportArgs),
     /// List and change rules: shaping that containers have for as long as they fit
     Rules(rules::Args),
     /// Tell whether the daemon can shape
@@ -135,9 +141,14 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // If nobody reads the error either, the exit code has to do.
             let _ = writeln!(streams.err, "error: {error:#}");
-            ExitCode::from(error.downcast_ref::<ClientError>().map_or(1, ClientError::exit_code))
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let of_client = error.downcast_ref::<ClientError>().map(ClientError::exit_code);
+    of_client.or_else(|| error.downcast_ref::<ImportError>().map(ImportError::exit_code)).unwrap_or(1)
 }
 
 /// Prints an error about the command line. clap itself would print the arguments whole, with their control characters.
@@ -175,6 +186,8 @@ async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Re
         Command::Presets(args) => presets::run(args, client, streams).await?,
         Command::Clear(args) => clear::run(args, client, streams).await?,
         Command::Inspect(args) => inspect::run(args, client, streams).await?,
+        Command::Export(args) => export::export(args, client, streams).await?,
+        Command::Import(args) => export::import(args, client, streams).await?,
         Command::Rules(args) => rules::run(args, client, streams).await?,
         Command::Status(args) => status::run(args, client, streams).await?,
         Command::Doctor(args) => doctor::run(args, client, streams).await?,

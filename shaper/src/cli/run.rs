@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use hyper::StatusCode;
 use tokio::{
     process::Command,
     time::{self, Instant},
@@ -21,7 +20,6 @@ use tokio::{
 
 use super::{
     Client, Streams, clear,
-    client::ClientError,
     request::{self, RequestArgs},
     signals::Signals,
     text::title,
@@ -190,7 +188,7 @@ async fn put_back(
         false => client.replace(id, &whole).await.map(|_| None),
     };
     let cleared = match done {
-        Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) | Ok(None) => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(()),
         done => done?.filter(|_| before.rule.is_none()),
     };
     let Some(cleared) = cleared else { return Ok(()) };
