@@ -97,11 +97,7 @@ impl ImportError {
 }
 
 pub(super) async fn export(args: ExportArgs, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let all = client.list().await?;
-    let selected = match args.selected.is_nothing() {
-        true => all.clone(),
-        false => client.select(&args.selected.query()).await?,
-    };
+    let (all, selected) = (client.list().await?, args.selected.views(client).await?);
     let shaped = selected.iter().map(|view| (key(view, &all), view.whole()));
     let containers = shaped.filter(|(_, whole)| !whole.is_empty()).collect();
     print_json(&Export { version: VERSION, containers }, streams)

@@ -25,6 +25,8 @@ mod signals;
 mod status;
 mod tables;
 mod text;
+mod top;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -79,6 +81,8 @@ enum Command {
     /// List containers and what shapes them
     #[command(visible_alias = "ls")]
     List(list::Args),
+    /// Show the shaped containers, those with the most packets first
+    Top(top::Args),
     /// Change the shaping of containers; what is not mentioned stays as it is
     Set(Box<set::Args>),
     /// Shape a container while a command runs
@@ -181,6 +185,7 @@ fn run(cli: Cli, streams: &mut Streams<'_>) -> Result<ExitCode> {
 async fn ask(command: Command, client: &Client, streams: &mut Streams<'_>) -> Result<ExitCode> {
     match command {
         Command::List(args) => list::run(args, client, streams).await?,
+        Command::Top(args) => top::run(args, client, streams).await?,
         Command::Set(args) => set::run(*args, client, streams).await?,
         Command::Run(args) => return run::run(*args, client, streams).await,
         Command::Presets(args) => presets::run(args, client, streams).await?,
@@ -206,8 +211,11 @@ fn completions(shell: Shell, streams: &mut Streams<'_>) -> Result<()> {
 }
 
 fn print_json(value: &impl Serialize, streams: &mut Streams<'_>) -> Result<()> {
-    let json = serde_json::to_string_pretty(value).context("write the answer as JSON")?;
-    Ok(writeln!(streams.out, "{json}")?)
+    Ok(write!(streams.out, "{}", as_json(value)?)?)
+}
+
+fn as_json(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value).context("write the answer as JSON")? + "\n")
 }
 
 /// Returns true if the reader of our output had enough, as `head` has: no failure.

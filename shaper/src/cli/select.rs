@@ -2,7 +2,8 @@
 
 use form_urlencoded::Serializer;
 
-use crate::shaping::{Count, Selector, SelectorError};
+use super::client::{Client, ClientError};
+use crate::shaping::{ContainerView, Count, Selector, SelectorError};
 
 /// The containers that a command is for.
 #[derive(Clone, Debug, clap::Args)]
@@ -63,8 +64,20 @@ impl Selected {
     }
 
     /// Tells whether it means all containers because it says nothing.
-    pub(super) fn is_nothing(&self) -> bool {
+    fn is_nothing(&self) -> bool {
         self.selector.is_empty() && self.count.is_none()
+    }
+
+    /// The containers that it means, as they are now; all of them if it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's.
+    pub(super) async fn views(&self, client: &Client) -> Result<Vec<ContainerView>, ClientError> {
+        match self.is_nothing() {
+            true => client.list().await,
+            false => client.select(&self.query()).await,
+        }
     }
 
     /// The parameters of a request for these.
