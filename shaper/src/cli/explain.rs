@@ -3,10 +3,11 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Result;
+use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
 use super::{
-    Streams,
+    Streams, complete,
     effects::{self, Understood},
     print_json,
     text::wrapped,
@@ -38,7 +39,12 @@ pub(super) struct Args {
     #[arg(value_name = "WORDS", required_unless_present = "preset")]
     words: Vec<String>,
     /// A shipped network by its name, in place of words
-    #[arg(long, value_name = "NAME", conflicts_with = "words")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "words",
+        add = ArgValueCandidates::new(complete::shipped_presets)
+    )]
     preset: Option<String>,
     /// The number of packets to simulate
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

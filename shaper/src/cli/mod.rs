@@ -4,6 +4,7 @@
 
 mod clear;
 mod client;
+mod complete;
 mod doctor;
 mod effects;
 mod explain;
@@ -39,7 +40,7 @@ use clap::{
     CommandFactory as _, Parser, Subcommand,
     error::{ContextKind, ContextValue},
 };
-use clap_complete::Shell;
+use clap_complete::{CompleteEnv, Shell};
 use serde::Serialize;
 
 use self::{
@@ -48,6 +49,11 @@ use self::{
     plain::Plain,
 };
 use crate::shaping::short;
+
+/// The environment variable with the path of the daemon's socket.
+const SOCKET_VARIABLE: &str = "SHAPER_PLUGIN_SOCKET";
+/// The path of the daemon's socket if nothing else says it.
+const DEFAULT_SOCKET: &str = "/var/run/scope/plugins/traffic-control/traffic-control.sock";
 
 /// Degrades the network of running containers, live.
 #[derive(Debug, Parser)]
@@ -58,9 +64,9 @@ struct Cli {
         long,
         global = true,
         value_name = "PATH",
-        env = "SHAPER_PLUGIN_SOCKET",
+        env = SOCKET_VARIABLE,
         hide_env_values = true,
-        default_value = "/var/run/scope/plugins/traffic-control/traffic-control.sock"
+        default_value = DEFAULT_SOCKET
     )]
     plugin_socket: PathBuf,
     #[command(subcommand)]
@@ -107,7 +113,13 @@ enum Command {
     /// Say what effects do to packets; asks no daemon
     Explain(explain::Args),
     /// Print a completion script
-    #[command(after_help = "Example:\n  shaper completions bash > /etc/bash_completion.d/shaper")]
+    #[command(after_help = "\
+The script knows the words of commands. A shell that asks shaper itself also
+completes the names of containers, networks and rules.
+
+Examples:
+  shaper completions bash > /etc/bash_completion.d/shaper
+  source <(COMPLETE=bash shaper)")]
     Completions {
         /// The shell it is for
         shell: Shell,
@@ -132,6 +144,8 @@ impl<'a> Streams<'a> {
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
+    // Ends here if it is a shell that asks, by the variable COMPLETE.
+    CompleteEnv::with_factory(Cli::command).complete();
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut streams = Streams::new(&mut out, &mut err);
     let cli = match Cli::try_parse() {

@@ -8,8 +8,10 @@ use std::{
 
 use anyhow::Result;
 use clap::{ArgGroup, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 
 use super::{
+    complete,
     effects::{self, EffectFlags, Understood},
     tables::FilesIn,
 };
@@ -85,6 +87,7 @@ pub(super) struct RequestArgs {
     #[arg(
         long,
         value_name = "NAME",
+        add = ArgValueCandidates::new(complete::presets),
         conflicts_with_all = effects::names(),
         conflicts_with_all = ["netem", "policy"],
         help_heading = WHOLE

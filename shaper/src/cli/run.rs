@@ -13,13 +13,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap_complete::engine::ArgValueCompleter;
 use tokio::{
     process::Command,
     time::{self, Instant},
 };
 
 use super::{
-    Client, Streams, clear,
+    Client, Streams, clear, complete,
     request::{self, RequestArgs},
     signals::Signals,
     text::title,
@@ -55,7 +56,7 @@ Examples:
 )]
 pub(super) struct Args {
     /// A container, by its name, its id or the beginning of its id
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = ArgValueCompleter::new(complete::selectors))]
     container: String,
     #[command(flatten)]
     request: RequestArgs,

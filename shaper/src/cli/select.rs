@@ -1,8 +1,12 @@
 //! The containers that a command is for, and the bounds of what it does to them.
 
+use clap_complete::engine::ArgValueCompleter;
 use form_urlencoded::Serializer;
 
-use super::client::{Client, ClientError};
+use super::{
+    client::{Client, ClientError},
+    complete,
+};
 use crate::shaping::{ContainerView, Count, Selector, SelectorError};
 
 /// The containers that a command is for.
@@ -11,7 +15,7 @@ pub(super) struct Selected {
     /// Containers, by name, id, beginning of an id, or pattern: web, 'shop-*'; by what they have: label:app=web,
     /// service:web, project:shop, pod:shop/web-*, ns:shop, image:nginx, runtime:docker, re:^web-[0-9]+$; or all. A comma
     /// is "or", as between arguments, + is "and", ! is "not"
-    #[arg(value_name = "SELECTOR", value_parser = checked)]
+    #[arg(value_name = "SELECTOR", value_parser = checked, add = ArgValueCompleter::new(complete::selectors))]
     pub(super) selector: Vec<String>,
     /// Choose only so many of them: 2, or a share, 30%. The same ones each time
     #[arg(long, value_name = "COUNT", value_parser = str::parse::<Count>)]
