@@ -13,6 +13,7 @@ mod clock;
 mod containers;
 mod daemon;
 mod datapath;
+mod doctor;
 mod files;
 #[cfg(test)]
 mod fuzz;

@@ -114,7 +114,8 @@ impl Daemon {
     #[must_use]
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(words).arg("--plugin-socket").arg(&self.socket);
+        // In front, as `shaper run` takes all that is at the end for its command.
+        command.arg("--plugin-socket").arg(&self.socket).args(words);
         command
     }
 

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::fs::symlink,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Instant,
 };
 
@@ -87,6 +88,55 @@ fn what_is_set_is_told_and_listed() {
     assert_eq!(shaped(&scene), ["web"]);
     let cleared = json(&scene, "clear web --json");
     assert_eq!(cleared["interfaces"], json!([]));
+}
+
+#[test]
+fn a_list_can_be_had_in_several_formats() {
+    needs!(Root);
+    // All of these mean something in YAML.
+    let scene = scene(&["1e3", "no", "null", "web"]);
+    let yaml: Value = serde_saphyr::from_str(&scene.daemon.run("list --output yaml")).expect("YAML");
+    assert_eq!(yaml, json(&scene, "list --output json"));
+    assert_eq!(yaml, json(&scene, "ls --json"));
+    assert_eq!(scene.daemon.run("list --output name"), "1e3\nno\nnull\nweb\n");
+    assert_eq!(scene.daemon.run("list web -o table"), scene.daemon.run("list web"));
+}
+
+#[test]
+fn a_list_is_shown_again_until_nobody_reads() {
+    needs!(Root);
+    let scene = scene(&["web"]);
+    let mut command = scene.daemon.shaper("list --watch");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut next = || lines.next().expect("it goes on").expect("text");
+    assert!(next().starts_with("NAME "));
+    assert!(next().contains("running  -"), "it is not shaped");
+    scene.daemon.run("set web --loss 30%");
+    eventually("it is shown as shaped", || next().contains("running  30%").then_some(()));
+    drop(lines);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+}
+
+#[test]
+fn the_busiest_container_is_at_the_top() {
+    needs!(Root);
+    let scene = scene(&["idle", "web"]);
+    assert_eq!(scene.daemon.run("top --once"), "no container is shaped\n");
+    scene.daemon.run("set all --loss 50%");
+    let web = &scene.containers[1];
+    let flood = format!("ping -q -f -w 60 {}", web.host_address);
+    let mut ping = web.netns.command("ping");
+    let mut ping = ping.args(flood.split(' ').skip(1)).stdout(Stdio::null()).spawn().expect("it runs");
+    let first = || scene.daemon.run("top --once").lines().nth(1).map(str::to_owned);
+    let row = eventually("packets are counted", || first().filter(|row| row.starts_with("web ")));
+    let _ = ping.kill();
+    let _ = ping.wait();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    let [_, "50%", "-", passed, dropped, lost] = cells[..] else { panic!("{row}") };
+    let number = |text: &str| text.trim_end_matches('%').parse::<f64>().expect("a number");
+    assert!(number(passed) > 0.0 && number(dropped) > 0.0 && number(lost) > 10.0, "{row}");
 }
 
 #[test]

@@ -67,6 +67,25 @@ impl Whole {
         whole
     }
 
+    /// The same after some time: what is over by then is left out.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let side = self.side_mut(direction);
+            let Some(Lifetime::For(left)) = side.as_ref().map(|side| side.r#for) else { continue };
+            match left.checked_sub(time).filter(|left| !left.is_zero()) {
+                Some(left) => side.iter_mut().for_each(|side| side.r#for = Lifetime::For(left)),
+                None => *side = None,
+            }
+        }
+        self
+    }
+
+    /// Returns true if packets of both directions are left alone.
+    pub const fn is_empty(&self) -> bool {
+        self.egress.is_none() && self.ingress.is_none()
+    }
+
     /// The part of one direction.
     pub(super) const fn side(&self, direction: Direction) -> Option<&Side> {
         match direction {
@@ -117,6 +136,17 @@ mod tests {
             Shaping::after(&old, &request, direction, 1_000_000_000).expect("it can be done")
         };
         assert_eq!((after(Direction::Egress), after(Direction::Ingress)), (egress, ingress));
+    }
+
+    #[test]
+    fn time_goes_by_for_what_has_a_lifetime() {
+        let json = |left: &str| format!(r#"{{"egress":{{"policy":{{"netem":"loss 1%"}},"for":"{left}"}}}}"#);
+        let whole = |left: &str| Whole::parse(json(left).as_bytes()).expect("a document");
+        assert_eq!(whole("1m").after(Duration::from_secs(20)), whole("40s"));
+        assert_eq!(whole("forever").after(Duration::from_secs(20)), whole("forever"));
+        assert!(!whole("20s").is_empty());
+        assert!(whole("20s").after(Duration::from_secs(20)).is_empty());
+        assert!(whole("20s").after(Duration::from_secs(30)).is_empty());
     }
 
     #[test]

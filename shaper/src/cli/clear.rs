@@ -3,13 +3,11 @@
 use std::{fmt::Display, io::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
-use hyper::StatusCode;
 use indicatif::{ProgressBar, ProgressFinish};
 use tokio::time::{self, Instant};
 
 use super::{
     Client, Streams,
-    client::ClientError,
     plain::escaped,
     print_json,
     results::{self, Done},
@@ -74,7 +72,7 @@ async fn clear_many(args: &Args, client: &Client, streams: &mut Streams<'_>) -> 
     for one in cleared {
         match client.inspect(one.container.id.as_str()).await {
             Ok(inspection) => drop(wait(inspection.view, client).await?),
-            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -162,7 +160,7 @@ fn print(cleared: &Cleared, streams: &mut Streams<'_>) -> Result<()> {
 }
 
 /// Waits until nothing is left of a cleared shaping; a container that went away has nothing left.
-async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView> {
+pub(super) async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView> {
     let started = Instant::now();
     let mut spinner = None;
     while !view.interfaces.is_empty() {
@@ -179,7 +177,7 @@ async fn wait(mut view: ContainerView, client: &Client) -> Result<ContainerView>
         time::sleep(POLL_INTERVAL).await;
         match client.inspect(view.container.id.as_str()).await {
             Ok(inspection) => view = inspection.view,
-            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => view.interfaces.clear(),
+            Err(error) if error.is_not_found() => view.interfaces.clear(),
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,11 @@
 //! Asks the daemon, over its socket.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -19,7 +24,7 @@ use tokio::time;
 
 use crate::shaping::{
     self, Changed, Cleared, ContainerView, Entry, Inspection, Preset, RuleDocument, RuleView, RulesView,
-    Status, with_causes,
+    Status, Whole, with_causes,
 };
 
 /// Longer than any request takes that the daemon means to answer.
@@ -61,6 +66,16 @@ impl ClientError {
             Self::Refused { .. } => 1,
         }
     }
+
+    /// Returns true if no daemon can be asked.
+    pub(super) const fn is_unreachable(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+
+    /// Returns true if there is no such container.
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
 }
 
 /// The answer to a request for many containers.
@@ -82,6 +97,11 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(socket: PathBuf) -> Self {
         Self { socket, http: legacy::Client::builder(TokioExecutor::new()).build(UnixConnector) }
+    }
+
+    /// The socket that the daemon is asked on.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(super) async fn list(&self) -> Result<Vec<ContainerView>, ClientError> {
@@ -156,12 +176,22 @@ impl Client {
         self.ask(Method::PATCH, &path, Some(request)).await
     }
 
+    /// Replaces the whole shaping of a container, by its id.
+    pub(super) async fn replace(&self, id: &str, whole: &Whole) -> Result<ContainerView, ClientError> {
+        self.ask(Method::PUT, &format!("/containers/{}/shaping", encoded(id)), Some(whole)).await
+    }
+
     pub(super) async fn set_many(
         &self,
         query: &str,
         request: &shaping::Request,
     ) -> Result<Results, ClientError> {
         self.change(Method::PATCH, query, Some(request)).await
+    }
+
+    /// Replaces the whole shaping of those that are selected.
+    pub(super) async fn replace_many(&self, query: &str, whole: &Whole) -> Result<Results, ClientError> {
+        self.change(Method::PUT, query, Some(whole)).await
     }
 
     pub(super) async fn clear_many(&self, query: &str) -> Result<Results, ClientError> {

@@ -3,12 +3,14 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Result;
+use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
 use super::{
-    Streams,
+    Streams, complete,
     effects::{self, Understood},
     print_json,
+    text::wrapped,
 };
 use crate::shaping::{
     Direction, Effects, Named, Pace, PolicyError, Presets, Simulation, parse_duration, show_time,
@@ -18,6 +20,8 @@ use crate::shaping::{
 const RANGES: u32 = 12;
 /// The width of its longest line.
 const WIDTH: u32 = 40;
+/// The width of sentences.
+const COLUMNS: usize = 80;
 
 /// The arguments of `shaper explain`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +39,12 @@ pub(super) struct Args {
     #[arg(value_name = "WORDS", required_unless_present = "preset")]
     words: Vec<String>,
     /// A shipped network by its name, in place of words
-    #[arg(long, value_name = "NAME", conflicts_with = "words")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "words",
+        add = ArgValueCandidates::new(complete::shipped_presets)
+    )]
     preset: Option<String>,
     /// The number of packets to simulate
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -171,7 +180,7 @@ fn text(explanation: &Explanation, simulation: &Simulation, pace: &Pace) -> Stri
         None => explanation.netem.clone(),
     };
     let mut lines = vec![title, String::new()];
-    lines.extend(explanation.sentences.iter().flat_map(|sentence| wrapped(sentence)));
+    lines.extend(explanation.sentences.iter().flat_map(|sentence| wrapped(sentence, COLUMNS)));
     let Pace { packets, interval, bytes } = pace;
     lines.push(String::new());
     lines.push(format!("{packets} packets of {bytes} bytes, one every {}:", show_time(*interval)));
@@ -228,22 +237,6 @@ fn rounded(time: Duration) -> Duration {
     }
     let nanoseconds = (time.as_nanos() + unit / 2) / unit * unit;
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
-}
-
-/// A sentence in lines that fit a terminal.
-fn wrapped(sentence: &str) -> Vec<String> {
-    const COLUMNS: usize = 80;
-    let mut lines: Vec<String> = Vec::new();
-    for word in sentence.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= COLUMNS => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn interval(text: &str) -> Result<Duration, PolicyError> {

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Client, Streams, print_json, select::Selected, text};
+use super::{Client, Streams, as_json, select::Selected, text, watch};
 use crate::shaping::{ContainerView, Direction, Shaping};
 
 /// The arguments of `shaper list`.
@@ -18,24 +19,53 @@ DELAYED packets are part of those that PASSED. RULE is there where a rule or a l
 Examples:
   shaper list
   shaper list 'shop-*' label:app=web
+  shaper list --watch
+  shaper list label:app=web --output name | xargs -n 1 docker logs --tail 5
   shaper list --json | jq -r '.[] | select(.interfaces != []) | .container.name'")]
 pub(super) struct Args {
     #[command(flatten)]
     selected: Selected,
-    /// Print the daemon's answer as JSON
-    #[arg(long)]
+    /// The format of the answer
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Output,
+    /// Print the daemon's answer as JSON, as --output json does
+    #[arg(long, conflicts_with = "output")]
     json: bool,
+    /// Show the answer again each second, until interrupted
+    #[arg(long, short)]
+    watch: bool,
+}
+
+/// A value of `--output`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    /// A table for people
+    #[default]
+    Table,
+    /// The daemon's answer
+    Json,
+    /// The same in YAML
+    Yaml,
+    /// The names of containers, a line each
+    Name,
 }
 
 pub(super) async fn run(args: Args, client: &Client, streams: &mut Streams<'_>) -> Result<()> {
-    let views = match args.selected.is_nothing() {
-        true => client.list().await?,
-        false => client.select(&args.selected.query()).await?,
-    };
-    if args.json {
-        return print_json(&views, streams);
+    let output = if args.json { Output::Json } else { args.output };
+    let frame = async || shown(&args.selected.views(client).await?, output);
+    if args.watch {
+        return watch::each_second(frame, streams).await;
     }
-    Ok(writeln!(streams.out, "{}", table(&views))?)
+    Ok(write!(streams.out, "{}", frame().await?)?)
+}
+
+fn shown(views: &[ContainerView], output: Output) -> Result<String> {
+    Ok(match output {
+        Output::Table => table(views) + "\n",
+        Output::Json => as_json(&views)?,
+        Output::Yaml => serde_saphyr::to_string(&views).context("write the answer as YAML")?,
+        Output::Name => views.iter().map(|view| format!("{}\n", view.container.name)).collect(),
+    })
 }
 
 const HEADER: [&str; 11] = [
@@ -89,10 +119,11 @@ fn row(view: &ContainerView) -> [String; 11] {
     ]
 }
 
-const NONE: &str = "-";
+/// Stands for nothing in a table.
+pub(super) const NONE: &str = "-";
 
 /// `120ms, 2.5%`, or netem's words; `broken: queue removed`, or `ending` while the last packets of a cleared shaping leave.
-fn shaping(view: &ContainerView, direction: Direction) -> String {
+pub(super) fn shaping(view: &ContainerView, direction: Direction) -> String {
     if let Some(fault) = view.fault(direction) {
         return fault.to_string();
     }

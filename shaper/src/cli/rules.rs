@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use comfy_table::{Table, presets};
 
-use super::{Client, Streams, print_json};
+use super::{Client, Streams, complete, print_json};
 use crate::{
     files,
     shaping::{Asked, Lifetime, Request, Rule, RuleDocument, RuleView, read_rules, short},
@@ -50,19 +51,19 @@ enum Action {
     /// Take away the shaping of rules until they are resumed
     Suspend {
         /// A rule
-        #[arg(value_name = "NAME", required = true)]
+        #[arg(value_name = "NAME", required = true, add = ArgValueCandidates::new(complete::rules))]
         names: Vec<String>,
     },
     /// Have rules carried out again
     Resume {
         /// A rule
-        #[arg(value_name = "NAME", required = true)]
+        #[arg(value_name = "NAME", required = true, add = ArgValueCandidates::new(complete::rules))]
         names: Vec<String>,
     },
     /// Remove rules, and with them the shaping that they gave
     Remove {
         /// A rule
-        #[arg(value_name = "NAME", required = true)]
+        #[arg(value_name = "NAME", required = true, add = ArgValueCandidates::new(complete::rules))]
         names: Vec<String>,
     },
 }

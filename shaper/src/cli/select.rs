@@ -1,8 +1,13 @@
 //! The containers that a command is for, and the bounds of what it does to them.
 
+use clap_complete::engine::ArgValueCompleter;
 use form_urlencoded::Serializer;
 
-use crate::shaping::{Count, Selector, SelectorError};
+use super::{
+    client::{Client, ClientError},
+    complete,
+};
+use crate::shaping::{ContainerView, Count, Selector, SelectorError};
 
 /// The containers that a command is for.
 #[derive(Clone, Debug, clap::Args)]
@@ -10,7 +15,7 @@ pub(super) struct Selected {
     /// Containers, by name, id, beginning of an id, or pattern: web, 'shop-*'; by what they have: label:app=web,
     /// service:web, project:shop, pod:shop/web-*, ns:shop, image:nginx, runtime:docker, re:^web-[0-9]+$; or all. A comma
     /// is "or", as between arguments, + is "and", ! is "not"
-    #[arg(value_name = "SELECTOR", value_parser = checked)]
+    #[arg(value_name = "SELECTOR", value_parser = checked, add = ArgValueCompleter::new(complete::selectors))]
     pub(super) selector: Vec<String>,
     /// Choose only so many of them: 2, or a share, 30%. The same ones each time
     #[arg(long, value_name = "COUNT", value_parser = str::parse::<Count>)]
@@ -63,8 +68,20 @@ impl Selected {
     }
 
     /// Tells whether it means all containers because it says nothing.
-    pub(super) fn is_nothing(&self) -> bool {
+    fn is_nothing(&self) -> bool {
         self.selector.is_empty() && self.count.is_none()
+    }
+
+    /// The containers that it means, as they are now; all of them if it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's.
+    pub(super) async fn views(&self, client: &Client) -> Result<Vec<ContainerView>, ClientError> {
+        match self.is_nothing() {
+            true => client.list().await,
+            false => client.select(&self.query()).await,
+        }
     }
 
     /// The parameters of a request for these.

@@ -58,7 +58,7 @@ async fn run_on(socket: &Path, args: &[&str]) -> (String, String, Result<()>) {
     let cli = Cli::try_parse_from([&["shaper"], args].concat()).expect("a right usage");
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = Streams::new(&mut out, &mut err);
-    let result = ask(cli.command, &Client::new(socket.to_owned()), &mut streams).await;
+    let result = ask(cli.command, &Client::new(socket.to_owned()), &mut streams).await.map(drop);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (text(out), text(err), result)
 }
@@ -75,7 +75,19 @@ fn the_command_line_is_sound() {
 #[test]
 fn each_command_explains_itself() {
     let mut help = String::new();
-    let commands = ["serve", "list", "set", "presets", "clear", "inspect", "status", "completions"];
+    let commands = [
+        "serve",
+        "list",
+        "set",
+        "run",
+        "presets",
+        "clear",
+        "inspect",
+        "status",
+        "doctor",
+        "completions",
+        "man",
+    ];
     let commands = commands.map(|command| format!("shaper {command}"));
     for command in std::iter::once("shaper").chain(commands.iter().map(String::as_str)) {
         let args = command.split(' ').chain(["--help"]);
@@ -104,6 +116,8 @@ fn wrong_usage_says_what_is_wrong() {
         "set web --queue 100",
         "set web --loss 1% --to 10.0.0.0/33",
         "set web --preset lte --loss 1%",
+        "run web -- true",
+        "run web --loss 1%",
         "clear",
         "clear web --all",
         "serve --runtime lxc",
@@ -171,6 +185,15 @@ async fn set_prints_what_is_now_in_force() {
     ");
     let json = daemon.output(&["set", "web", "--latency", "0", "--json"]).await;
     assert!(json.contains(r#""latency": null"#), "{json}");
+}
+
+#[tokio::test]
+async fn words_that_people_type_mean_the_same() {
+    let daemon = Daemon::start(FakeShaper::new([web()]));
+    let set = daemon.output(&["set", "web", "--delay", "120ms", "--duration", "10m"]).await;
+    assert_eq!(set, daemon.output(&["set", "web", "--latency", "120ms", "--for", "10m"]).await);
+    assert_eq!(daemon.output(&["ls"]).await, daemon.output(&["list"]).await);
+    assert_eq!(daemon.output(&["rm", "web"]).await, "web (c0ffee000000) is no longer shaped\n");
 }
 
 #[tokio::test]

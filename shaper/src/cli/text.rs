@@ -84,3 +84,18 @@ pub(super) fn in_force(view: &ContainerView) -> String {
     let line = |view: &InterfaceView| format!("  {} {}: {}\n", view.interface, view.direction, state(view));
     format!("{}\n{}", title(view), view.interfaces.iter().map(line).collect::<String>())
 }
+
+/// A sentence in lines of at most so many columns, as far as its words allow.
+pub(super) fn wrapped(sentence: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in sentence.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

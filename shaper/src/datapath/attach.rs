@@ -35,7 +35,7 @@ use crate::{
 const LIMITS: FqLimits = FqLimits { packets: 1_000_000, horizon: Duration::from_nanos(2 * MAX_DELAY_NS) };
 
 /// Tells whether the kernel has `fq`; loads its module, if it is one, so that the first delay need not wait for that.
-pub(super) fn has_fq() -> Result<bool, ShapingError> {
+pub(crate) fn has_fq() -> Result<bool, ShapingError> {
     let add = || add_fq(&Socket::open()?, LOOPBACK, LIMITS);
     match Netns::in_new(add).map_err(cannot_enter)? {
         Ok(()) => Ok(true),

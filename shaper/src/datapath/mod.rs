@@ -3,6 +3,7 @@
 //! The kernel holds the truth: what is shaped is what is pinned, and policies are read from their maps each time.
 //! Blocking; knows nothing of container runtimes, Scope or HTTP.
 
+mod abilities;
 mod adoption;
 mod attach;
 mod batch;
@@ -53,6 +54,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub(crate) use abilities::{Foreign, foreign, has_clsact, has_tcx};
+pub(crate) use attach::has_fq;
 use parking_lot::{Mutex, RwLock};
 pub(crate) use planning::Planned;
 pub(crate) use program::LogRing;

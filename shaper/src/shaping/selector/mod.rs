@@ -55,6 +55,17 @@ impl Selector {
         Self { texts: vec![name.to_owned()], any: vec![vec![part]] }
     }
 
+    /// The text that selects the container of this name, whatever characters it has.
+    pub(crate) fn escaped(name: &str) -> String {
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+        match name {
+            "all" => r"\all".to_owned(),
+            name => {
+                name.chars().flat_map(|c| (!is_plain(c)).then_some('\\').into_iter().chain([c])).collect()
+            }
+        }
+    }
+
     /// The texts that it was written in: one for each argument.
     pub(crate) fn texts(&self) -> &[String] {
         &self.texts

@@ -280,9 +280,16 @@ proptest! {
 
     #[test]
     fn any_name_can_be_written(name in "\\PC{1,12}") {
-        let escaped: String = name.chars().flat_map(|c| ['\\', c]).collect();
-        let selector = Selector::parse([escaped]).expect("a selector");
+        let selector = Selector::parse([Selector::escaped(&name)]).expect("a selector");
         prop_assert_eq!(selector.as_name(), Some(&*name));
         prop_assert_eq!(selector.names().collect::<Vec<_>>(), [&*name]);
     }
+}
+
+#[test]
+fn plain_names_are_written_as_they_are_unless_they_mean_something() {
+    assert_eq!(Selector::escaped("web-1.a_b"), "web-1.a_b");
+    assert_eq!(Selector::escaped("a:b,c"), r"a\:b\,c");
+    let selector = Selector::parse([Selector::escaped("all")]).expect("a selector");
+    assert_eq!(selector.as_name(), Some("all"));
 }
