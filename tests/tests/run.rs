@@ -171,6 +171,46 @@ fn the_kernel_ends_the_shaping_when_shaper_is_killed() {
 }
 
 #[test]
+fn a_container_that_loses_its_shaping_meanwhile_is_told_once_and_the_command_goes_on() {
+    needs!(Root);
+    let scene = scene();
+    let mut running = Running::start(&scene, &["--loss", "30%"], "read line; exit 7");
+    until_lossy(&scene, "30%");
+    scene.daemon.run("clear web");
+    let mut told = String::new();
+    let complaints = running.0.stderr.take().expect("it was not taken before");
+    BufReader::new(complaints).read_line(&mut told).expect("it is told");
+    assert_eq!(told, "warning: web (web) is no longer shaped: it has restarted, or was cleared\n");
+    assert_eq!(running.finish().0, Some(7));
+    assert_eq!(loss(&scene), None);
+}
+
+#[test]
+fn without_the_daemon_the_command_goes_on_and_what_cannot_be_put_back_is_told() {
+    needs!(Root);
+    let mut scene = scene();
+    scene.daemon.run("set web --loss 1%");
+    let run = |share: &str, script: &str| {
+        let running = Running::start(&scene, &["--loss", share], script);
+        until_lossy(&scene, share);
+        running
+    };
+    let (succeeds, fails) = (run("30%", "read line"), run("40%", "read line; exit 7"));
+    scene.daemon.end(Signal::SIGKILL);
+    let (code, _, complaints) = succeeds.finish();
+    assert_eq!(code, Some(3));
+    assert!(
+        complaints.contains("error: put back what shaped web (web): no daemon listens on "),
+        "{complaints}"
+    );
+    assert_eq!(fails.finish().0, Some(7));
+    let daemon = scene.world.daemon().expect("another daemon");
+    eventually("the kernel has ended it", || {
+        (daemon.view("web")["interfaces"] == Value::Array(Vec::new())).then_some(())
+    });
+}
+
+#[test]
 fn a_command_is_not_run_where_nothing_can_be_shaped() {
     needs!(Root);
     let scene = scene();

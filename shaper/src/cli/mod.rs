@@ -1,4 +1,4 @@
-//! The commands that people type. All but `serve` ask a running daemon, over its HTTP API.
+//! The commands that people type. Most of them ask a running daemon, over its HTTP API.
 //!
 //! Results go to standard output, errors to standard error; 1 is the exit code of a failure, 2 of a wrong usage.
 
