@@ -105,7 +105,8 @@ mod tests {
     use crate::shaping::{Author, Direction, Journal, fake};
 
     fn in_a_line(entry: Entry) -> String {
-        line(&Journal::default().add(entry, SystemTime::UNIX_EPOCH + Duration::from_secs(1)))
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        line(&Journal::default().add(entry, at).expect("it is no renewal"))
     }
 
     #[test]

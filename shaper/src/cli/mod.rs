@@ -31,6 +31,7 @@ mod top;
 mod watch;
 
 use std::{
+    env,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -147,8 +148,11 @@ impl<'a> Streams<'a> {
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    // Ends here if it is a shell that asks, by the variable COMPLETE.
-    CompleteEnv::with_factory(Cli::command).complete();
+    // The engine asks for the working directory, which the daemon may not.
+    if env::var_os("COMPLETE").is_some() {
+        // Ends here, as it is a shell that asks.
+        CompleteEnv::with_factory(Cli::command).complete();
+    }
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut streams = Streams::new(&mut out, &mut err);
     let cli = match Cli::try_parse() {

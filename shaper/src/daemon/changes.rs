@@ -101,8 +101,9 @@ impl Daemon {
             self.renamed.notify_one();
         }
         let view = self.view(container);
-        log_set(&view);
-        self.record_change(&view, before, by);
+        if self.record_change(&view, before, by) {
+            log_set(&view);
+        }
         Ok(view)
     }
 
@@ -131,12 +132,10 @@ impl Daemon {
         Ok(Cleared { was_shaped, view })
     }
 
-    /// Notes in the journal what has become of a container.
-    fn record_change(&self, view: &ContainerView, before: Vec<InForce>, by: Author) {
+    /// Notes in the journal what has become of a container; tells whether it is more than a renewal.
+    fn record_change(&self, view: &ContainerView, before: Vec<InForce>, by: Author) -> bool {
         let after = InForce::of(&view.interfaces);
-        if let Some(entry) = Entry::of_change(&view.container, by, before, after) {
-            self.chronicle.add(entry);
-        }
+        Entry::of_change(&view.container, by, before, after).is_none_or(|entry| self.chronicle.add(entry))
     }
 
     /// Notes in the journal that a change of what is called `name` was not made.

@@ -40,11 +40,11 @@ impl Chronicle {
         Ok(Self { journal, last: Mutex::new(Some(watch::Sender::new(0))) })
     }
 
-    /// Adds an entry.
-    pub(super) fn add(&self, entry: Entry) {
+    /// Adds an entry; tells whether it is news.
+    pub(super) fn add(&self, entry: Entry) -> bool {
         let id = {
             let (journal, file) = &mut *self.journal.lock();
-            let entry = journal.add(entry, SystemTime::now());
+            let Some(entry) = journal.add(entry, SystemTime::now()) else { return false };
             if let Some(file) = file
                 && let Err(error) = write(file, &entry)
             {
@@ -55,6 +55,7 @@ impl Chronicle {
         if let Some(last) = &*self.last.lock() {
             last.send_replace(id);
         }
+        true
     }
 
     /// The numbers of entries since the start, by action and kind of author.

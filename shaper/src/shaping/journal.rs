@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,9 @@ use super::{Author, Container, ContainerId, Direction, InForce};
 
 /// The number of entries that are kept in memory.
 pub(crate) const KEPT: usize = 10_000;
+
+/// The time within which an author who only renews a shaping's lifetime is told of once.
+const RENEWALS: Duration = Duration::from_secs(60);
 
 /// Something that has happened to the shaping of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +142,15 @@ impl Entry {
         Some(Self { container_id, before, after, ..Self::new(action, &container.name, by) })
     }
 
+    /// Tells whether nothing has changed but the time that is left.
+    fn is_renewal(&self) -> bool {
+        let timeless = |lines: &[InForce]| {
+            let line = |line: &InForce| InForce { remaining_ms: None, ..line.clone() };
+            lines.iter().map(line).collect::<Vec<_>>()
+        };
+        self.action == Action::Changed && timeless(&self.before) == timeless(&self.after)
+    }
+
     /// The same with a reason.
     pub(crate) fn because(self, reason: impl fmt::Display) -> Self {
         Self { reason: Some(reason.to_string()), ..self }
@@ -157,8 +169,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Adds an entry at this time, gives it its number, and returns it.
-    pub(crate) fn add(&mut self, entry: Entry, now: SystemTime) -> Arc<Entry> {
+    /// Adds an entry at this time, gives it its number, and returns it; nothing if its author has renewed this shaping a moment
+    /// ago.
+    pub(crate) fn add(&mut self, entry: Entry, now: SystemTime) -> Option<Arc<Entry>> {
+        if entry.is_renewal() && self.has_just_told_of(&entry, now) {
+            return None;
+        }
         let microseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         self.last = u64::try_from(microseconds).unwrap_or_default().max(self.last + 1);
         let entry = Arc::new(Entry { id: self.last, time: now, ..entry });
@@ -167,7 +183,14 @@ impl Journal {
             self.entries.pop_front();
         }
         self.entries.push_back(Arc::clone(&entry));
-        entry
+        Some(entry)
+    }
+
+    fn has_just_told_of(&self, renewal: &Entry, now: SystemTime) -> bool {
+        let is_recent = |entry: &&Arc<Entry>| now.duration_since(entry.time).is_ok_and(|age| age < RENEWALS);
+        let is_same =
+            |entry: &Arc<Entry>| entry.container_id == renewal.container_id && entry.by == renewal.by;
+        self.entries.iter().rev().take_while(is_recent).any(is_same)
     }
 
     /// The numbers of all entries that there have been.
@@ -190,8 +213,6 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::shaping::fake;
 
@@ -223,7 +244,10 @@ mod tests {
     fn numbers_go_on_and_the_last_entries_stay() {
         let mut journal = Journal::default();
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut add = |seconds| journal.add(Entry::new(Action::Began, "web", Author::Shaper), at(seconds)).id;
+        let mut add = |seconds| {
+            let entry = journal.add(Entry::new(Action::Began, "web", Author::Shaper), at(seconds));
+            entry.expect("it is no renewal").id
+        };
         let first = add(10);
         assert_eq!([first, add(10), add(9)], [10_000_000, 10_000_001, 10_000_002], "the clock may go back");
         assert!(add(11) > 10_000_002);
@@ -239,10 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn an_author_who_only_renews_is_told_of_once_a_minute() {
+        let mut journal = Journal::default();
+        let left = |ms| vec![InForce { remaining_ms: Some(ms), ..line("loss 1%") }];
+        let mut add = |by: Author, before: Vec<InForce>, after: Vec<InForce>, seconds| {
+            let entry = Entry::of_change(&fake::web().container, by, before, after).expect("a change");
+            journal.add(entry, UNIX_EPOCH + Duration::from_secs(seconds)).is_some()
+        };
+        let run = || Author::Process { uid: 0, pid: Some(42) };
+        assert!(add(run(), Vec::new(), left(10), 0));
+        let told: Vec<_> =
+            (1..40).map(|number| 3 * number).filter(|at| add(run(), left(7), left(10), *at)).collect();
+        assert_eq!(told, [60]);
+        assert!(add(Author::Scope, left(7), left(10), 118), "another one");
+        assert!(add(run(), left(7), vec![line("loss 2%")], 118), "another loss");
+    }
+
+    #[test]
     fn an_entry_survives_json() {
         let by = Author::Process { uid: 0, pid: Some(42) };
         let entry = Entry::of_change(&fake::web().container, by, Vec::new(), vec![line("loss 1%")]);
         let entry = Journal::default().add(entry.expect("a change").because("why"), UNIX_EPOCH);
+        let entry = entry.expect("it is no renewal");
         let json = serde_json::to_string(&*entry).expect("JSON");
         assert_eq!(serde_json::from_str::<Entry>(&json).expect("an entry"), *entry, "{json}");
     }
