@@ -104,7 +104,7 @@ impl DockerDaemon {
     ///
     /// # Errors
     ///
-    /// As [`DockerDaemon::start`].
+    /// The errors of [`DockerDaemon::start`].
     pub fn start_with_mortal_containers() -> Result<Self> {
         Self::start_engine("dockerd", &[])
     }
@@ -219,7 +219,7 @@ impl DockerDaemon {
     ///
     /// # Errors
     ///
-    /// As [`DockerDaemon::restart`].
+    /// The errors of [`DockerDaemon::restart`].
     pub fn restart_after(&mut self, signal: &str, meanwhile: impl FnOnce(&Self)) -> Result<()> {
         let down = self.dir.path().join("down");
         fs::write(&down, "").context("have the engine stay down")?;

@@ -1,6 +1,6 @@
 //! Completes names in a shell by asking the daemon: `source <(COMPLETE=bash shaper)`.
 //!
-//! What cannot be asked is not completed: a shell has no room for errors, and does not wait.
+//! A name that cannot be asked for is not completed: a shell has no room for errors, and does not wait.
 
 use std::{
     env,

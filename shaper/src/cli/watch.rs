@@ -21,7 +21,7 @@ const END_SCREEN: &str = "\x1b[J";
 ///
 /// # Errors
 ///
-/// Those of `frame`, and when it cannot be written.
+/// The errors of `frame`, and one when it cannot be written.
 pub(super) async fn each_second(
     mut frame: impl AsyncFnMut() -> Result<String>,
     streams: &mut Streams<'_>,

@@ -41,7 +41,7 @@ impl DockerWorld {
     ///
     /// # Errors
     ///
-    /// As [`Self::start`].
+    /// The errors of [`Self::start`].
     pub fn start_with(args: &[&str]) -> Result<Self> {
         Self::serving(DockerDaemon::start()?, "docker", args)
     }
