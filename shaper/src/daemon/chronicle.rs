@@ -53,7 +53,8 @@ impl Chronicle {
             entry.id
         };
         if let Some(last) = &*self.last.lock() {
-            last.send_replace(id);
+            // Another entry may have been faster.
+            last.send_modify(|last| *last = (*last).max(id));
         }
         true
     }
